@@ -1,0 +1,1 @@
+"""The bundled device profiles, one YAML file per device and runtime."""

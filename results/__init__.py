@@ -1,0 +1,1 @@
+"""What came out: fronts, run directories, tables and plots."""

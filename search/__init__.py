@@ -1,0 +1,1 @@
+"""How it is found: data, episodes, proxies, samplers and the run itself."""

@@ -1,0 +1,1 @@
+"""What may be updated: traces, policies, spaces, named methods and the layers that make a policy train."""

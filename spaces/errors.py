@@ -1,0 +1,43 @@
+"""The errors that a user can cause, each with its own exit code.
+
+The command line prints the message of a `TinySearchError` as one line and exits with its code.
+A message says what is wrong, where, and what to do.
+"""
+
+from typing import ClassVar
+
+
+class TinySearchError(Exception):
+    """Base of every error that is the caller's to mend."""
+
+    exit_code: ClassVar[int] = 1
+
+
+class InputError(TinySearchError):
+    """A value, option or file is not what it should be."""
+
+    exit_code = 3
+
+
+class MissingDataError(TinySearchError):
+    """Data or weights are not here and could not be fetched."""
+
+    exit_code = 4
+
+
+class BudgetError(TinySearchError):
+    """No policy of the space fits the budget."""
+
+    exit_code = 5
+
+
+class ConflictError(TinySearchError):
+    """A run directory holds another request than the one that was asked for."""
+
+    exit_code = 6
+
+
+class UnsupportedError(TinySearchError):
+    """The backbone or policy asks for something that is not implemented."""
+
+    exit_code = 7
