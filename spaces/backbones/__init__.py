@@ -1,0 +1,1 @@
+"""The built-in backbones: their definitions, and the loading of their weights."""
