@@ -238,9 +238,7 @@ def trace(model: nn.Module, input_shape: Sequence[int]) -> Trace:
 def _head(layers: Sequence[Layer]) -> int:
     rows = [row for row, layer in enumerate(layers) if layer.kind in ("conv", "linear")]
     if not rows or layers[rows[-1]].kind != "linear":
-        raise UnsupportedError(
-            "the network's last weighted layer is no nn.Linear: a policy trains a linear classifier"
-        )
+        raise UnsupportedError("the network's last weighted layer is no nn.Linear: a policy trains a linear classifier")
     return rows[-1]
 
 
