@@ -141,7 +141,7 @@ def _scores(trace: Trace, rows: list[int], information: dict[str, FloatArray]) -
 
 
 def _backward_macs(trace: Trace, chosen: dict[int, int]) -> float:
-    """dW of the chosen channels, and dX of every layer that a gradient crosses on its way to the lowest of them."""
+    """Count dW of the chosen channels, and dX of every layer that a gradient crosses on its way to the lowest of them."""
     lowest = min(chosen)
     total = float(trace.layers[trace.head].macs_dw)
     for row, layer in enumerate(trace.layers):
