@@ -39,9 +39,9 @@ def apply(backbone: nn.Module, policy: UpdatePolicy, *, seed: int = 0) -> fx.Gra
     missing = _policy_names(policy) - {node_name(node) for node in graph.graph.nodes}
     if missing:
         raise InputError(f"the policy names {min(missing)}, which {policy.backbone} as given has not")
+    _insert_lite_residuals(graph, names, policy, seed)
     _replace_operations(graph, set(policy.sign_masks))
     _replace_layers(graph, policy)
-    _insert_lite_residuals(graph, names, policy, seed)
     graph.graph.lint()
     graph.recompile()
     return graph

@@ -255,11 +255,14 @@ class UpdatePolicy(_Record):
 
 
 def first_error(error: ValidationError) -> str:
-    """The first of pydantic's complaints as one line: field, what is wrong, what was given."""
-    detail = error.errors()[0]
-    where = ".".join(str(part) for part in detail["loc"]) or "content"
-    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-    return f"{where}: {detail['msg'][0].lower()}{detail['msg'][1:]}, not {detail['input']!r:.60}{more}"
+    """One of pydantic's complaints as one line: field, what is wrong, what was given.
+
+    Of a field that may be one of several types it is the complaint about the type that fits best: the deepest.
+    """
+    detail = max(error.errors(), key=lambda item: len(item["loc"]))
+    where = ".".join(str(part) for part in detail["loc"] if str(part).replace("_", "").isalnum() and part != "Channels")
+    message = detail["msg"].removeprefix("Value error, ")
+    return f"{where or 'content'}: {message[0].lower()}{message[1:]}, not {detail['input']!r:.60}"
 
 
 def _count(number: int, noun: str, plural: str = "") -> str:

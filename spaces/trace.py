@@ -159,9 +159,9 @@ class Trace:
 
     name: str
     input_shape: tuple[int, ...]
-    layers: tuple[Layer, ...]
-    lite_layers: tuple[Layer, ...]
-    blocks: tuple[Block, ...]
+    layers: tuple[Layer, ...] = field(repr=False)
+    lite_layers: tuple[Layer, ...] = field(repr=False)
+    blocks: tuple[Block, ...] = field(repr=False)
     head: int
     channel_norms: dict[str, dict[str, npt.NDArray[np.float64]]] = field(repr=False, compare=False)
 

@@ -1,0 +1,268 @@
+"""The few-shot proxy: a policy's accuracy after a short, real fine-tuning on episodes of the target's training split.
+
+Every policy sees the same episodes and the same batches, starts from the same prototype head (Snell et al. 2017) and is
+trained as the model that `apply` gives. Its learning rate is tuned on validation images that its accuracy is not
+measured on. What the frozen part of the network computes is computed once per episode and boundary, and reused.
+"""
+
+import math
+import time
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, fx, nn
+
+from ..spaces.apply import apply
+from ..spaces.graph import node_name, symbolic_trace
+from ..spaces.policy import UpdatePolicy
+from ..spaces.split import frozen_boundary, prefix, suffix
+from .episodes import Episode, to_float
+
+#: Learning rates in the order of the ladder that is climbed from `START`.
+RATES = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2)
+START = 2
+#: Most bytes of frozen activations kept for reuse; the oldest go first.
+CACHE_BYTES = 2 * 2**30
+#: Images run at once where no gradient is needed.
+CHUNK = 100
+
+
+@dataclass(frozen=True)
+class FewShotSettings:
+    """How long and on what a policy is tried.
+
+    Attributes:
+        episodes: Number of episodes.
+        shot: Support images of each class, as far as the data has them.
+        queries: Images that accuracy is measured on, per episode.
+        validation: Images that the learning rate is chosen on, in the first episode.
+        steps: Optimizer steps of one fine-tuning.
+        batch: Images of one step on this machine; the device's batch is a matter of cost alone.
+    """
+
+    episodes: int = 1
+    shot: int = 50
+    queries: int = 1000
+    validation: int = 500
+    steps: int = 60
+    batch: int = 50
+
+
+@dataclass(frozen=True)
+class Score:
+    """What the proxy says of a policy.
+
+    Attributes:
+        accuracy: Mean share of queries answered right, 0 to 1.
+        accuracy_se: Its standard error: the larger of that between episodes and that of counting right answers.
+        loss: Mean cross-entropy of the queries, nats.
+        learning_rate: The rate that was best on the validation images.
+        seconds: Wall time that it took.
+    """
+
+    accuracy: float
+    accuracy_se: float
+    loss: float
+    learning_rate: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class _Images:
+    support: Tensor
+    support_labels: Tensor
+    validation: Tensor
+    validation_labels: Tensor
+    query: Tensor
+    query_labels: Tensor
+
+
+class FewShotProxy:
+    """Scores policies of one backbone on fixed episodes.
+
+    Args:
+        backbone: The pretrained network; its head is replaced by prototypes in each episode.
+        episodes: Episodes, each with `settings.validation` + `settings.queries` query images.
+        settings: How long and on what.
+        seed: Seed of the batches' order and of the lite residual modules' first weights.
+    """
+
+    def __init__(
+        self, backbone: nn.Module, episodes: Sequence[Episode], settings: FewShotSettings, seed: int = 0
+    ) -> None:
+        self._backbone = backbone.eval()
+        self._settings = settings
+        self._seed = seed
+        normalisation = getattr(backbone, "normalisation", ((0.5,) * 3, (0.5,) * 3))
+        self._episodes = [_split(episode, settings, normalisation) for episode in episodes]
+        self._frozen = symbolic_trace(backbone)
+        self._cache: OrderedDict[tuple[int, str], _Images] = OrderedDict()
+        self._heads: dict[int, tuple[Tensor, Tensor]] = {}
+
+    def __call__(self, policy: UpdatePolicy) -> Score:
+        """Fine-tune under a policy and measure."""
+        start = time.perf_counter()
+        rate, first = self._climb(policy)
+        results = [first] + [self._run(policy, number, rate)[1] for number in range(1, len(self._episodes))]
+        accuracies = torch.tensor([accuracy for accuracy, _ in results], dtype=torch.float64)
+        mean = float(accuracies.mean())
+        answers = sum(len(images.query) for images in self._episodes)
+        se = math.sqrt(max(mean * (1 - mean), 1 / answers) / answers)
+        if len(results) > 1:
+            se = max(se, float(accuracies.std()) / math.sqrt(len(results)))
+        loss = sum(loss for _, loss in results) / len(results)
+        return Score(mean, se, loss, rate, time.perf_counter() - start)
+
+    def _climb(self, policy: UpdatePolicy) -> tuple[float, tuple[float, float]]:
+        """Walk up the ladder of rates from the middle, and down if the first step up is no better."""
+        tried: dict[int, tuple[tuple[float, float], tuple[float, float]]] = {}
+
+        def better(position: int, than: int) -> bool:
+            if not 0 <= position < len(RATES):
+                return False
+            tried[position] = self._run(policy, 0, RATES[position])
+            return _rank(tried[position][0]) > _rank(tried[than][0])
+
+        tried[START] = self._run(policy, 0, RATES[START])
+        best = START
+        for direction in (1, -1):
+            while better(best + direction, best):
+                best += direction
+            if best != START:
+                break
+        return RATES[best], tried[best][1]
+
+    def _run(self, policy: UpdatePolicy, number: int, rate: float) -> tuple[tuple[float, float], tuple[float, float]]:
+        """Fine-tune in one episode; (accuracy, loss) on validation and on query images."""
+        model = self._start(policy, number)
+        boundary = frozen_boundary(model)
+        images = self._episodes[number] if boundary is None else self._images(number, boundary)
+        trained = model if boundary is None else suffix(model, boundary)
+        self._train(trained, images, rate, number)
+        validation = _measure(trained, images.validation, images.validation_labels) if number == 0 else (0.0, 0.0)
+        return validation, _measure(trained, images.query, images.query_labels)
+
+    def _start(self, policy: UpdatePolicy, number: int) -> fx.GraphModule:
+        model = apply(self._backbone, policy, seed=self._seed)
+        head = model.get_submodule(policy.head)
+        assert isinstance(head, nn.Linear)
+        weight, bias = self._prototypes(number, policy.head)
+        with torch.no_grad():
+            head.weight.copy_(weight)
+            if head.bias is not None:
+                head.bias.copy_(bias)
+        return model
+
+    def _train(self, model: nn.Module, images: _Images, rate: float, number: int) -> None:
+        settings = self._settings
+        parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        optimizer = torch.optim.Adam(parameters, lr=rate)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, settings.steps)
+        generator = torch.Generator().manual_seed(self._seed * 1000 + number)
+        model.train()
+        for indices in _batches(len(images.support), settings.batch, settings.steps, generator):
+            optimizer.zero_grad(set_to_none=True)
+            F.cross_entropy(model(images.support[indices]), images.support_labels[indices]).backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            schedule.step()
+        model.eval()
+
+    def _images(self, number: int, boundary: str) -> _Images:
+        key = (number, boundary)
+        if key not in self._cache:
+            frozen = prefix(self._frozen, boundary)
+            raw = self._episodes[number]
+            self._cache[key] = _Images(
+                _run_chunks(frozen, raw.support),
+                raw.support_labels,
+                _run_chunks(frozen, raw.validation),
+                raw.validation_labels,
+                _run_chunks(frozen, raw.query),
+                raw.query_labels,
+            )
+            while len(self._cache) > 1 and sum(_bytes(images) for images in self._cache.values()) > CACHE_BYTES:
+                self._cache.popitem(last=False)
+        self._cache.move_to_end(key)
+        return self._cache[key]
+
+    def _prototypes(self, number: int, head: str) -> tuple[Tensor, Tensor]:
+        images = self._episodes[number]
+        if number not in self._heads:
+            (node,) = (n for n in self._frozen.graph.nodes if n.op == "call_module" and n.target == head)
+            features = _run_chunks(prefix(self._frozen, node_name(node.all_input_nodes[0])), images.support)
+            self._heads[number] = prototype_head(features, images.support_labels)
+        return self._heads[number]
+
+
+def prototype_head(features: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """The linear head whose logits are the negative squared distances to the class means, up to a constant.
+
+    -|f - c|^2 = 2 c.f - |c|^2 - |f|^2, and the last term is the same for every class (Snell et al. 2017, section 2.4).
+    Distances are in units of the mean squared distance of a sample to its own prototype, so that the scale of the
+    features does not decide how sure the head starts.
+
+    Args:
+        features: (N, D).
+        labels: (N,) integers; every class from 0 to the largest label has a sample.
+
+    Returns:
+        Weight (classes, D) and bias (classes,).
+    """
+    classes = int(labels.max()) + 1
+    means = torch.stack([features[labels == c].mean(0) for c in range(classes)])
+    within = (features - means[labels]).square().sum(1).mean().clamp_min(1e-12)
+    temperature = SHARPNESS / within
+    return 2 * temperature * means, -temperature * means.square().sum(1)
+
+
+#: Logit of one within-class squared distance.
+SHARPNESS = 10.0
+
+
+def _split(
+    episode: Episode, settings: FewShotSettings, normalisation: tuple[tuple[float, ...], tuple[float, ...]]
+) -> _Images:
+    queries = to_float(episode.query_images, normalisation)
+    # Where a data set has fewer images than asked for, both parts shrink alike.
+    held = round(len(queries) * settings.validation / (settings.validation + settings.queries))
+    labels = episode.query_labels
+    return _Images(
+        support=to_float(episode.support_images, normalisation),
+        support_labels=episode.support_labels,
+        validation=queries[:held],
+        validation_labels=labels[:held],
+        query=queries[held:],
+        query_labels=labels[held:],
+    )
+
+
+def _rank(result: tuple[float, float]) -> tuple[float, float]:
+    accuracy, loss = result
+    return accuracy, -loss if math.isfinite(loss) else -math.inf
+
+
+def _batches(count: int, batch: int, steps: int, generator: torch.Generator) -> list[Tensor]:
+    """Index batches that go through a shuffled set again and again; of a small set, all of it each time."""
+    size = min(batch, count)
+    order = torch.cat([torch.randperm(count, generator=generator) for _ in range(-(-steps * size // count))])
+    return list(order[: steps * size].view(steps, size))
+
+
+@torch.inference_mode()
+def _measure(model: nn.Module, images: Tensor, labels: Tensor) -> tuple[float, float]:
+    logits = torch.cat([model(chunk) for chunk in images.split(CHUNK)])
+    accuracy = (logits.argmax(1) == labels).double().mean()
+    return float(accuracy), float(F.cross_entropy(logits, labels))
+
+
+@torch.no_grad()
+def _run_chunks(model: nn.Module, images: Tensor) -> Tensor:
+    model.eval()
+    return torch.cat([model(chunk) for chunk in images.split(CHUNK)])
+
+
+def _bytes(images: _Images) -> int:
+    return sum(tensor.nbytes for tensor in (images.support, images.validation, images.query))
