@@ -10,7 +10,15 @@ from collections.abc import Iterator
 from torch import Tensor, nn
 
 #: (expansion, channels at width 1, repeats, stride of the first) of each stage: table 2 of the paper.
-STAGES = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
+STAGES = (
+    (1, 16, 1, 1),
+    (6, 24, 2, 2),
+    (6, 32, 3, 2),
+    (6, 64, 4, 2),
+    (6, 96, 3, 1),
+    (6, 160, 3, 2),
+    (6, 320, 1, 1),
+)
 
 
 def make_divisible(value: float, divisor: int = 8) -> int:
@@ -60,7 +68,14 @@ class InvertedResidual(nn.Module):
     """Expand, depthwise, project; with a skip where stride is 1 and the channels agree."""
 
     def __init__(
-        self, in_channels: int, out_channels: int, stride: int, expansion: int, *, tf_padding: bool, eps: float
+        self,
+        in_channels: int,
+        out_channels: int,
+        stride: int,
+        expansion: int,
+        *,
+        tf_padding: bool,
+        eps: float,
     ) -> None:
         super().__init__()
         hidden = in_channels * expansion
