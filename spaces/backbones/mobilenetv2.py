@@ -1,8 +1,8 @@
 """MobileNetV2 (Sandler et al., CVPR 2018, arXiv 1801.04381) with torchvision's parameter names.
 
 Two variants share the code: torchvision's own (symmetric padding, batch-norm eps 1e-5) and that of
-TensorFlow and Keras (stride-2 convolutions pad even sizes right and below only, eps 1e-3), so that checkpoints of
-either origin give the accuracies that they were published with.
+TensorFlow and Keras (stride-2 convolutions pad even sizes right and below only, eps 1e-3), so that
+checkpoints of either origin give the accuracies that they were published with.
 """
 
 from collections.abc import Iterator

@@ -33,7 +33,9 @@ Builder = Callable[[int], nn.Module]
 #: Widths that are built; beyond them a name is more likely a slip than a wish.
 MIN_WIDTH, MAX_WIDTH = 0.05, 4.0
 
-_MOBILENET = re.compile(r"(mobilenetv2|mobilenetv3-small|mobilenetv3-large)(?:-w(\d+(?:\.\d+)?))?(-tf)?")
+_MOBILENET = re.compile(
+    r"(mobilenetv2|mobilenetv3-small|mobilenetv3-large)(?:-w(\d+(?:\.\d+)?))?(-tf)?", re.ASCII
+)
 
 _BLOCK_TABLES = {
     "mcunet-5fps": (MCUNET_5FPS, "MCUNet-5FPS of the sparse-update study, norms folded"),
@@ -93,7 +95,7 @@ def load_backbone(
         raise InputError(f"input_size is {input_size}: it must be at least 1 pixel")
     info, build = _resolve(name)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+        torch.default_generator.manual_seed(0)
         model = build(num_classes)
     if _is_custom(name):
         info = declared_info(model, info)
@@ -141,7 +143,7 @@ def _resolve(name: str) -> tuple[BackboneInfo, Builder]:
         return BackboneInfo(name, "ProxylessNAS-Mobile", 224), ProxylessNASMobile
     match = _MOBILENET.fullmatch(name)
     if match is None or (match[3] and match[1] != "mobilenetv2"):
-        close = difflib.get_close_matches(name, ["mobilenetv2", *_SHOWN], n=3)
+        close = difflib.get_close_matches(name.lower(), ["mobilenetv2", *_SHOWN], n=3)
         hint = f"did you mean {' or '.join(close)}?" if close else f"there are {', '.join(_SHOWN)}"
         raise InputError(f"unknown backbone {name!r}: {hint} (one of your own: package.module:function)")
     width = float(match[2] or 1)

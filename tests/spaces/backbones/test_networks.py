@@ -3,8 +3,6 @@
 import pytest
 import torch
 from fvcore.nn import FlopCountAnalysis
-from torch import nn
-
 from tinysearch.spaces.backbones import list_backbones, load_backbone
 from tinysearch.spaces.backbones.blocktable import (
     MCUNET_5FPS,
@@ -14,6 +12,7 @@ from tinysearch.spaces.backbones.blocktable import (
 )
 from tinysearch.spaces.backbones.mobilenetv2 import PaddedSequential, conv_norm_act, make_divisible
 from tinysearch.spaces.backbones.proxylessnas import ProxylessNASMobile
+from torch import nn
 
 NAMES = [info.name for info in list_backbones()]
 
