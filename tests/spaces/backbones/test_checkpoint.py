@@ -191,7 +191,7 @@ class Bomb:
 
 
 def test_pickled_code_never_runs(tmp_path):
-    for write in (torch.save, lambda bomb, path: path.write_bytes(pickle.dumps(bomb))):
+    for write in (torch.save, lambda bomb, path: path.write_bytes(pickle.dumps(bomb, protocol=2))):
         path, trace = tmp_path / "w.pth", tmp_path / "ran"
         write({"features.0.0.weight": Bomb(trace)}, path)
         with pytest.raises(

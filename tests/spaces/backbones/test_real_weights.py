@@ -2,7 +2,7 @@
 
 Images are resized from 224 px by Pillow's bicubic filter, which gives the recorded figures to the digit;
 Pillow's and torch's other antialiased filters differ by up to a point, torch's plain ones by up to eight.
-The tolerances leave room for other processors: half a point is three of the 600 images.
+The tolerances leave room for other processors: half a point is three of 600 images.
 """
 
 import io
@@ -64,22 +64,22 @@ def test_networks_of_the_sparse_update_study(data_dir, imagenette, name, file, p
 
 @pytest.mark.slow
 def test_mobilenetv2_of_tensorflow_at_full_width(data_dir, imagenette):
-    """600 validation images at 224 px; measured: top-1 of 1000 74.3 %, among the ten classes 98.8 %."""
+    """Every second image at 224 px: top-1 of 1000, and among the ten classes (of all 600: 74.3, 98.8 %)."""
     weights = data_dir / "weights" / "mobilenetv2_w1.0_224_uint8_dequantised.pth"
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         model = load_backbone("mobilenetv2-w1.0-tf", num_classes=1000, weights=weights)
-    images, labels = imagenette("val", model.input_size)
+    images, labels = (part[::2] for part in imagenette("val", model.input_size))
     logits = outputs(model, images)
     correct = logits.argmax(1) == IMAGENET_CLASSES[labels]
-    assert 100 * correct.float().mean().item() == pytest.approx(74.3, abs=0.5)
+    assert 100 * correct.float().mean().item() == pytest.approx(76.0, abs=0.7)
     among_ten = logits[:, IMAGENET_CLASSES].argmax(1) == labels
-    assert 100 * among_ten.float().mean().item() == pytest.approx(98.8, abs=0.5)
+    assert 100 * among_ten.float().mean().item() == pytest.approx(99.0, abs=0.7)
 
 
 @pytest.mark.slow
 def test_features_of_keras_mobilenetv2_at_width_035(data_dir, imagenette):
-    """Frozen features at 128 px and logistic regression: recorded 87.2 %; torchvision's padding loses points."""
+    """Frozen features at 128 px and logistic regression: recorded 87.2 %; less with torchvision's padding."""
     linear_model = pytest.importorskip("sklearn.linear_model")
     weights = data_dir / "weights" / "mobilenetv2_w0.35_224_notop.pth"
     with warnings.catch_warnings():
