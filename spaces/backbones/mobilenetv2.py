@@ -1,8 +1,8 @@
 """MobileNetV2 (Sandler et al., CVPR 2018, arXiv 1801.04381) with torchvision's parameter names.
 
 Two variants share the code: torchvision's own (symmetric padding, batch-norm eps 1e-5) and that of
-TensorFlow and Keras (stride-2 convolutions pad right and bottom only, eps 1e-3), so that checkpoints of
-either origin give the accuracies that they were published with.
+TensorFlow and Keras (stride-2 convolutions pad even sizes right and below only, eps 1e-3), so that
+checkpoints of either origin give the accuracies that they were published with.
 """
 
 from collections.abc import Iterator
@@ -55,12 +55,14 @@ def conv_norm_act(
 
 
 class PaddedSequential(nn.Sequential):
-    """A conv-norm-activation whose stride-2 convolution sees zeros right and below, as in TensorFlow."""
+    """A conv-norm-activation whose 3x3 stride-2 convolution pads as TensorFlow's SAME does."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Pad (N, C, H, W) to (N, C, H+1, W+1), then run the members."""
+        """Map (N, C, H, W) to (N, C_out, ceil(H / 2), ceil(W / 2))."""
         conv, norm, act = self
-        output: Tensor = act(norm(conv(nn.functional.pad(x, (0, 1, 0, 1)))))
+        # SAME padding of a 3x3 window at stride 2: one zero behind, and one before where the size is odd.
+        padded = nn.functional.pad(x, (x.shape[-1] % 2, 1, x.shape[-2] % 2, 1))
+        output: Tensor = act(norm(conv(padded)))
         return output
 
 
