@@ -57,9 +57,10 @@ def read_archive(path: Path, wanted: Callable[[PurePosixPath], bool]) -> Iterato
 
 def _read_tar(path: Path, wanted: Callable[[PurePosixPath], bool]) -> Iterator[Member]:
     with path.open("rb") as raw:
-        stream = raw if path.name.lower().endswith(".tar") else gzip.GzipFile(fileobj=raw)
+        unpacked = raw if path.name.lower().endswith(".tar") else gzip.GzipFile(fileobj=raw)
+        stream = _Bounded(unpacked, path)
         # Stream mode reads front to back only, so the bound holds for headers as well as for content.
-        with tarfile.open(fileobj=cast(IO[bytes], _Bounded(stream, path)), mode="r|") as archive:
+        with tarfile.open(fileobj=cast(IO[bytes], stream), mode="r|") as archive:
             for info in archive:
                 member_path = _safe_path(info.name, path)
                 if info.isdir():
@@ -71,6 +72,9 @@ def _read_tar(path: Path, wanted: Callable[[PurePosixPath], bool]) -> Iterator[M
                         file = archive.extractfile(info)
                         content = file.read() if file else b""
                     yield Member(member_path, False, content)
+        # tarfile takes a header that is cut off for the end.
+        if any(stream.last_block):
+            raise tarfile.ReadError("it is cut short")
 
 
 def _read_zip(path: Path, wanted: Callable[[PurePosixPath], bool]) -> Iterator[Member]:
@@ -91,11 +95,14 @@ class _Bounded(io.RawIOBase):
         self._stream = stream
         self._path = path
         self._total = 0
+        self.last_block = b""
 
     def read(self, size: int = -1) -> bytes:
         self._total += size
         _check_total(self._total, self._path)
-        return self._stream.read(size)
+        content = self._stream.read(size)
+        self.last_block = (self.last_block + content)[-tarfile.BLOCKSIZE :]
+        return content
 
 
 def _safe_path(name: str, archive: Path) -> PurePosixPath:

@@ -67,7 +67,7 @@ def load_dataset(name: str, data_dir: Path | None = None, *, download: bool = Tr
     if name in names:
         return _load_path(_find_named(name, data_dir), name)
     path = Path(name).expanduser()
-    if not path.exists():
+    if not name or not path.exists():
         raise InputError(
             f"no data set {name!r}: give one of {', '.join(names)}, or the path of a folder or archive"
         )

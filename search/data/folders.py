@@ -80,12 +80,11 @@ def _list_archive(path: Path) -> Iterator[_Entry]:
 
 
 def _list_folder(root: Path) -> Iterator[_Entry]:
-    seen = set()
     for folder, subfolders, files in os.walk(root, followlinks=True):
         here = Path(folder)
-        # Links to folders are followed, once each: a link to a folder above would never end.
-        seen.add(here.resolve())
-        subfolders[:] = [s for s in subfolders if not _is_hidden([s]) and (here / s).resolve() not in seen]
+        # A link to a folder above would never end.
+        above = {parent.resolve() for parent in (here, *here.parents)}
+        subfolders[:] = [s for s in subfolders if not _is_hidden([s]) and (here / s).resolve() not in above]
         inside = here.relative_to(root)
         yield _Entry(inside.parts, True, None)
         for file in files:
