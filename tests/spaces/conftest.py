@@ -78,7 +78,7 @@ def squeeze_net() -> nn.Module:
 def mobilenet() -> nn.Module:
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        return _with_statistics(MobileNetV2(0.35, 10))
+        return _with_statistics(MobileNetV2(0.1, 10))
 
 
 @pytest.fixture(scope="session")

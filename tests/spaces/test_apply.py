@@ -69,7 +69,7 @@ def exact(space, seed):
     return space.decode(row)
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(seed=st.integers(0, 10**6))
 def test_gradients_equal_pytorchs(case, seed):
     backbone, space, reference = case

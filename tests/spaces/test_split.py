@@ -11,7 +11,7 @@ from tinysearch.spaces.space import UpdateSpace
 from tinysearch.spaces.split import frozen_boundary, prefix, suffix
 
 
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", range(8))
 @pytest.mark.parametrize("which", ["squeeze_net", "mobilenet"])
 def test_prefix_then_suffix_is_the_whole(request, which, seed):
     backbone = request.getfixturevalue(which)
@@ -37,5 +37,5 @@ def test_prefix_then_suffix_is_the_whole(request, which, seed):
 
 def test_where_training_begins(mobilenet, mobilenet_trace):
     assert frozen_boundary(apply(mobilenet, methods.last(mobilenet_trace))) == "classifier.0"
-    assert frozen_boundary(apply(mobilenet, methods.mobiletl(mobilenet_trace, 1))) == "features.16.conv.3"
+    assert frozen_boundary(apply(mobilenet, methods.mobiletl(mobilenet_trace, 1))) == "add_10"
     assert frozen_boundary(apply(mobilenet, methods.full(mobilenet_trace))) is None
