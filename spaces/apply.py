@@ -62,9 +62,7 @@ def _replace_operations(graph: fx.GraphModule, sign_masks: set[str]) -> None:
         name, op = node_name(node), operation(node, module)
         if name in sign_masks:
             if op not in layers.SIGN_MASK:
-                raise InputError(
-                    f"{name} is a {op}: a sign mask may stand for {', '.join(sorted(layers.SIGN_MASK))}"
-                )
+                raise InputError(f"{name} is a {op}: a sign mask may stand for {', '.join(sorted(layers.SIGN_MASK))}")
             replacement: nn.Module | None = layers.MaskedActivation(op, sign=True)
         else:
             replacement = layers.lean(module, op)
@@ -112,9 +110,7 @@ def _train_weight(layer: layers.Conv2d | layers.Linear, name: str, weight: str |
         if 1 < groups != layer.weight.shape[0] or (groups > 1 and layer.weight.shape[1] != 1):
             raise UnsupportedError(f"{name} is a grouped conv: it trains whole or not at all")
         if weight.index[-1] >= channels:
-            raise InputError(
-                f"{name} has {channels} {weight.axis}put channels, no channel {weight.index[-1]}"
-            )
+            raise InputError(f"{name} has {channels} {weight.axis}put channels, no channel {weight.index[-1]}")
         layer.train_channels(weight.axis, weight.index, depthwise=groups > 1)
 
 
@@ -125,9 +121,7 @@ def _train_bias(layer: layers.Conv2d | layers.Linear, name: str, wanted: bool) -
         raise InputError(f"{name} has no bias to train")
 
 
-def _insert_lite_residuals(
-    graph: fx.GraphModule, names: tuple[str, ...], policy: UpdatePolicy, seed: int
-) -> None:
+def _insert_lite_residuals(graph: fx.GraphModule, names: tuple[str, ...], policy: UpdatePolicy, seed: int) -> None:
     if not policy.lite_residuals:
         return
     found = {block.name: block for block in blocks(graph, names)}

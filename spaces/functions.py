@@ -22,9 +22,7 @@ def pack_bits(mask: Tensor) -> Tensor:
     if flat.device.type == "cpu":
         return torch.from_numpy(np.packbits(flat.numpy(), axis=1))
     padded = F.pad(flat, (0, -flat.shape[1] % 8)).view(flat.shape[0], -1, 8).to(torch.uint8)
-    return (padded << torch.arange(7, -1, -1, device=flat.device, dtype=torch.uint8)).sum(
-        -1, dtype=torch.uint8
-    )
+    return (padded << torch.arange(7, -1, -1, device=flat.device, dtype=torch.uint8)).sum(-1, dtype=torch.uint8)
 
 
 def unpack_bits(packed: Tensor, shape: torch.Size) -> Tensor:
@@ -75,9 +73,7 @@ class FrozenBatchNorm(Function):
     """Batch norm on its running statistics: the input is kept only if the scale trains."""
 
     @staticmethod
-    def forward(
-        ctx: Any, x: Tensor, scale: Tensor, shift: Tensor, mean: Tensor, var: Tensor, eps: float
-    ) -> Tensor:
+    def forward(ctx: Any, x: Tensor, scale: Tensor, shift: Tensor, mean: Tensor, var: Tensor, eps: float) -> Tensor:
         """Normalise (N, C, H, W) channel by channel."""
         ctx.eps = eps
         ctx.save_for_backward(x if ctx.needs_input_grad[1] else None, scale, mean, var)
@@ -135,9 +131,7 @@ class Conv2d(Function):
 
         def backward(x: Tensor, w: Tensor, gy: Tensor, groups: int, mask: list[bool]) -> Any:
             zero = [0, 0]
-            return _aten.convolution_backward(
-                gy, x, w, None, stride, padding, dilation, False, zero, groups, mask
-            )
+            return _aten.convolution_backward(gy, x, w, None, stride, padding, dilation, False, zero, groups, mask)
 
         dx = dw = du = None
         if need_weight:

@@ -48,9 +48,7 @@ class PartialWeight:
 
     def composed_weight(self) -> Tensor:
         """The weight with its trained channels in place, detached."""
-        return functions.compose(
-            self.weight, self.weight_update, self.update_index, self.update_axis
-        ).detach()
+        return functions.compose(self.weight, self.weight_update, self.update_index, self.update_axis).detach()
 
 
 class Conv2d(PartialWeight, nn.Conv2d):
@@ -63,9 +61,7 @@ class Conv2d(PartialWeight, nn.Conv2d):
             )
         geometry = (conv.stride, conv.padding, conv.dilation, conv.groups)
         # On the meta device, so that no weights are drawn that are replaced at once.
-        nn.Conv2d.__init__(
-            self, conv.in_channels, conv.out_channels, conv.kernel_size, *geometry, device="meta"
-        )  # type: ignore[arg-type]
+        nn.Conv2d.__init__(self, conv.in_channels, conv.out_channels, conv.kernel_size, *geometry, device="meta")  # type: ignore[arg-type]
         self.weight, self.bias = conv.weight, conv.bias
         self._no_update()
         self.geometry = geometry
@@ -194,10 +190,6 @@ def lean(module: nn.Module | None, op: str) -> nn.Module | None:
     """The replacement that keeps less for an operation without parameters, or None where PyTorch's is as good."""
     if op in EXACT_MASK:
         return MaskedActivation(op)
-    if (
-        isinstance(module, nn.AvgPool2d)
-        and module.kernel_size == module.stride
-        and isinstance(module.stride, int)
-    ):
+    if isinstance(module, nn.AvgPool2d) and module.kernel_size == module.stride and isinstance(module.stride, int):
         return AvgPool2d(module.stride) if not module.padding and not module.ceil_mode else None
     return None

@@ -44,9 +44,7 @@ class LiteResidual(nn.Module):
         groups = 2 if shape.in_channels % 2 == 0 else 1
         kernel, stride = shape.kernel, shape.stride if shape.pool else 1
         self.pool = nn.AvgPool2d(2) if shape.pool else nn.AdaptiveAvgPool2d(1)
-        self.conv1 = nn.Conv2d(
-            shape.in_channels, hidden, kernel, stride, (kernel - 1) // 2, groups=groups, bias=False
-        )
+        self.conv1 = nn.Conv2d(shape.in_channels, hidden, kernel, stride, (kernel - 1) // 2, groups=groups, bias=False)
         self.norm1 = _group_norm(hidden)
         self.act = nn.ReLU()
         self.conv2 = nn.Conv2d(hidden, shape.out_channels, 1, bias=False)
@@ -67,9 +65,7 @@ class LiteResidual(nn.Module):
         return branch + F.interpolate(y, size=branch.shape[-2:], mode="bilinear", align_corners=False)
 
 
-def lite_shape(
-    in_shape: Sequence[int], out_shape: Sequence[int], input_shape: Sequence[int]
-) -> LiteShape | None:
+def lite_shape(in_shape: Sequence[int], out_shape: Sequence[int], input_shape: Sequence[int]) -> LiteShape | None:
     """The module that TinyTL would put beside a block, or None where none can stand.
 
     Args:

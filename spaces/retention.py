@@ -40,9 +40,7 @@ def observe(run: Callable[[Sequence[Tensor]], Tensor], inputs: Sequence[Tensor])
     return tuple(_observe_one(run, inputs, which) for which in range(len(inputs)))
 
 
-def _observe_one(
-    run: Callable[[Sequence[Tensor]], Tensor], inputs: Sequence[Tensor], which: int
-) -> Retention:
+def _observe_one(run: Callable[[Sequence[Tensor]], Tensor], inputs: Sequence[Tensor], which: int) -> Retention:
     # Clones, so that an operation that works in place neither spoils the caller's values nor aliases them.
     leaves = [value.detach().clone() for value in inputs]
     if not leaves[which].is_floating_point():

@@ -55,9 +55,7 @@ class UpdateTable:
     def frozen(cls, trace: Trace, count: int) -> "UpdateTable":
         """A table of `count` policies that train the head alone."""
         shape = (count, len(trace.rows))
-        flags = {
-            name: np.zeros(shape, np.bool_) for name in ("present", "bias", "scale", "statistics", "sign")
-        }
+        flags = {name: np.zeros(shape, np.bool_) for name in ("present", "bias", "scale", "statistics", "sign")}
         counts = {name: np.zeros(shape, np.int64) for name in ("inputs", "outputs")}
         table = cls(trace, **flags, **counts)
         table.present[:, : len(trace)] = True
@@ -92,9 +90,7 @@ class UpdateTable:
         blocks = {block.name: index for index, block in enumerate(trace.blocks)}
         for n, policy in enumerate(policies):
             if policy.head != trace.layers[trace.head].name:
-                raise InputError(
-                    f"policy {policy.hash} trains the head {policy.head}, which {trace.name} has not"
-                )
+                raise InputError(f"policy {policy.hash} trains the head {policy.head}, which {trace.name} has not")
             for entry in policy.layers:
                 row, layer = _find(trace, entry.name, ("conv", "linear"))
                 if entry.weight == "all":
@@ -119,9 +115,7 @@ class UpdateTable:
                 table.sign[n, row] = True
             for lite in policy.lite_residuals:
                 if lite.block not in blocks or not trace.blocks[blocks[lite.block]].lite:
-                    raise InputError(
-                        f"{trace.name} has no block {lite.block} that can take a lite residual module"
-                    )
+                    raise InputError(f"{trace.name} has no block {lite.block} that can take a lite residual module")
                 table.add_lite(blocks[lite.block], n)
         return table
 
@@ -163,9 +157,7 @@ class UpdateTable:
         for row, layer in enumerate(self.trace.rows):
             if layer.depthwise:  # its channels are both inputs and outputs
                 share[row] = layer.in_channels
-        outputs = np.where(
-            [layer.depthwise for layer in self.trace.rows], np.minimum(self.outputs, 1), self.outputs
-        )
+        outputs = np.where([layer.depthwise for layer in self.trace.rows], np.minimum(self.outputs, 1), self.outputs)
         return np.where(self.scale, weights, self.inputs * outputs * weights // share)
 
     @cached_property
@@ -177,9 +169,7 @@ class UpdateTable:
 def _find(trace: Trace, name: str, kinds: tuple[str, ...]) -> tuple[int, Layer]:
     row = trace.index.get(name)
     if row is None or trace.rows[row].kind not in kinds:
-        raise InputError(
-            f"{trace.name} has no {' or '.join(kinds)} named {name}: is the policy for another backbone?"
-        )
+        raise InputError(f"{trace.name} has no {' or '.join(kinds)} named {name}: is the policy for another backbone?")
     return row, trace.rows[row]
 
 
@@ -188,6 +178,4 @@ def _check_channels(layer: Layer, channels: Channels) -> None:
         raise InputError(f"{layer.name} is a grouped conv: it trains whole or not at all")
     count = layer.in_channels if channels.axis == "in" else layer.out_channels
     if channels.index[-1] >= count:
-        raise InputError(
-            f"{layer.name} has {count} {channels.axis}put channels, no channel {channels.index[-1]}"
-        )
+        raise InputError(f"{layer.name} has {count} {channels.axis}put channels, no channel {channels.index[-1]}")

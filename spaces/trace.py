@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from math import prod
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -238,9 +238,7 @@ def trace(model: nn.Module, input_shape: Sequence[int]) -> Trace:
 def _head(layers: Sequence[Layer]) -> int:
     rows = [row for row, layer in enumerate(layers) if layer.kind in ("conv", "linear")]
     if not rows or layers[rows[-1]].kind != "linear":
-        raise UnsupportedError(
-            "the network's last weighted layer is no nn.Linear: a policy trains a linear classifier"
-        )
+        raise UnsupportedError("the network's last weighted layer is no nn.Linear: a policy trains a linear classifier")
     return rows[-1]
 
 

@@ -83,9 +83,7 @@ class _Recorder(fx.Interpreter):
                 self.run(*samples)
         except RuntimeError as error:
             shape = tuple(samples[0].shape[1:])
-            raise UnsupportedError(
-                f"the network does not run on an input of shape {shape}: {error}"
-            ) from error
+            raise UnsupportedError(f"the network does not run on an input of shape {shape}: {error}") from error
         finally:
             self.module.train(training)
 
@@ -160,9 +158,7 @@ class _Recorder(fx.Interpreter):
                 result = replacement(values[0])
             else:
                 by_source = dict(zip(sources, values, strict=True))
-                args, kwargs = fx.node.map_arg(
-                    (node.args, node.kwargs), lambda n: by_source.get(n, self.env.get(n))
-                )
+                args, kwargs = fx.node.map_arg((node.args, node.kwargs), lambda n: by_source.get(n, self.env.get(n)))
                 result = getattr(self, node.op)(node.target, args, kwargs)
             assert isinstance(result, Tensor)
             return result
@@ -187,8 +183,4 @@ def _is_in_place(node: fx.Node, module: nn.Module | None) -> bool:
     if module is not None:
         return bool(getattr(module, "inplace", False))
     name = str(getattr(node.target, "__name__", node.target))
-    return (
-        bool(node.kwargs.get("inplace"))
-        or name in ("iadd", "imul")
-        or (name[-1] == "_" and name[-2:] != "__")
-    )
+    return bool(node.kwargs.get("inplace")) or name in ("iadd", "imul") or (name[-1] == "_" and name[-2:] != "__")
