@@ -111,6 +111,9 @@ def _train_weight(layer: layers.Conv2d | layers.Linear, name: str, weight: str |
             raise UnsupportedError(f"{name} is a grouped conv: it trains whole or not at all")
         if weight.index[-1] >= channels:
             raise InputError(f"{name} has {channels} {weight.axis}put channels, no channel {weight.index[-1]}")
+        if len(weight.index) == channels:  # all of them: no copy of the weight or of the input
+            layer.weight.requires_grad_(True)
+            return
         layer.train_channels(weight.axis, weight.index, depthwise=groups > 1)
 
 

@@ -41,22 +41,21 @@ def observe(run: Callable[[Sequence[Tensor]], Tensor], inputs: Sequence[Tensor])
 
 
 def _observe_one(run: Callable[[Sequence[Tensor]], Tensor], inputs: Sequence[Tensor], which: int) -> Retention:
-    # Clones, so that an operation that works in place neither spoils the caller's values nor aliases them.
-    leaves = [value.detach().clone() for value in inputs]
-    if not leaves[which].is_floating_point():
-        return Retention((False,) * len(leaves))
-    leaves[which].requires_grad_(True)
-    # A leaf that needs a gradient may not be changed in place; its identity may.
-    operands = [leaf.view_as(leaf) if leaf.requires_grad else leaf for leaf in leaves]
+    if not inputs[which].is_floating_point():
+        return Retention((False,) * len(inputs))
     kept: dict[int, Tensor] = {}
 
     def pack(tensor: Tensor) -> Tensor:
         kept[tensor.untyped_storage().data_ptr()] = tensor
         return tensor
 
-    with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        output = run(operands)
-    own = [leaf.untyped_storage().data_ptr() for leaf in leaves]
+    with torch.enable_grad():  # the caller may have switched gradients off
+        leaves = [value.detach().requires_grad_(n == which) for n, value in enumerate(inputs)]
+        # Clones, so that an operation that works in place neither spoils the caller's values nor changes a leaf.
+        operands = [leaf.clone() for leaf in leaves]
+        own = [operand.untyped_storage().data_ptr() for operand in operands]
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            output = run(operands)
     out = output.untyped_storage().data_ptr()
     extra = sum(t.untyped_storage().nbytes() for p, t in kept.items() if p not in own and p != out)
     return Retention(tuple(p in kept for p in own), out in kept and out not in own, extra)
