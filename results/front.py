@@ -198,11 +198,13 @@ def _member(trial: TrialRecord) -> Member:
 def _drop_unknown(content: dict[str, Any]) -> list[str]:
     """Delete, in place, the keys that this version does not know, and name them."""
     members = content.get("members")
-    parts = [(content, Front, ""), (content.get("run"), RunInfo, "run.")]
-    parts += [(member, Member, "members.") for member in (members if isinstance(members, list) else [])]
+    parts = [("", Front, content), ("run.", RunInfo, content.get("run"))]
+    parts += [("members.", Member, member) for member in (members if isinstance(members, list) else [])]
     dropped = set()
-    for part, kind, prefix in parts:
-        for key in set(part) - {field.name for field in fields(kind)} if isinstance(part, dict) else ():
+    for prefix, kind, part in parts:
+        if not isinstance(part, dict):
+            continue
+        for key in set(part) - {field.name for field in fields(kind)}:
             del part[key]
             dropped.add(prefix + key)
     return sorted(dropped)

@@ -61,7 +61,7 @@ def nondominated(values: ArrayLike) -> NDArray[np.bool_]:
     import moocore
 
     points = _rows(values)
-    mask = ~np.isnan(points).any(axis=1)
+    mask = _whole(points)
     if mask.any():
         mask[mask] = moocore.is_nondominated(points[mask], keep_weakly=False)
     return mask
@@ -93,7 +93,7 @@ def hypervolume(values: ArrayLike, reference: ArrayLike, ideal: ArrayLike) -> fl
     points, best, worst = _rows(values), np.asarray(ideal, np.float64), np.asarray(reference, np.float64)
     if best.shape != worst.shape or best.ndim != 1 or not (best < worst).all():
         raise ValueError(f"the ideal point {best} must lie below the reference point {worst}")
-    points = points[~np.isnan(points).any(axis=1)]
+    points = points[_whole(points)]
     if not len(points):
         return 0.0
     scaled = np.clip((points - best) / (worst - best), 0.0, 1.0)
@@ -105,3 +105,7 @@ def _rows(values: ArrayLike) -> NDArray[np.float64]:
     if points.ndim != 2 or points.shape[1] == 0:
         raise ValueError(f"values must be an (N, M) array, not one of shape {points.shape}")
     return points
+
+
+def _whole(points: NDArray[np.float64]) -> NDArray[np.bool_]:
+    return np.asarray(~np.isnan(points).any(axis=1), dtype=np.bool_)

@@ -7,12 +7,7 @@ and one process at a time may write, so the run can be killed at any moment and 
 """
 
 import json
-import os
-import platform
-import sys
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -20,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Self
 from ..spaces.errors import ConflictError, InputError
 from ..spaces.files import read_text
 from .atomic import TEMPORARY, write_atomically
+from .environment import environment, now
 from .front import Front
 from .pareto import OBJECTIVES, Objective
 from .records import Member, TrialRecord, policy_file
@@ -38,8 +34,6 @@ REQUEST, ENVIRONMENT, STUDY, FRONT, PARETO = (
 )
 _LOCK = ".lock"
 _RUN_FORMAT, _ENVIRONMENT_FORMAT = "tinysearch.run", "tinysearch.environment"
-#: Packages whose versions decide what a run finds.
-_PACKAGES = ("tinysearch", "torch", "optuna", "numpy", "moocore", "scikit-learn")
 
 
 class RunDirectory:
@@ -100,7 +94,7 @@ class RunDirectory:
                         f"{path} holds another run ({told}): choose another --out, or ask as before"
                     )
             else:
-                header = {"format": _RUN_FORMAT, "version": 1, "created": _now()}
+                header = {"format": _RUN_FORMAT, "version": 1, "created": now()}
                 write_atomically(path / REQUEST, _json(header | {"request": request}))
             run._note_environment(threads)
         except BaseException:
@@ -224,32 +218,6 @@ class RunDirectory:
             raise ValueError(f"{self.path} was opened for reading")
 
 
-def environment(threads: int | None = None) -> dict[str, Any]:
-    """What this process runs on: versions, platform, processors. Imports none of the packages it names."""
-    return {
-        "started": _now(),
-        "python": platform.python_version(),
-        "packages": {name: _version(name) for name in _PACKAGES},
-        "platform": platform.platform(),
-        "machine": platform.machine(),
-        "cpus": os.cpu_count(),
-        "usable_cpus": len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count(),
-        "threads": threads,
-    }
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        if package != "tinysearch":
-            return None
-        # A checkout that is not installed.
-        from .. import __version__
-
-        return __version__
-
-
 def _read_request(path: Path) -> dict[str, Any]:
     file = path / REQUEST
     try:
@@ -271,7 +239,3 @@ def _foreign(path: Path) -> str | None:
 
 def _json(content: Mapping[str, Any]) -> str:
     return json.dumps(content, indent=1, ensure_ascii=False) + "\n"
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
