@@ -112,21 +112,22 @@ class TrialStore:
 
     def all(self) -> list[TrialRecord]:
         """All trials, by number, as of when this store was loaded, and those appended since."""
-        return list(self._records)
+        return sorted(self._records, key=lambda record: record.number)
 
     def append(self, trial: TrialRecord) -> None:
         """Add a finished trial; once this returns, the trial survives a kill and a power cut.
 
         Args:
-            trial: The trial; its number must be that of trials so far, and its row within the genes.
+            trial: The trial; its number must be new, and its row within the genes. Trials that are scored at the
+                same time may come in any order.
 
         Raises:
             ValueError: The number or the row is wrong, or a complete trial lacks an objective.
         """
         from optuna.trial import TrialState, create_trial
 
-        if trial.number != len(self._records):
-            raise ValueError(f"trial {trial.number} cannot follow {len(self._records)} trials")
+        if any(trial.number == record.number for record in self._records):
+            raise ValueError(f"trial {trial.number} is there already")
         counts = list(self.genes.values())
         if trial.row is not None and (
             len(trial.row) != len(counts)

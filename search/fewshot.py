@@ -9,46 +9,34 @@ import math
 import time
 from collections import OrderedDict
 from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
 
 from ..spaces.apply import apply
 from ..spaces.graph import node_name, symbolic_trace
 from ..spaces.policy import UpdatePolicy
 from ..spaces.split import frozen_boundary, prefix, suffix
-from .episodes import Episode, to_float
+from .episodes import Episode, Normalisation, to_float
+from .request import ProxySettings
+
+Module = TypeVar("Module", bound=nn.Module)
 
 #: Learning rates in the order of the ladder that is climbed from `START`.
 RATES = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2)
 START = 2
 #: Most bytes of frozen activations kept for reuse; the oldest go first.
 CACHE_BYTES = 2 * 2**30
+#: Support images that a method which chooses its policy from the data may see: one backward pass must hold them.
+SUPPORT_SEEN = 256
+#: Logits of the prototype head for a squared distance as large as the mean within a class.
+SHARPNESS = 10.0
 #: Images run at once where no gradient is needed.
 CHUNK = 100
-
-
-@dataclass(frozen=True)
-class FewShotSettings:
-    """How long and on what a policy is tried.
-
-    Attributes:
-        episodes: Number of episodes.
-        shot: Support images of each class, as far as the data has them.
-        queries: Images that accuracy is measured on, per episode.
-        validation: Images that the learning rate is chosen on, in the first episode.
-        steps: Optimizer steps of one fine-tuning.
-        batch: Images of one step on this machine; the device's batch is a matter of cost alone.
-    """
-
-    episodes: int = 1
-    shot: int = 50
-    queries: int = 1000
-    validation: int = 500
-    steps: int = 60
-    batch: int = 50
 
 
 @dataclass(frozen=True)
@@ -84,23 +72,25 @@ class FewShotProxy:
     """Scores policies of one backbone on fixed episodes.
 
     Args:
-        backbone: The pretrained network; its head is replaced by prototypes in each episode.
+        backbone: The pretrained network.
+        head: Qualified name of its classifier, which starts from class prototypes in each episode.
         episodes: Episodes, each with `settings.validation` + `settings.queries` query images.
         settings: How long and on what.
         seed: Seed of the batches' order and of the lite residual modules' first weights.
     """
 
     def __init__(
-        self, backbone: nn.Module, episodes: Sequence[Episode], settings: FewShotSettings, seed: int = 0
+        self, backbone: nn.Module, head: str, episodes: Sequence[Episode], settings: ProxySettings, seed: int = 0
     ) -> None:
         self._backbone = backbone.eval()
+        self._head = head
         self._settings = settings
         self._seed = seed
         normalisation = getattr(backbone, "normalisation", ((0.5,) * 3, (0.5,) * 3))
         self._episodes = [_split(episode, settings, normalisation) for episode in episodes]
         self._frozen = symbolic_trace(backbone)
         self._cache: OrderedDict[tuple[int, str], _Images] = OrderedDict()
-        self._heads: dict[int, tuple[Tensor, Tensor]] = {}
+        self._prototypes = [self._prototype_head(images) for images in self._episodes]
 
     def __call__(self, policy: UpdatePolicy) -> Score:
         """Fine-tune under a policy and measure."""
@@ -115,6 +105,15 @@ class FewShotProxy:
             se = max(se, float(accuracies.std()) / math.sqrt(len(results)))
         loss = sum(loss for _, loss in results) / len(results)
         return Score(mean, se, loss, rate, time.perf_counter() - start)
+
+    def support_task(self) -> tuple[nn.Module, Tensor, Tensor]:
+        """The backbone with the prototype head of the first episode, and that episode's support images and labels.
+
+        This is what a method that chooses its policy from the user's data, such as TinyTrain, may look at.
+        """
+        images = self._episodes[0]
+        model = self._with_prototypes(deepcopy(self._backbone), 0)
+        return model, images.support[:SUPPORT_SEEN], images.support_labels[:SUPPORT_SEEN]
 
     def _climb(self, policy: UpdatePolicy) -> tuple[float, tuple[float, float]]:
         """Walk up the ladder of rates from the middle, and down if the first step up is no better."""
@@ -137,7 +136,7 @@ class FewShotProxy:
 
     def _run(self, policy: UpdatePolicy, number: int, rate: float) -> tuple[tuple[float, float], tuple[float, float]]:
         """Fine-tune in one episode; (accuracy, loss) on validation and on query images."""
-        model = self._start(policy, number)
+        model = self._with_prototypes(apply(self._backbone, policy, seed=self._seed), number)
         boundary = frozen_boundary(model)
         images = self._episodes[number] if boundary is None else self._images(number, boundary)
         trained = model if boundary is None else suffix(model, boundary)
@@ -145,11 +144,10 @@ class FewShotProxy:
         validation = _measure(trained, images.validation, images.validation_labels) if number == 0 else (0.0, 0.0)
         return validation, _measure(trained, images.query, images.query_labels)
 
-    def _start(self, policy: UpdatePolicy, number: int) -> fx.GraphModule:
-        model = apply(self._backbone, policy, seed=self._seed)
-        head = model.get_submodule(policy.head)
+    def _with_prototypes(self, model: Module, number: int) -> Module:
+        head = model.get_submodule(self._head)
         assert isinstance(head, nn.Linear)
-        weight, bias = self._prototypes(number, policy.head)
+        weight, bias = self._prototypes[number]
         with torch.no_grad():
             head.weight.copy_(weight)
             if head.bias is not None:
@@ -188,13 +186,10 @@ class FewShotProxy:
         self._cache.move_to_end(key)
         return self._cache[key]
 
-    def _prototypes(self, number: int, head: str) -> tuple[Tensor, Tensor]:
-        images = self._episodes[number]
-        if number not in self._heads:
-            (node,) = (n for n in self._frozen.graph.nodes if n.op == "call_module" and n.target == head)
-            features = _run_chunks(prefix(self._frozen, node_name(node.all_input_nodes[0])), images.support)
-            self._heads[number] = prototype_head(features, images.support_labels)
-        return self._heads[number]
+    def _prototype_head(self, images: _Images) -> tuple[Tensor, Tensor]:
+        (node,) = (n for n in self._frozen.graph.nodes if n.op == "call_module" and n.target == self._head)
+        features = _run_chunks(prefix(self._frozen, node_name(node.all_input_nodes[0])), images.support)
+        return prototype_head(features, images.support_labels)
 
 
 def prototype_head(features: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
@@ -218,12 +213,8 @@ def prototype_head(features: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     return 2 * temperature * means, -temperature * means.square().sum(1)
 
 
-#: Logit of one within-class squared distance.
-SHARPNESS = 10.0
-
-
 def _split(
-    episode: Episode, settings: FewShotSettings, normalisation: tuple[tuple[float, ...], tuple[float, ...]]
+    episode: Episode, settings: ProxySettings, normalisation: Normalisation
 ) -> _Images:
     queries = to_float(episode.query_images, normalisation)
     # Where a data set has fewer images than asked for, both parts shrink alike.
