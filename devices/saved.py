@@ -45,6 +45,12 @@ class Kept:
                 mask[row] |= keeps
         return mask
 
+    def row_bytes(self, trace: Trace, scale: int) -> Ints:
+        """Bytes kept per row, (N, R), with `scale` bytes for each element of an output."""
+        sizes = scale * np.array([layer.out_elements for layer in trace.rows])
+        result: Ints = (self.outputs[:-1] * sizes[:, None] + self.extra).T
+        return result
+
 
 def saved_bytes(table: UpdateTable, batch: int, element_bytes: int = 4) -> Ints:
     """Bytes kept for the backward pass, per row.
@@ -60,10 +66,7 @@ def saved_bytes(table: UpdateTable, batch: int, element_bytes: int = 4) -> Ints:
     Returns:
         Bytes, (N, R).
     """
-    kept = find_kept(table, batch, element_bytes)
-    sizes = batch * element_bytes * np.array([layer.out_elements for layer in table.trace.rows])
-    result: Ints = (kept.outputs[:-1] * sizes[:, None] + kept.extra).T
-    return result
+    return find_kept(table, batch, element_bytes).row_bytes(table.trace, batch * element_bytes)
 
 
 def find_kept(table: UpdateTable, batch: int, element_bytes: int = 4) -> Kept:
