@@ -79,6 +79,7 @@ def ticks(extent: Span, quantity: Quantity) -> list[float]:
         stride = ceil(len(powers) / _MAX_TICKS)
         return [2.0**power for power in powers if power % stride == 0]
     decades = range(floor(log10(extent.low)), ceil(log10(extent.high)) + 1)
+    decades = decades[:: ceil(len(decades) / (_MAX_TICKS + 2))]
     choices = [[m * 10.0**decade for decade in decades for m in each] for each in ((1, 2, 5), (1, 3), (1,))]
     inside = [[place for place in places if extent.low <= place <= extent.high] for places in choices]
     return next((places for places in inside if len(places) <= _MAX_TICKS), inside[-1])

@@ -58,6 +58,7 @@ def place_labels(
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.patheffects import withStroke
+    from matplotlib.text import Text
     from matplotlib.transforms import Bbox
 
     figure = axes.get_figure(root=True)
@@ -90,6 +91,7 @@ def place_labels(
             color=color,
             va="center",
             zorder=7,
+            parse_math=False,
             path_effects=[withStroke(linewidth=2.5, foreground="white")],
             arrowprops={
                 "arrowstyle": "-",
@@ -100,7 +102,8 @@ def place_labels(
                 "shrinkB": 5,
             },
         )
-        extent = note.get_window_extent(renderer)
+        # Of the text alone: an annotation's own extent includes its line.
+        extent = Text.get_window_extent(note, renderer)
         centre = axes.transData.transform((x, y))
         options = []
         for rank, (distance, angle) in enumerate(product(_DISTANCES_PT, _ANGLES)):

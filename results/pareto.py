@@ -63,7 +63,10 @@ def nondominated(values: ArrayLike) -> NDArray[np.bool_]:
     points = _rows(values)
     mask = _whole(points)
     if mask.any():
-        mask[mask] = moocore.is_nondominated(points[mask], keep_weakly=False)
+        # Ranks instead of values: the order is all that counts, and moocore 0.3 keeps equal rows that hold an
+        # infinity when there are four objectives or more.
+        ranks = [np.unique(column, return_inverse=True)[1] for column in points[mask].T]
+        mask[mask] = moocore.is_nondominated(np.column_stack(ranks), keep_weakly=False)
     return mask
 
 

@@ -244,6 +244,7 @@ def _words(figure: "Figure", front: Front, trials: Sequence[TrialRecord]) -> Non
         fontsize=17,
         fontweight="bold",
         color=_INK,
+        parse_math=False,
     )
     facts = [
         _cut(run.backbone, 48),
@@ -251,7 +252,7 @@ def _words(figure: "Figure", front: Front, trials: Sequence[TrialRecord]) -> Non
         f"{len(front.members)} {'policy' if len(front.members) == 1 else 'policies'} on the front",
         f"hypervolume {front.hypervolume:.3f}",
     ]
-    figure.text(0.066, 0.877, "   ·   ".join(facts), fontsize=10.5, color=_GREY)
+    figure.text(0.066, 0.877, "   ·   ".join(facts), fontsize=10.5, color=_GREY, parse_math=False)
     counts = [f"{states[state]} {state}" for state in ("infeasible", "failed") if states[state]]
     outcome = f" ({', '.join(counts)})" if counts else ""
     footer = (
@@ -267,6 +268,7 @@ def _words(figure: "Figure", front: Front, trials: Sequence[TrialRecord]) -> Non
         color=_GREY,
         va="top",
         linespacing=1.4,
+        parse_math=False,
     )
 
 

@@ -26,7 +26,7 @@ def run_name(request: Mapping[str, Any]) -> str:
 
     Example:
         >>> run_name({"device": "rpi4", "dataset": "digits", "seed": 0})
-        'rpi4-digits-88a31ecf'
+        'rpi4-digits-1e2ed653'
     """
     canonical = json.dumps(normalised(request), sort_keys=True, separators=(",", ":"))
     digest = hashlib.sha256(canonical.encode()).hexdigest()[:8]

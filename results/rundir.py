@@ -145,14 +145,13 @@ class RunDirectory:
             The path of front.json.
         """
         self._require_lock()
-        content = {trial.hash: trial.policy for trial in trials}
-        kept = {member.hash for member in front.members}
+        texts = {trial.number: trial.policy for trial in trials}
         (self.path / "policies").mkdir(exist_ok=True)
-        for policy_hash in sorted(kept):
-            self._write_policy(policy_hash, content[policy_hash])
+        for member in front.members:
+            self._write_policy(member.hash, texts[member.trial])
         path = write_atomically(self.path / FRONT, front.to_json())
         # Last, so that front.json never names a file that is not there.
-        for policy_hash in content.keys() - kept:
+        for policy_hash in {trial.hash for trial in trials} - {member.hash for member in front.members}:
             (self.path / policy_file(policy_hash)).unlink(missing_ok=True)
         return path
 

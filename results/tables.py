@@ -18,7 +18,7 @@ FORMATS: tuple[Format, ...] = get_args(Format)
 
 
 def front_table(front: Front) -> "Table":
-    """The front as a table, for a rich console. Members with warnings are marked, the warnings listed below."""
+    """The front as a table for a rich console; warnings are marked and listed below it."""
     from rich.table import Table
     from rich.text import Text
 
