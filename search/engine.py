@@ -84,6 +84,7 @@ class Search:
         space: The space.
         sampler: Proposes rows.
         cost: What the policies of a table cost.
+        adapt: Gives a decoded policy its training settings.
         evaluate: Scores policies; yields (index, score or the reason of its failure) as each is done.
         limits: What a policy may cost.
         store: Where trials are kept; those already there count as done.
@@ -95,6 +96,7 @@ class Search:
     space: UpdateSpace
     sampler: Sampler
     cost: Callable[[UpdateTable], Costs]
+    adapt: Callable[[UpdatePolicy], UpdatePolicy]
     evaluate: Callable[[Sequence[UpdatePolicy]], Iterator[tuple[int, Score | str]]]
     limits: Limits
     store: Store
@@ -136,7 +138,7 @@ class Search:
                 return Proposal(policy, self.space.encode(policy))
         for attempt in range(MAX_ATTEMPTS):
             row = self._shrink(self.sampler.ask(attempt))
-            policy = self.space.decode(row)
+            policy = self.adapt(self.space.decode(row))
             if policy.hash not in self._seen:
                 self._seen.add(policy.hash)
                 return Proposal(policy, row)

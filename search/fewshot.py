@@ -22,13 +22,11 @@ from ..spaces.graph import node_name, symbolic_trace
 from ..spaces.policy import UpdatePolicy
 from ..spaces.split import frozen_boundary, prefix, suffix
 from .episodes import Episode, Normalisation, to_float
+from .optimizers import DEFAULT_RATE, RATES, make_optimizer
 from .request import ProxySettings
 
 Module = TypeVar("Module", bound=nn.Module)
 
-#: Learning rates in the order of the ladder that is climbed from `START`.
-RATES = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2)
-START = 2
 #: Most bytes of frozen activations kept for reuse; the oldest go first.
 CACHE_BYTES = 2 * 2**30
 #: Support images that a method which chooses its policy from the data may see: one backward pass must hold them.
@@ -116,23 +114,19 @@ class FewShotProxy:
         return model, images.support[:SUPPORT_SEEN], images.support_labels[:SUPPORT_SEEN]
 
     def _climb(self, policy: UpdatePolicy) -> tuple[float, tuple[float, float]]:
-        """Walk up the ladder of rates from the middle, and down if the first step up is no better."""
-        tried: dict[int, tuple[tuple[float, float], tuple[float, float]]] = {}
-
-        def better(position: int, than: int) -> bool:
-            if not 0 <= position < len(RATES):
-                return False
-            tried[position] = self._run(policy, 0, RATES[position])
-            return _rank(tried[position][0]) > _rank(tried[than][0])
-
-        tried[START] = self._run(policy, 0, RATES[START])
-        best = START
+        """Walk along the rates from the middle, up as long as that helps, else down; the best rate and its result."""
+        rates = RATES[policy.training.optimizer]
+        start = rates.index(DEFAULT_RATE[policy.training.optimizer])
+        best, (best_validation, best_query) = start, self._run(policy, 0, rates[start])
         for direction in (1, -1):
-            while better(best + direction, best):
-                best += direction
-            if best != START:
+            while 0 <= best + direction < len(rates):
+                validation, query = self._run(policy, 0, rates[best + direction])
+                if _rank(validation) <= _rank(best_validation):
+                    break
+                best, best_validation, best_query = best + direction, validation, query
+            if best != start:
                 break
-        return RATES[best], tried[best][1]
+        return rates[best], best_query
 
     def _run(self, policy: UpdatePolicy, number: int, rate: float) -> tuple[tuple[float, float], tuple[float, float]]:
         """Fine-tune in one episode; (accuracy, loss) on validation and on query images."""
@@ -140,7 +134,7 @@ class FewShotProxy:
         boundary = frozen_boundary(model)
         images = self._episodes[number] if boundary is None else self._images(number, boundary)
         trained = model if boundary is None else suffix(model, boundary)
-        self._train(trained, images, rate, number)
+        self._train(trained, images, policy.training.optimizer, rate, number)
         validation = _measure(trained, images.validation, images.validation_labels) if number == 0 else (0.0, 0.0)
         return validation, _measure(trained, images.query, images.query_labels)
 
@@ -154,10 +148,10 @@ class FewShotProxy:
                 head.bias.copy_(bias)
         return model
 
-    def _train(self, model: nn.Module, images: _Images, rate: float, number: int) -> None:
+    def _train(self, model: nn.Module, images: _Images, name: str, rate: float, number: int) -> None:
         settings = self._settings
         parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        optimizer = torch.optim.Adam(parameters, lr=rate)
+        optimizer = make_optimizer(name, parameters, rate)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, settings.steps)
         generator = torch.Generator().manual_seed(self._seed * 1000 + number)
         model.train()

@@ -79,6 +79,10 @@ class Task:
         """What the policies of a table cost on the device."""
         return cost_table(table, self.device, batch=self.batch)
 
+    def on_device(self, policy: UpdatePolicy) -> UpdatePolicy:
+        """The policy with the device's optimizer and batch: it is tried as it will be trained."""
+        return policy.with_training(optimizer=self.device.optimizer, batch=self.batch)
+
 
 def prepare(request: Request) -> Task:
     """Load what a request names, and refuse a budget that nothing fits.
@@ -164,7 +168,7 @@ def front_of(task: Task, trials: Sequence[TrialRecord]) -> Front:
     full = task.cost(UpdateTable.of(task.trace, [methods.full(task.trace)]))
     proxy = task.request.proxy
     info = RunInfo(
-        device=task.device.id,
+        device=task.device.name,
         dataset=task.dataset.name,
         backbone=task.trace.name,
         batch=task.batch,
@@ -204,7 +208,7 @@ def seeds_of(task: Task, proxy: FewShotProxy) -> list[UpdatePolicy]:
     policies = list(methods.named(task.trace).values())
     policies.append(tinytrain(task.trace, *proxy.support_task()))
     costs = task.cost(UpdateTable.of(task.trace, policies))
-    return [policies[n] for n in costs.peak_bytes.argsort(kind="stable")]
+    return [task.on_device(policies[n]) for n in costs.peak_bytes.argsort(kind="stable")]
 
 
 def _search(task: Task, store: Any, jobs: int, observer: Observer | None) -> None:
@@ -216,6 +220,7 @@ def _search(task: Task, store: Any, jobs: int, observer: Observer | None) -> Non
             space=task.space,
             sampler=make_sampler(task.request.sampler, task.space, task.request.seed, warm_up=WARM_UP),
             cost=task.cost,
+            adapt=task.on_device,
             evaluate=evaluate,
             limits=task.limits,
             store=store,
@@ -280,7 +285,7 @@ def _check_budget(task: Task) -> None:
         if most is not None and need > most:
             shape = "x".join(str(side) for side in task.trace.input_shape[1:])
             raise BudgetError(
-                f"nothing fits {show(most)} of {label} on {task.device.id}: the smallest policy (head only) of "
+                f"nothing fits {show(most)} of {label} on {task.device.name}: the smallest policy (head only) of "
                 f"{task.trace.name} at {shape}, batch {task.batch}, needs {show(need)}: raise {option}, or take a smaller "
                 "--input-size, --batch or --backbone"
             )
