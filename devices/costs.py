@@ -172,7 +172,7 @@ def _chunk(table: UpdateTable, profile: DeviceProfile, batch: int, optimizer: st
         saved_bytes=kept.row_bytes(table.trace, batch * element).sum(1),
         peak_bytes=find_peak(table, kept, profile, batch, optimizer).bytes,
         flash_bytes=flash_bytes(table, profile),
-        macs=sum(_macs(table, batch)).sum(1),
+        macs=np.sum([part.sum(1) for part in _macs(table, batch)], axis=0),
         latency_s=seconds,
         energy_j=step_joules(seconds, profile),
     )

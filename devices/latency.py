@@ -78,16 +78,16 @@ class StepSeconds:
             gradient, weight gradient, bias gradient, and the overhead of training a row.
     """
 
-    terms: tuple[tuple[npt.NDArray[np.generic], Floats], ...]
+    terms: tuple[tuple[npt.NDArray[np.bool_] | npt.NDArray[np.int64], Floats], ...]
 
     @property
     def total(self) -> Floats:
         """Seconds of each policy's step, (N,)."""
-        return np.sum([runs @ seconds for runs, seconds in self.terms], axis=0)
+        return np.asarray(sum(runs @ seconds for runs, seconds in self.terms))
 
     def rows(self) -> Floats:
         """Seconds of each row, (N, R)."""
-        return np.sum([runs * seconds for runs, seconds in self.terms], axis=0)
+        return np.asarray(sum(runs * seconds for runs, seconds in self.terms))
 
 
 def step_seconds(table: UpdateTable, profile: DeviceProfile, batch: int, optimizer: str) -> StepSeconds:

@@ -114,9 +114,7 @@ def _running_statistics(layer: Layer) -> int:
 class _Schedule:
     """One training step of N policies: a running sum of live bytes, and its maximum."""
 
-    def __init__(
-        self, table: UpdateTable, kept: Kept, profile: DeviceProfile, batch: int, optimizer: str
-    ) -> None:
+    def __init__(self, table: UpdateTable, kept: Kept, profile: DeviceProfile, batch: int, optimizer: str) -> None:
         dtypes = profile.memory.dtypes
         self.table, self.kept, self.trace = table, kept, table.trace
         self.eager = profile.memory.kind == "eager"
@@ -221,7 +219,7 @@ class _Schedule:
         later = self.readers.later(row, source)
         if any(other < len(self.trace) for other in later):
             return None
-        last = self.present[row].copy() if source == INPUT else self.present[row] & self.present[source]
+        last: Bools = self.present[row].copy() if source == INPUT else self.present[row] & self.present[source]
         for other in later:
             last &= ~self.present[other]
         return last
@@ -243,9 +241,7 @@ class _Readers:
 
     def __init__(self, trace: Trace) -> None:
         lite = {block.output: block.lite[-1] for block in trace.blocks if block.lite}
-        self.sources = {
-            row: (*trace.rows[row].inputs, *([lite[row]] if row in lite else [])) for row in trace.order
-        }
+        self.sources = {row: (*trace.rows[row].inputs, *([lite[row]] if row in lite else [])) for row in trace.order}
         self._readers: dict[int, list[int]] = {}
         for row in trace.order:
             for source in self.sources[row]:

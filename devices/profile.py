@@ -322,6 +322,7 @@ def parse_profile(text: str, origin: str) -> DeviceProfile:
         detail = error.errors()[0]
         field = ".".join(str(part) for part in detail["loc"]) or "profile"
         message = detail["msg"].removeprefix("Value error, ")
+        message = message[0].lower() + message[1:]
         more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
         raise InputError(f"{origin}, line {_line(tree, detail['loc'])}: {field}: {message}{more}") from error
 

@@ -5,9 +5,9 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
 from tinysearch.spaces.backbones.mobilenetv2 import MobileNetV2
 from tinysearch.spaces.layers import SIGN_MASK
+from tinysearch.spaces.lite_residual import lite_shape
 from tinysearch.spaces.policy import (
     Channels,
     LayerUpdate,
@@ -15,8 +15,8 @@ from tinysearch.spaces.policy import (
     NormUpdate,
     UpdatePolicy,
 )
-from tinysearch.spaces.lite_residual import lite_shape
 from tinysearch.spaces.trace import Trace, trace
+from torch import Tensor, nn
 
 RandomPolicy = Callable[[Trace, int], UpdatePolicy]
 

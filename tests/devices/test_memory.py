@@ -131,3 +131,71 @@ def test_equals_the_simulation(request, random_policy, network, device, batch, o
         expected = simulate(found, apply(model, policy), policy, profile, batch, optimizer)
         table = UpdateTable.of(found, [policy])
         assert peak_bytes(table, profile, batch, optimizer)[0] == expected, seed
+
+
+def _more(table: UpdateTable, row: int) -> UpdateTable:
+    """The same policies with one more row trained whole."""
+    more = table[np.arange(len(table))]
+    more.train_whole(row)
+    return more
+
+
+@pytest.fixture(scope="module")
+def drawn(mobilenet_trace, random_policy) -> UpdateTable:
+    return UpdateTable.of(mobilenet_trace, [random_policy(mobilenet_trace, seed) for seed in range(24)])
+
+
+@settings(max_examples=30, deadline=None)
+@given(data=st.data(), device=st.sampled_from(["rpi4", "cortex-m7"]), optimizer=st.sampled_from(sorted(STATE)))
+def test_training_more_never_needs_less(mobilenet_trace, drawn, data, device, optimizer):
+    profile = load_device(device)
+    trainable = [row for row, layer in enumerate(mobilenet_trace.layers) if layer.params]
+    row = data.draw(st.sampled_from(trainable))
+    # A weight that trained in part loses its copy when it trains whole: that may need less.
+    frozen = drawn[~drawn.trains[:, row]]
+    more = _more(frozen, row)
+    assert (saved_bytes(more, 2).sum(1) >= saved_bytes(frozen, 2).sum(1)).all()
+    assert (peak_bytes(more, profile, 2, optimizer) >= peak_bytes(frozen, profile, 2, optimizer)).all()
+
+
+@settings(max_examples=20, deadline=None)
+@given(batch=st.integers(1, 64), device=st.sampled_from(["rpi4", "cortex-m7"]))
+def test_peak_grows_with_the_batch_and_holds_what_is_saved(drawn, batch, device):
+    profile = load_device(device)
+    peak = peak_bytes(drawn, profile, batch, "sgd")
+    assert (peak_bytes(drawn, profile, batch + 1, "sgd") >= peak).all()
+    assert (peak >= saved_bytes(drawn, batch, profile.memory.dtypes.activation).sum(1)).all()
+    assert (peak_bytes(drawn, profile, batch, "adam") > peak).all()
+
+
+def test_optimizer_state_is_that_of_what_trains(drawn):
+    profile = load_device("rpi4")
+    peaks = {name: peak_bytes(drawn, profile, 4, name) for name in STATE}
+    trained = drawn.trained_params.sum(1) * 4
+    assert (peaks["sgd-momentum"] - peaks["sgd"] == trained).all()
+    assert (peaks["adam"] - peaks["sgd"] == 2 * trained).all()
+
+
+def test_the_peak_is_at_a_row_that_runs(drawn):
+    profile = load_device("cortex-m7")
+    peak = find_peak(drawn, find_kept(drawn, 1, 1), profile, 1, "sgd")
+    each = np.arange(len(drawn))
+    assert drawn.present[each, peak.row].all()
+    assert (drawn.live[each, peak.row] | ~peak.backward).all()
+
+
+def test_flash_of_an_arena_holds_every_parameter_once(mobilenet, mobilenet_trace):
+    profile = load_device("cortex-m7")
+    table = UpdateTable.frozen(mobilenet_trace, 2)
+    table.add_lite(3, np.array([False, True]))
+    plain, with_module = flash_bytes(table, profile) - profile.flash.code.value
+    norms = [m for m in mobilenet.modules() if hasattr(m, "running_mean")]
+    vectors = sum(2 * m.num_features for m in norms) + 10
+    parameters = sum(p.numel() for p in mobilenet.parameters())
+    assert plain == parameters - vectors + 4 * vectors
+    assert with_module > plain
+
+
+def test_an_unknown_optimizer_is_refused(drawn):
+    with pytest.raises(InputError, match="rmsprop"):
+        peak_bytes(drawn, load_device("rpi4"), 1, "rmsprop")

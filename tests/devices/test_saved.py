@@ -40,8 +40,8 @@ def test_small_net_equals_autograd(small_net, random_policy, size, batch):
 
 
 def _policy(found: Trace, **changes: object) -> UpdatePolicy:
-    head = found.layers[found.head].name
-    return UpdatePolicy.model_validate({"backbone": found.name, "input_shape": found.input_shape, "head": head} | changes)
+    content = {"backbone": found.name, "input_shape": found.input_shape, "head": found.layers[found.head].name}
+    return UpdatePolicy.model_validate(content | changes)
 
 
 @pytest.mark.parametrize("name", ["features.3.conv.0.0", "features.3.conv.1.0", "features.0.0"])
