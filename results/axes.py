@@ -70,9 +70,7 @@ def ticks(extent: Span, quantity: Quantity) -> list[float]:
         from matplotlib.ticker import MaxNLocator
 
         unit = float(quantity.base) ** floor(log(max(extent.high, 1e-12), quantity.base))
-        places = MaxNLocator(nbins=6, steps=[1, 2, 2.5, 5, 10]).tick_values(
-            extent.low / unit, extent.high / unit
-        )
+        places = MaxNLocator(nbins=6, steps=[1, 2, 2.5, 5, 10]).tick_values(extent.low / unit, extent.high / unit)
         return [float(p) * unit for p in places if extent.low <= float(p) * unit <= extent.high]
     if quantity is BYTES:
         powers = range(ceil(log2(extent.low)), floor(log2(extent.high)) + 1)

@@ -85,14 +85,9 @@ class Front:
         scored = [trial for trial in every if trial.state == "complete"]
         names = [objective.name for objective in objectives]
         natural = [[getattr(trial, name) for name in names] for trial in scored]
-        values = (
-            as_minimised(natural, objectives)
-            if scored
-            else as_minimised([[0.0] * len(names)], objectives)[:0]
-        )
+        values = as_minimised(natural, objectives) if scored else as_minimised([[0.0] * len(names)], objectives)[:0]
         best, worst = (
-            as_minimised([point[name] for name in names], objectives)
-            for point in (ideal_point, reference_point)
+            as_minimised([point[name] for name in names], objectives) for point in (ideal_point, reference_point)
         )
         chosen = [trial for trial, on_front in zip(scored, nondominated(values), strict=True) if on_front]
         return cls(
@@ -126,8 +121,7 @@ class Front:
         fitting = [member for member in self.members if all(limit.admits(member) for limit in limits)]
         if not fitting:
             raise InputError(
-                "no policy of the front has "
-                + " and ".join(limit.complaint(self.members) for limit in limits)
+                "no policy of the front has " + " and ".join(limit.complaint(self.members) for limit in limits)
             )
         return max(fitting, key=lambda member: (member.accuracy, -member.peak_bytes))
 
@@ -183,15 +177,13 @@ class Front:
             return TypeAdapter(Front).validate_python(content)
         except ValidationError as error:
             # Imported here because that module loads torch, which showing a sound run must not wait for.
-            from ..spaces.policy import first_error
+            from ..spaces.validation import first_error
 
             raise InputError(f"{origin}: {first_error(error)}") from error
 
 
 def _member(trial: TrialRecord) -> Member:
-    shared = {
-        field.name: getattr(trial, field.name) for field in fields(Member) if hasattr(trial, field.name)
-    }
+    shared = {field.name: getattr(trial, field.name) for field in fields(Member) if hasattr(trial, field.name)}
     return Member(**shared | {"policy": policy_file(trial.hash), "trial": trial.number})
 
 

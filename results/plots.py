@@ -153,9 +153,7 @@ def _heights(points: Sequence[_Point]) -> Span:
     return Span(low - room, high + room, log=False)
 
 
-def _draw(
-    axes: "Axes", points: Sequence[_Point], field: str, colours: Any, markers: dict[str | None, str]
-) -> None:
+def _draw(axes: "Axes", points: Sequence[_Point], field: str, colours: Any, markers: dict[str | None, str]) -> None:
     found = [point for point in points if not point.on_front and point.method is None]
     axes.scatter(
         [getattr(p, field) for p in found],
@@ -198,9 +196,7 @@ def _staircase(axes: "Axes", points: Sequence[_Point], field: str) -> list[tuple
     return corners
 
 
-def _label(
-    axes: "Axes", points: Sequence[_Point], field: str, corners: Sequence[tuple[float, float]]
-) -> None:
+def _label(axes: "Axes", points: Sequence[_Point], field: str, corners: Sequence[tuple[float, float]]) -> None:
     marked = [point for point in points if point.on_front or point.method is not None]
     obstacles = [(getattr(point, field), point.accuracy) for point in marked]
     labels = [(getattr(p, field), p.accuracy, _cut(p.method, 22)) for p in marked if p.method is not None]
@@ -216,9 +212,7 @@ def _legend(axes: "Axes") -> None:
     axes.figure.legend(
         handles=[
             dot("found, on the front", marker="o", color="#35b779", markersize=8),
-            dot(
-                "named method, on the front", marker="s", color="#35b779", markeredgecolor=_LINE, markersize=7
-            ),
+            dot("named method, on the front", marker="s", color="#35b779", markeredgecolor=_LINE, markersize=7),
             dot("named method, dominated", marker="s", color="white", markeredgecolor=_LINE, markersize=7),
             dot("other trial", marker="o", color=_FAINT, markersize=4.5),
             Line2D([], [], color=_LINE, alpha=0.55, lw=1.3, label="best accuracy at this cost"),

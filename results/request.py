@@ -31,9 +31,7 @@ def run_name(request: Mapping[str, Any]) -> str:
     canonical = json.dumps(normalised(request), sort_keys=True, separators=(",", ":"))
     digest = hashlib.sha256(canonical.encode()).hexdigest()[:8]
     words = [
-        re.sub(r"\W+", "-", str(request[key]).rsplit("/")[-1])[:40]
-        for key in ("device", "dataset")
-        if key in request
+        re.sub(r"\W+", "-", str(request[key]).rsplit("/")[-1])[:40] for key in ("device", "dataset") if key in request
     ]
     return "-".join([*words, digest])
 

@@ -75,9 +75,7 @@ class RunDirectory:
         try:
             path.mkdir(parents=True, exist_ok=True)
             if not (path / REQUEST).exists() and (foreign := _foreign(path)):
-                raise ConflictError(
-                    f"{path} is no run and not empty (it has {foreign}): choose another --out"
-                )
+                raise ConflictError(f"{path} is no run and not empty (it has {foreign}): choose another --out")
             lock = FileLock(path / _LOCK)
             lock.acquire(blocking=False)
         except Timeout as error:
@@ -90,9 +88,7 @@ class RunDirectory:
         try:
             if (path / REQUEST).exists():
                 if told := differences(_read_request(path), request):
-                    raise ConflictError(
-                        f"{path} holds another run ({told}): choose another --out, or ask as before"
-                    )
+                    raise ConflictError(f"{path} holds another run ({told}): choose another --out, or ask as before")
             else:
                 header = {"format": _RUN_FORMAT, "version": 1, "created": now()}
                 write_atomically(path / REQUEST, _json(header | {"request": request}))
@@ -164,9 +160,7 @@ class RunDirectory:
         """
         path = self.path / FRONT
         if not path.is_file():
-            raise InputError(
-                f"{self.path} has no {FRONT} yet: run the same command again to resume the search"
-            )
+            raise InputError(f"{self.path} has no {FRONT} yet: run the same command again to resume the search")
         return Front.from_json(read_text(path), str(path))
 
     def policy_path(self, member: Member) -> Path:

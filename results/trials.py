@@ -42,9 +42,7 @@ class TrialStore:
         self._records = [_record(trial.user_attrs, path) for trial in study.get_trials(deepcopy=False)]
 
     @classmethod
-    def open(
-        cls, path: str | Path, genes: Mapping[str, int], objectives: Sequence[Objective] = OBJECTIVES
-    ) -> Self:
+    def open(cls, path: str | Path, genes: Mapping[str, int], objectives: Sequence[Objective] = OBJECTIVES) -> Self:
         """Load the store at a path, or create an empty one.
 
         Args:
@@ -62,9 +60,7 @@ class TrialStore:
         store = cls.load(path)
         if list(store.genes.items()) != list(genes.items()) or store.objectives != tuple(objectives):
             store.close()
-            raise ConflictError(
-                f"{path}: its trials are of another space or other objectives: choose another --out"
-            )
+            raise ConflictError(f"{path}: its trials are of another space or other objectives: choose another --out")
         return store
 
     @classmethod
@@ -106,9 +102,7 @@ class TrialStore:
 
         directions = self._study.directions
         names = self._study.user_attrs["objectives"]
-        return tuple(
-            Objective(n, d == StudyDirection.MINIMIZE) for n, d in zip(names, directions, strict=True)
-        )
+        return tuple(Objective(n, d == StudyDirection.MINIMIZE) for n, d in zip(names, directions, strict=True))
 
     def all(self) -> list[TrialRecord]:
         """All trials, by number, as of when this store was loaded, and those appended since."""
@@ -130,8 +124,7 @@ class TrialStore:
             raise ValueError(f"trial {trial.number} is there already")
         counts = list(self.genes.values())
         if trial.row is not None and (
-            len(trial.row) != len(counts)
-            or not all(0 <= v < k for v, k in zip(trial.row, counts, strict=True))
+            len(trial.row) != len(counts) or not all(0 <= v < k for v, k in zip(trial.row, counts, strict=True))
         ):
             raise ValueError(f"trial {trial.number}: its row is not within the genes")
         values = [getattr(trial, objective.name) for objective in self.objectives]
@@ -215,6 +208,6 @@ def _record(attributes: Mapping[str, Any], path: Path) -> TrialRecord:
     try:
         return TypeAdapter(TrialRecord).validate_python(dict(attributes) | {"row": attributes.get("row")})
     except ValidationError as error:
-        from ..spaces.policy import first_error
+        from ..spaces.validation import first_error
 
         raise InputError(f"{path}: trial {attributes.get('number')}: {first_error(error)}") from error

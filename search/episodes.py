@@ -90,9 +90,7 @@ def to_float(images: Tensor, normalisation: Normalisation) -> Tensor:
     if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] != 3:
         raise InputError(f"images must be uint8 (n, 3, H, W), not {images.dtype} {tuple(images.shape)}")
     if mean.shape != (3,) or std.shape != (3,) or not bool((std > 0).all()):
-        raise InputError(
-            f"normalisation must be three means and three positive deviations, not {normalisation}"
-        )
+        raise InputError(f"normalisation must be three means and three positive deviations, not {normalisation}")
     mean, std = (values.to(images.device).view(1, 3, 1, 1) for values in (mean, std))
     return images.float().div_(255).sub_(mean).div_(std)
 
@@ -108,16 +106,12 @@ def _check(
     way: int | None,
 ) -> None:
     if way is not None and not 2 <= way <= len(classes):
-        raise InputError(
-            f"an episode of {way} classes cannot be drawn from {len(classes)}: take 2 to {len(classes)}"
-        )
+        raise InputError(f"an episode of {way} classes cannot be drawn from {len(classes)}: take 2 to {len(classes)}")
     used = way or len(classes)
     if used < 2:
         raise InputError(f"an episode needs two classes or more, and the split has {used}")
     if episodes < 1 or shot < 1 or seed < 0:
-        raise InputError(
-            f"episodes and shot must be at least 1 and seed 0, not {episodes}, {shot} and {seed}"
-        )
+        raise InputError(f"episodes and shot must be at least 1 and seed 0, not {episodes}, {shot} and {seed}")
     if queries < used:
         raise InputError(f"{queries} queries are too few for {used} classes: each needs one")
     if counts.min() < 2:

@@ -207,9 +207,7 @@ def prototype_head(features: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     return 2 * temperature * means, -temperature * means.square().sum(1)
 
 
-def _split(
-    episode: Episode, settings: ProxySettings, normalisation: Normalisation
-) -> _Images:
+def _split(episode: Episode, settings: ProxySettings, normalisation: Normalisation) -> _Images:
     queries = to_float(episode.query_images, normalisation)
     # Where a data set has fewer images than asked for, both parts shrink alike.
     held = round(len(queries) * settings.validation / (settings.validation + settings.queries))

@@ -6,8 +6,8 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from ..spaces.errors import InputError
-from ..spaces.policy import first_error
 from ..spaces.units import parse_bytes, parse_joules, parse_seconds
+from ..spaces.validation import first_error
 from .samplers import SAMPLERS
 
 DEFAULT_BACKBONE = "mobilenetv2-w0.35"
@@ -55,7 +55,7 @@ class Request(BaseModel):
         data_dir: Where data sets lie.
         backbone: Backbone name, or `package.module:function`.
         weights: `bundled`, `imagenet`, `none` or a file; None takes what is published for the backbone.
-        input_size: Side of the images in pixels; None takes the weights' own.
+        input_size: Side of the images in pixels; None takes the weights' own, or 96 if that is less.
         trials: Policies to score.
         time_budget: Seconds after which no further round of trials begins.
         seed: Seed of episodes and search.

@@ -35,6 +35,8 @@ from .request import DEFAULT_BACKBONE, Request
 from .samplers import gene_names, make_sampler
 from .workers import evaluator
 
+#: Largest side of images unless the user asks for more, in pixels: what small devices can train on.
+MAX_DEFAULT_SIZE = 96
 #: Trials that spread over the space, the published methods among them, before the sampler takes over.
 WARM_UP = 24
 
@@ -100,7 +102,7 @@ def prepare(request: Request) -> Task:
         input_size=request.input_size,
         weights=_weights(request),
     )
-    size = int(backbone.input_size)  # type: ignore[arg-type]
+    size = request.input_size or min(MAX_DEFAULT_SIZE, int(backbone.input_size))  # type: ignore[arg-type]
     table = trace(backbone, (3, size, size))
     limits = Limits(
         peak_bytes=request.max_memory or device.memory.budget.value,
@@ -239,34 +241,40 @@ def _conclude(task: Task, directory: RunDirectory, trials: list[TrialRecord]) ->
         directory.plot_pareto()
 
 
+def default_weights(backbone: str) -> str | None:
+    """What is published for a backbone: `bundled`, `imagenet`, or None."""
+    known = {info.name: info.weights for info in list_backbones()}
+    return next((name for name in ("bundled", "imagenet") if name in known.get(backbone, ())), None)
+
+
 def _weights(request: Request) -> str | None:
-    """What was asked for, or what is published for the backbone.
+    """What was asked for, or what is published for the backbone; None for random weights.
 
     Raises:
         InputError: Nothing is published and nothing was asked for.
     """
-    if request.weights is not None:
-        return None if request.weights == "none" else request.weights
-    known = {info.name: info.weights for info in list_backbones()}
-    for published in ("bundled", "imagenet"):
-        if published in known.get(request.backbone, ()):
-            return published
-    raise InputError(
-        f"no weights are published for {request.backbone}: give --weights FILE, or --weights none for random ones "
-        f"(the default backbone, {DEFAULT_BACKBONE}, brings its own)"
-    )
+    if request.weights == "none":
+        return None
+    weights = request.weights or default_weights(request.backbone)
+    if weights is None:
+        raise InputError(
+            f"no weights are published for {request.backbone}: give --weights FILE, or --weights none for random ones "
+            f"(the default backbone, {DEFAULT_BACKBONE}, brings its own)"
+        )
+    return weights
 
 
 def _identity(task: Task) -> dict[str, Any]:
     """What decides a run's outcome. How long it may go on does not: a finished run can be taken further."""
-    content = task.request.model_dump(mode="json", exclude={"trials", "time_budget", "data_dir", "weights"})
+    request = task.request
+    content = request.model_dump(mode="json", exclude={"trials", "time_budget", "data_dir", "weights"})
     digest = hashlib.sha256()
     for name, tensor in sorted(task.backbone.state_dict().items()):
         digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
     return content | {
         "input_size": task.trace.input_shape[1],
         "batch": task.batch,
-        "weights": task.request.weights or _weights(task.request),
+        "weights": request.weights or default_weights(request.backbone),
         "backbone_sha256": digest.hexdigest(),
         "train_images": len(task.dataset.train),
     }

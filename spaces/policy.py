@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from .errors import InputError
 from .files import read_text
 from .lite_residual import LiteShape
+from .validation import first_error
 
 Name = Annotated[str, Field(min_length=1, max_length=200)]
 
@@ -252,17 +253,6 @@ class UpdatePolicy(_Record):
         if self.sign_masks:
             text += f"; sign masks on {_count(len(self.sign_masks), 'activation')}"
         return f"{self.method}: {text}" if self.method else text
-
-
-def first_error(error: ValidationError) -> str:
-    """One of pydantic's complaints as one line: field, what is wrong, what was given.
-
-    Of a field that may be one of several types it is the complaint about the type that fits best: the deepest.
-    """
-    detail = max(error.errors(), key=lambda item: len(item["loc"]))
-    where = ".".join(str(part) for part in detail["loc"] if str(part).replace("_", "").isalnum() and part != "Channels")
-    message = detail["msg"].removeprefix("Value error, ")
-    return f"{where or 'content'}: {message[0].lower()}{message[1:]}, not {detail['input']!r:.60}"
 
 
 def _count(number: int, noun: str, plural: str = "") -> str:

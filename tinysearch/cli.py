@@ -61,7 +61,9 @@ def cli() -> None:
 @click.option("--trials", type=int, help="Policies to score.  [default: 40]")
 @click.option("--time-budget", metavar="TIME", help="Begin no trial after this long, such as 10min.")
 @click.option("--seed", type=int, help="Seed of episodes and search.  [default: 0]")
-@click.option("--out", type=click.Path(path_type=Path), help="Run directory.  [default: a name from the request in runs/]")
+@click.option(
+    "--out", type=click.Path(path_type=Path), help="Run directory.  [default: a name from the request in runs/]"
+)
 @click.option("--sampler", metavar="NAME", help="nsga2, tpe or random.  [default: nsga2]")
 @click.option("--proxy", metavar="NAME", help="How accuracy is judged.  [default: few-shot]")
 @click.option("--shot", type=int, help="Support images a class of an episode.")
@@ -87,7 +89,10 @@ def run(**options: Any) -> None:
     from .progress import Terminal
     from .search.run import run as search
 
-    proxy = {"name": options.pop("proxy"), **{key: options.pop(key) for key in ("shot", "queries", "episodes", "steps")}}
+    proxy = {
+        "name": options.pop("proxy"),
+        **{key: options.pop(key) for key in ("shot", "queries", "episodes", "steps")},
+    }
     stated = {key: value for key, value in proxy.items() if value is not None}
     with Terminal() as terminal:
         finished = search(**options, proxy=stated or None, observer=terminal)

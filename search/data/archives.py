@@ -114,13 +114,9 @@ def _safe_path(name: str, archive: Path) -> PurePosixPath:
 
 def _check_size(size: int, name: str, archive: Path) -> None:
     if size > MAX_MEMBER_BYTES:
-        raise InputError(
-            f"{archive} has a file of {size:,} bytes, {name!r}; the limit is {MAX_MEMBER_BYTES:,}"
-        )
+        raise InputError(f"{archive} has a file of {size:,} bytes, {name!r}; the limit is {MAX_MEMBER_BYTES:,}")
 
 
 def _check_total(total: int, archive: Path) -> None:
     if total > MAX_ARCHIVE_BYTES:
-        raise InputError(
-            f"{archive} holds more than {MAX_ARCHIVE_BYTES:,} bytes: unpack it and name the folder"
-        )
+        raise InputError(f"{archive} holds more than {MAX_ARCHIVE_BYTES:,} bytes: unpack it and name the folder")

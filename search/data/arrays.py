@@ -40,9 +40,7 @@ def read_npz(path: Path, name: str, classes: tuple[str, ...] | None = None) -> D
     present = np.unique(labels["train"])
     classes = classes or tuple(str(label) for label in range(len(present)))
     if len(classes) < 2 or not np.array_equal(present, range(len(classes))):
-        raise InputError(
-            f"{path}: y_train must hold every class from 0 up, two or more, not {_some(present)}"
-        )
+        raise InputError(f"{path}: y_train must hold every class from 0 up, two or more, not {_some(present)}")
     if not np.array_equal(np.unique(labels["test"]), present):
         raise InputError(f"{path}: y_test must hold the same classes as y_train, {_some(present)}")
     train, test = (ArraySplit(images[split], labels[split]) for split in ("train", "test"))

@@ -30,9 +30,7 @@ _FROM_ARCHIVE = "from --data-dir, as an archive or folder of class folders; no d
 
 _CATALOGUE = (
     DatasetInfo("digits", "1,797 handwritten digits, 8x8 grey, 10 classes", "comes with scikit-learn"),
-    DatasetInfo(
-        "cifar10", "60,000 photographs, 32x32, 10 classes", "from --data-dir, or downloaded (170 MB)"
-    ),
+    DatasetInfo("cifar10", "60,000 photographs, 32x32, 10 classes", "from --data-dir, or downloaded (170 MB)"),
     DatasetInfo("gtsrb", "German traffic signs, 43 classes", _FROM_ARCHIVE),
     DatasetInfo("dtd10", "describable textures, 10 classes", _FROM_ARCHIVE),
     DatasetInfo("imagenette", "photographs of 10 ImageNet classes", _FROM_ARCHIVE),
@@ -68,9 +66,7 @@ def load_dataset(name: str, data_dir: Path | None = None, *, download: bool = Tr
         return _load_path(_find_named(name, data_dir), name)
     path = Path(name).expanduser()
     if not name or not path.exists():
-        raise InputError(
-            f"no data set {name!r}: give one of {', '.join(names)}, or the path of a folder or archive"
-        )
+        raise InputError(f"no data set {name!r}: give one of {', '.join(names)}, or the path of a folder or archive")
     return _load_path(path, name)
 
 
@@ -85,9 +81,7 @@ def _load_path(path: Path, name: str) -> Dataset:
 def _find_named(name: str, data_dir: Path | None) -> Path:
     """`data_dir/<name>` or `data_dir/<name>*.tar` and the like, or the one archive in the former."""
     if data_dir is None:
-        raise MissingDataError(
-            f"{name} is not downloaded: name the folder that holds {name}*.tar by --data-dir"
-        )
+        raise MissingDataError(f"{name} is not downloaded: name the folder that holds {name}*.tar by --data-dir")
     folder = data_dir / name
     archives = sorted(
         path

@@ -18,9 +18,7 @@ NAME = "cifar10"
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
 #: The original binary layout.
-OFFICIAL = RemoteFile(
-    "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz", "md5:c32a1d4ab5d03f1284b67883e8d87530"
-)
+OFFICIAL = RemoteFile("https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz", "md5:c32a1d4ab5d03f1284b67883e8d87530")
 
 _Batch = tuple[NDArray[np.uint8], NDArray[np.int64]]
 
@@ -102,13 +100,9 @@ def _read(layout: Layout, origin: Path, files: dict[str, bytes]) -> Dataset:
 def _read_split(layout: Layout, origin: Path, files: dict[str, bytes], split: str) -> ArraySplit:
     names = layout.batches(split)
     if missing := [name for name in names if name not in files]:
-        raise InputError(
-            f"{origin} lacks {', '.join(missing)}: fetch it again, or remove it to have it downloaded"
-        )
+        raise InputError(f"{origin} lacks {', '.join(missing)}: fetch it again, or remove it to have it downloaded")
     images, labels = zip(*(layout.read(files[name], f"{origin}/{name}") for name in names), strict=True)
     ids = np.concatenate(labels)
     if not np.array_equal(np.unique(ids), range(len(CLASSES))):
-        raise InputError(
-            f"{origin} holds labels that are not those of CIFAR-10's ten classes: fetch it again"
-        )
+        raise InputError(f"{origin} holds labels that are not those of CIFAR-10's ten classes: fetch it again")
     return ArraySplit(np.concatenate(images), ids)

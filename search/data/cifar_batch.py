@@ -35,9 +35,7 @@ def read_binary_batch(content: bytes, name: str) -> tuple[NDArray[np.uint8], NDA
         InputError: The length is not that of whole images.
     """
     if not content or len(content) % (IMAGE_BYTES + 1):
-        raise InputError(
-            f"{name} has {len(content):,} bytes, no multiple of {IMAGE_BYTES + 1}: fetch it again"
-        )
+        raise InputError(f"{name} has {len(content):,} bytes, no multiple of {IMAGE_BYTES + 1}: fetch it again")
     rows = np.frombuffer(content, np.uint8).reshape(-1, IMAGE_BYTES + 1)
     return _to_images(rows[:, 1:]), rows[:, 0].astype(np.int64)
 
@@ -57,17 +55,13 @@ def read_python_batch(content: bytes, name: str) -> tuple[NDArray[np.uint8], NDA
             raise ValueError("no dictionary")
         # Python 2 wrote str keys, Python 3 often bytes.
         fields = {key.decode() if isinstance(key, bytes) else key: value for key, value in batch.items()}
-        data, labels = (
-            np.asarray(v.value if isinstance(v, _Array) else v) for v in (fields["data"], fields["labels"])
-        )
+        data, labels = (np.asarray(v.value if isinstance(v, _Array) else v) for v in (fields["data"], fields["labels"]))
         if data.dtype != np.uint8 or data.shape != (len(labels), IMAGE_BYTES) or not len(data):
             raise ValueError(f"data is {data.dtype} {data.shape}")
         if labels.dtype.kind not in "iu" or labels.ndim != 1:
             raise ValueError(f"labels are {labels.dtype} {labels.shape}")
     except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
-        raise InputError(
-            f"{name} is no CIFAR-10 batch ({error}): fetch it again, or use the binary layout"
-        ) from error
+        raise InputError(f"{name} is no CIFAR-10 batch ({error}): fetch it again, or use the binary layout") from error
     return _to_images(data), labels.astype(np.int64)
 
 
@@ -80,9 +74,7 @@ class _Array:
 
     value: NDArray[Any]
 
-    def set(
-        self, data: str | bytes, dtype: np.dtype[Any], shape: tuple[int, ...], order: Literal["C", "F"]
-    ) -> None:
+    def set(self, data: str | bytes, dtype: np.dtype[Any], shape: tuple[int, ...], order: Literal["C", "F"]) -> None:
         raw = data.encode("latin-1") if isinstance(data, str) else data
         self.value = np.frombuffer(raw, dtype).reshape(shape, order=order)
 
@@ -91,9 +83,7 @@ def _reconstruct(*_: Any) -> _Array:
     return _Array()
 
 
-def _from_buffer(
-    data: bytes, dtype: np.dtype[Any], shape: tuple[int, ...], order: Literal["C", "F"]
-) -> _Array:
+def _from_buffer(data: bytes, dtype: np.dtype[Any], shape: tuple[int, ...], order: Literal["C", "F"]) -> _Array:
     array = _Array()
     array.set(data, dtype, shape, order)
     return array

@@ -42,15 +42,11 @@ def fetch(remote: RemoteFile) -> Path:
     downloader = pooch.HTTPDownloader(timeout=TIMEOUT_SECONDS, progressbar=sys.stderr.isatty())
     try:
         return Path(
-            pooch.retrieve(
-                remote.url, remote.checksum, fname=remote.file_name, path=cache_dir(), downloader=downloader
-            )
+            pooch.retrieve(remote.url, remote.checksum, fname=remote.file_name, path=cache_dir(), downloader=downloader)
         )
     except ValueError as error:
         # pooch's own word for a checksum that does not match.
-        raise MissingDataError(
-            f"{remote.url} is not the file expected (checksum differs): try later"
-        ) from error
+        raise MissingDataError(f"{remote.url} is not the file expected (checksum differs): try later") from error
     except requests.RequestException as error:
         raise MissingDataError(f"{remote.url} could not be downloaded ({type(error).__name__})") from error
     except OSError as error:

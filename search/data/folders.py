@@ -151,13 +151,9 @@ def _check_classes(path: Path, train: _Classes, test: _Classes) -> None:
     for split, classes, other in (("test", test, train), ("train", train, test)):
         for name in sorted(other.keys() | classes.keys()):
             if name not in classes:
-                raise InputError(
-                    f"class {name!r} of {path} has no {split} folder: every split needs every class"
-                )
+                raise InputError(f"class {name!r} of {path} has no {split} folder: every split needs every class")
             if not classes[name]:
-                raise InputError(
-                    f"class {name!r} of {path} has no {split} images: add some or remove the folder"
-                )
+                raise InputError(f"class {name!r} of {path} has no {split} images: add some or remove the folder")
     if len(train) < 2:
         raise InputError(f"{path} has one class, {next(iter(train))!r}: a classifier needs two or more")
 

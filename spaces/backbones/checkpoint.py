@@ -26,15 +26,11 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
         InputError: The file is too large, damaged, or holds anything but named dense tensors.
     """
     if path.suffix not in SUFFIXES:
-        raise InputError(
-            f"weights {str(path)!r}: expected 'imagenet', 'bundled' or a {', '.join(SUFFIXES)} file"
-        )
+        raise InputError(f"weights {str(path)!r}: expected 'imagenet', 'bundled' or a {', '.join(SUFFIXES)} file")
     if not path.is_file():
         raise MissingDataError(f"no weights file at {path}")
     if path.stat().st_size > MAX_BYTES:
-        raise InputError(
-            f"weights {path}: larger than {MAX_BYTES >> 30} GiB, no checkpoint of a small backbone"
-        )
+        raise InputError(f"weights {path}: larger than {MAX_BYTES >> 30} GiB, no checkpoint of a small backbone")
     try:
         state = _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
     except InputError:

@@ -28,9 +28,7 @@ def build_custom(name: str, num_classes: int) -> nn.Module:
     except ModuleNotFoundError as error:
         if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
             raise InputError(f"backbone {name!r}: importing {module_name} failed: {error}") from error
-        raise InputError(
-            f"backbone {name!r}: there is no module {error.name}; add its folder to PYTHONPATH"
-        ) from error
+        raise InputError(f"backbone {name!r}: there is no module {error.name}; add its folder to PYTHONPATH") from error
     except Exception as error:  # whatever the user's code raises is the user's to mend
         raise InputError(f"backbone {name!r}: importing {module_name} failed: {_line(error)}") from error
     function = getattr(module, function_name, None)

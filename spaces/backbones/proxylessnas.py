@@ -92,9 +92,7 @@ class ProxylessNASMobile(nn.Module):
             for repeat in range(repeats):
                 stride = first_stride if repeat == 0 else 1
                 blocks.append(
-                    InvertedResidual(
-                        channels, out, kernel=kernel, stride=stride, expansion=expansion, norm=norm
-                    )
+                    InvertedResidual(channels, out, kernel=kernel, stride=stride, expansion=expansion, norm=norm)
                 )
                 channels = out
         self.blocks = nn.Sequential(*blocks)

@@ -64,15 +64,11 @@ def bundled_weights(backbone: str) -> Path:
         MissingDataError: The installation lacks the file.
     """
     if backbone != BUNDLED_BACKBONE:
-        raise InputError(
-            f"the bundled weights are for {BUNDLED_BACKBONE}, not {backbone}; pass --weights FILE"
-        )
+        raise InputError(f"the bundled weights are for {BUNDLED_BACKBONE}, not {backbone}; pass --weights FILE")
     # The package is never run from a zip archive (torch cannot be), so the resource is a file.
     path = Path(str(resources.files(__package__) / BUNDLED_FILE))
     if not path.is_file():
-        raise MissingDataError(
-            f"the bundled weights {path} are missing: reinstall tinysearch or pass --weights FILE"
-        )
+        raise MissingDataError(f"the bundled weights {path} are missing: reinstall tinysearch or pass --weights FILE")
     return path
 
 
@@ -122,7 +118,5 @@ def download(file: str) -> Path:
     digest = sha256(path)
     if not digest.startswith(expected):
         path.unlink()
-        raise MissingDataError(
-            f"{url} is damaged: its SHA-256 starts with {digest[:8]}, not {expected}; {way_out}"
-        )
+        raise MissingDataError(f"{url} is damaged: its SHA-256 starts with {digest[:8]}, not {expected}; {way_out}")
     return path

@@ -33,9 +33,7 @@ Builder = Callable[[int], nn.Module]
 #: Widths that are built; beyond them a name is more likely a slip than a wish.
 MIN_WIDTH, MAX_WIDTH = 0.05, 4.0
 
-_MOBILENET = re.compile(
-    r"(mobilenetv2|mobilenetv3-small|mobilenetv3-large)(?:-w(\d+(?:\.\d+)?))?(-tf)?", re.ASCII
-)
+_MOBILENET = re.compile(r"(mobilenetv2|mobilenetv3-small|mobilenetv3-large)(?:-w(\d+(?:\.\d+)?))?(-tf)?", re.ASCII)
 
 _BLOCK_TABLES = {
     "mcunet-5fps": (MCUNET_5FPS, "MCUNet-5FPS of the sparse-update study, norms folded"),
@@ -156,9 +154,7 @@ def _resolve(name: str) -> tuple[BackboneInfo, Builder]:
 
 def _mobilenetv2(width: float, *, tensorflow: bool) -> tuple[BackboneInfo, Builder]:
     if tensorflow:
-        info = BackboneInfo(
-            f"mobilenetv2-w{width}-tf", f"MobileNetV2 {width}, TensorFlow's padding and norms", 224
-        )
+        info = BackboneInfo(f"mobilenetv2-w{width}-tf", f"MobileNetV2 {width}, TensorFlow's padding and norms", 224)
         return info, lambda classes: MobileNetV2(width, classes, tf_padding=True, eps=1e-3)
     name = f"mobilenetv2-w{width}"
     info = BackboneInfo(name, f"MobileNetV2 {width}, as in torchvision", 224, weights=_named_weights(name))

@@ -66,9 +66,7 @@ def front() -> Callable[..., Front]:
 def cloud(trial: Callable[..., TrialRecord]) -> Callable[..., list[TrialRecord]]:
     """Random trials of a plausible trade-off, the first of them named methods."""
 
-    def make(
-        count: int, methods: tuple[str, ...] = ("full", "last", "tinytl:L+B"), seed: int = 0
-    ) -> list[TrialRecord]:
+    def make(count: int, methods: tuple[str, ...] = ("full", "last", "tinytl:L+B"), seed: int = 0) -> list[TrialRecord]:
         random = np.random.default_rng(seed)
         trials = []
         for number in range(count):

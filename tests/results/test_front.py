@@ -49,9 +49,7 @@ def test_hypervolume_of_one_member(trial, front):
 
 
 def test_best_keeps_to_limits(trial, front):
-    trials = [
-        trial(n, accuracy=0.5 + n / 10, peak_bytes=1024 * 4**n, latency_s=0.1 * (n + 1)) for n in range(5)
-    ]
+    trials = [trial(n, accuracy=0.5 + n / 10, peak_bytes=1024 * 4**n, latency_s=0.1 * (n + 1)) for n in range(5)]
     result = front(trials)
     assert result.best().trial == 4
     assert result.best(memory="16KiB").trial == 2
@@ -71,20 +69,14 @@ def test_best_of_equal_accuracy_is_the_smaller(trial, front):
 
 
 def test_best_names_what_comes_nearest(trial, front):
-    result = front(
-        [trial(3, peak_bytes=91 * 1024, latency_s=0.002), trial(4, accuracy=0.9, peak_bytes=2**20)]
-    )
+    result = front([trial(3, peak_bytes=91 * 1024, latency_s=0.002), trial(4, accuracy=0.9, peak_bytes=2**20)])
     with pytest.raises(InputError, match=rf"at most 64 KiB \(the least is 91 KiB, policy {3:016x}\)"):
         result.best(memory="64KiB")
-    with pytest.raises(
-        InputError, match=r"peak memory of at most 64 KiB.* and a step latency of at most 1 ms"
-    ):
+    with pytest.raises(InputError, match=r"peak memory of at most 64 KiB.* and a step latency of at most 1 ms"):
         result.best(memory="64KiB", latency="1ms")
 
 
-@pytest.mark.parametrize(
-    "limits", [{"memory": "much"}, {"memory": -1}, {"latency": "3KiB"}, {"energy": float("nan")}]
-)
+@pytest.mark.parametrize("limits", [{"memory": "much"}, {"memory": -1}, {"latency": "3KiB"}, {"energy": float("nan")}])
 def test_best_refuses_limits_that_are_none(trial, front, limits):
     with pytest.raises(InputError):
         front([trial(0)]).best(**limits)
@@ -190,7 +182,5 @@ def test_importing_results_loads_nothing_heavy():
         "import sys, tinysearch.results.rundir, tinysearch.results.tables, tinysearch.results.plots\n"
         "print({'torch', 'optuna', 'matplotlib', 'moocore', 'pandas', 'rich'} & set(sys.modules))"
     )
-    shown = subprocess.run(
-        [sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True
-    ).stdout
+    shown = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True).stdout
     assert shown.strip() == "set()"

@@ -54,12 +54,8 @@ def test_other_shapes_are_refused(values):
 
 def cells_dominated(points, size):
     """Share of the unit cells of a grid that some point dominates: exact for points on the grid."""
-    cells = np.stack(np.meshgrid(*[np.arange(size)] * points.shape[1], indexing="ij"), -1).reshape(
-        -1, points.shape[1]
-    )
-    dominated = (
-        (points[None] <= cells[:, None]).all(-1).any(-1) if len(points) else np.zeros(len(cells), bool)
-    )
+    cells = np.stack(np.meshgrid(*[np.arange(size)] * points.shape[1], indexing="ij"), -1).reshape(-1, points.shape[1])
+    dominated = (points[None] <= cells[:, None]).all(-1).any(-1) if len(points) else np.zeros(len(cells), bool)
     return dominated.mean()
 
 

@@ -88,9 +88,7 @@ def test_a_file_in_the_way(path):
         RunDirectory.open(path, REQUEST)
 
 
-@pytest.mark.parametrize(
-    "text", ["", "{", "[]", '{"format": "tinysearch.run", "version": 1}', '{"format": "other"}']
-)
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"format": "tinysearch.run", "version": 1}', '{"format": "other"}'])
 def test_a_damaged_request_is_refused_and_unlocked(path, text):
     path.mkdir(parents=True)
     (path / "request.json").write_text(text)

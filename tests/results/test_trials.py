@@ -124,9 +124,7 @@ def test_records_take_numpy_values_and_refuse_nonsense(trial):
             trial(0, **changes)
 
 
-@pytest.mark.parametrize(
-    "content", [b"", b"no database at all" * 100, b"SQLite format 3\x00" + b"\x00" * 4000]
-)
+@pytest.mark.parametrize("content", [b"", b"no database at all" * 100, b"SQLite format 3\x00" + b"\x00" * 4000])
 def test_files_that_are_no_store(path, content):
     path.write_bytes(content)
     with pytest.raises(InputError, match="no readable study"):

@@ -84,9 +84,7 @@ def test_arrays_that_do_not_fit_are_one_line(changes, message, tmp_path):
 
 def test_an_npz_that_declares_more_than_it_holds_is_refused(tmp_path):
     header = io.BytesIO()
-    np.lib.format.write_array_header_1_0(
-        header, {"descr": "|u1", "fortran_order": False, "shape": (10**9, 4, 5, 3)}
-    )
+    np.lib.format.write_array_header_1_0(header, {"descr": "|u1", "fortran_order": False, "shape": (10**9, 4, 5, 3)})
     with zipfile.ZipFile(tmp_path / "set.npz", "w") as archive:
         for key in ARRAYS:
             archive.writestr(f"{key}.npy", header.getvalue())

@@ -115,9 +115,7 @@ def test_other_files_are_counted_and_named_and_hidden_ones_are_not(kind, tmp_pat
         "__MACOSX/._0.png": b"x",
     }
     path = pack(files_of(SPLITS) | extra, kind, tmp_path)
-    with pytest.warns(
-        UserWarning, match=r"2 files are no images and are left out: 'README.md', 'train/cat"
-    ) as seen:
+    with pytest.warns(UserWarning, match=r"2 files are no images and are left out: 'README.md', 'train/cat") as seen:
         dataset = load_dataset(str(path))
     assert len(seen) == 1
     assert len(dataset.train) == 5

@@ -63,9 +63,7 @@ def test_episodes_are_disjoint_balanced_and_true_to_the_split(counts, shot, extr
 
 
 def same(a, b):
-    return np.array_equal(a.support_indices, b.support_indices) and np.array_equal(
-        a.query_indices, b.query_indices
-    )
+    return np.array_equal(a.support_indices, b.support_indices) and np.array_equal(a.query_indices, b.query_indices)
 
 
 def test_the_seed_decides_and_the_number_of_episodes_does_not():
@@ -83,9 +81,7 @@ def test_the_seed_decides_and_the_number_of_episodes_does_not():
 
 def test_a_larger_shot_keeps_the_queries_and_adds_to_the_support():
     split = numbered_split([20] * 4)
-    small, large = (
-        sample_episodes(split, episodes=1, shot=shot, queries=20, size=2, seed=0)[0] for shot in (2, 10)
-    )
+    small, large = (sample_episodes(split, episodes=1, shot=shot, queries=20, size=2, seed=0)[0] for shot in (2, 10))
     assert set(small.query_indices) == set(large.query_indices)
     assert set(small.support_indices) < set(large.support_indices)
 
@@ -120,18 +116,14 @@ def test_impossible_requests_are_refused(wrong, message):
         sample_episodes(numbered_split([5, 5, 5]), **request)
 
 
-@pytest.mark.parametrize(
-    ("counts", "message"), [([5, 1], "class 1 has one image"), ([5], "two classes"), ([], "two")]
-)
+@pytest.mark.parametrize(("counts", "message"), [([5, 1], "class 1 has one image"), ([5], "two classes"), ([], "two")])
 def test_impossible_splits_are_refused(counts, message):
     with pytest.raises(InputError, match=message):
         sample_episodes(numbered_split(counts), episodes=1, shot=1, queries=4, size=2, seed=0)
 
 
 def test_normalisation_is_that_of_the_field():
-    images = torch.randint(
-        0, 256, (2, 3, 4, 5), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
-    )
+    images = torch.randint(0, 256, (2, 3, 4, 5), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     before = images.clone()
     mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
     expected = (images.double() / 255 - torch.tensor(mean).view(3, 1, 1)) / torch.tensor(std).view(3, 1, 1)

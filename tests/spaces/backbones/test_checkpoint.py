@@ -110,9 +110,7 @@ def test_folded_norms_unfold_to_the_same_function(tmp_path, name):
         for (conv, _), (norm, module) in pairwise(children):
             if isinstance(module, nn.BatchNorm2d):
                 scale = module.weight / torch.sqrt(module.running_var + module.eps)
-                state[f"{parent}.{conv}.weight"] = (
-                    state[f"{parent}.{conv}.weight"] * scale[:, None, None, None]
-                )
+                state[f"{parent}.{conv}.weight"] = state[f"{parent}.{conv}.weight"] * scale[:, None, None, None]
                 state[f"{parent}.{conv}.bias"] = module.bias - module.running_mean * scale
                 for entry in module.state_dict():
                     del state[f"{parent}.{norm}.{entry}"]
@@ -133,18 +131,14 @@ def test_a_convolutional_classifier_loads_into_a_linear_one(tmp_path):
 
 def test_another_width_is_told_in_one_line(tmp_path):
     torch.save(trained("mobilenetv2-w0.5").state_dict(), tmp_path / "w.pth")
-    with pytest.raises(
-        InputError, match=r"of another shape or type \(features\.0\.0\.weight \(16, "
-    ) as error:
+    with pytest.raises(InputError, match=r"of another shape or type \(features\.0\.0\.weight \(16, ") as error:
         load_backbone(NAME, weights=tmp_path / "w.pth")
     assert "missing" not in message(error)
 
 
 def test_another_network_is_told_in_one_line(tmp_path):
     torch.save(trained("mcunet-5fps").state_dict(), tmp_path / "w.pth")
-    with pytest.raises(
-        InputError, match=r"missing \(features.*, \.\.\.\); \d+ unexpected \(first_conv"
-    ) as error:
+    with pytest.raises(InputError, match=r"missing \(features.*, \.\.\.\); \d+ unexpected \(first_conv") as error:
         load_backbone(NAME, weights=tmp_path / "w.pth")
     message(error)
 
@@ -194,9 +188,7 @@ def test_pickled_code_never_runs(tmp_path):
     for write in (torch.save, lambda bomb, path: path.write_bytes(pickle.dumps(bomb, protocol=2))):
         path, trace = tmp_path / "w.pth", tmp_path / "ran"
         write({"features.0.0.weight": Bomb(trace)}, path)
-        with pytest.raises(
-            InputError, match=r"not a checkpoint that can be read safely \(UnpicklingError\)"
-        ) as error:
+        with pytest.raises(InputError, match=r"not a checkpoint that can be read safely \(UnpicklingError\)") as error:
             read_checkpoint(path)
         message(error)
         assert not trace.exists()

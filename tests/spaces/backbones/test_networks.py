@@ -167,9 +167,7 @@ def test_activations_are_modules_and_never_in_place(name):
     activations = [m for m in model.modules() if hasattr(m, "inplace")]
     assert activations
     assert not any(m.inplace for m in activations)
-    functions = {
-        node.target for node in torch.fx.symbolic_trace(model).graph.nodes if node.op == "call_function"
-    }
+    functions = {node.target for node in torch.fx.symbolic_trace(model).graph.nodes if node.op == "call_function"}
     assert functions.isdisjoint({nn.functional.relu, nn.functional.relu6, nn.functional.hardswish})
 
 

@@ -70,9 +70,7 @@ def test_a_damaged_cache_is_fetched_again(server, monkeypatch):
 def test_a_wrong_checksum_is_refused_and_not_kept(server):
     name = published.TORCHVISION["mobilenetv2-w1.0"]
     torch.save({"a": torch.ones(3)}, server.folder / name)
-    with pytest.raises(
-        MissingDataError, match=r"mobilenet_v2-b0353104\.pth is damaged: .* not b0353104"
-    ) as error:
+    with pytest.raises(MissingDataError, match=r"mobilenet_v2-b0353104\.pth is damaged: .* not b0353104") as error:
         load_backbone("mobilenetv2", weights="imagenet")
     assert "--weights FILE" in str(error.value)
     assert "\n" not in str(error.value)
@@ -80,9 +78,7 @@ def test_a_wrong_checksum_is_refused_and_not_kept(server):
 
 
 def test_a_file_that_is_not_there(server):
-    with pytest.raises(
-        MissingDataError, match=r"cannot download http://127.*small-047dcff4\.pth \(status 404\)"
-    ):
+    with pytest.raises(MissingDataError, match=r"cannot download http://127.*small-047dcff4\.pth \(status 404\)"):
         load_backbone("mobilenetv3-small", weights="imagenet")
     assert not list(server.cache.rglob("*.*"))
 
@@ -109,9 +105,7 @@ def test_an_unwritable_cache_is_a_clear_error(server, monkeypatch):
         published.download(file)
 
 
-@pytest.mark.parametrize(
-    "name", ["mobilenetv2-w0.35", "mobilenetv2-w1.0-tf", "mobilenetv3-small-w0.75", "mcunet-5fps"]
-)
+@pytest.mark.parametrize("name", ["mobilenetv2-w0.35", "mobilenetv2-w1.0-tf", "mobilenetv3-small-w0.75", "mcunet-5fps"])
 def test_backbones_without_imagenet_weights_say_so(name):
     with pytest.raises(InputError, match=f"no ImageNet weights are published for {name} .*mobilenetv3-large"):
         load_backbone(name, weights="imagenet")
@@ -121,9 +115,7 @@ def test_torchvisions_file_is_known_by_its_checksum_wherever_it_lies(tmp_path, m
     path = tmp_path / "renamed.pth"
     torch.save(load_backbone("mobilenetv2", num_classes=1000).state_dict(), path)
     assert load_backbone("mobilenetv2", weights=path).normalisation == SYMMETRIC
-    monkeypatch.setitem(
-        published.KNOWN, published.sha256(path)[:8], published.Known("mobilenetv2-w1.0", IMAGENET)
-    )
+    monkeypatch.setitem(published.KNOWN, published.sha256(path)[:8], published.Known("mobilenetv2-w1.0", IMAGENET))
     assert load_backbone("mobilenetv2", weights=path).normalisation == IMAGENET
     with pytest.warns(UserWarning, match="use --backbone mobilenetv2-w1.0$"):
         load_backbone("mobilenetv2-w1.0-tf", weights=path)

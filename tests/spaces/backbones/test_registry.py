@@ -60,9 +60,7 @@ def test_listed_backbones_are_canonical_and_load():
     }
 
 
-@pytest.mark.parametrize(
-    "name", ["mobilenetv2-w0.35", "mobilenetv3-small", "mcunet-5fps", "proxylessnas-mobile"]
-)
+@pytest.mark.parametrize("name", ["mobilenetv2-w0.35", "mobilenetv3-small", "mcunet-5fps", "proxylessnas-mobile"])
 def test_random_values_repeat_and_leave_the_callers_generator_alone(name):
     torch.manual_seed(1)
     expected = torch.rand(3)
