@@ -31,31 +31,29 @@ def front_table(front: Front) -> "Table":
         title_justify="left",
         caption_justify="left",
     )
-    table.add_column("policy", no_wrap=True)
-    table.add_column("method", overflow="fold")
-    for heading in ("accuracy", "peak", "saved", "flash", "step", "energy"):
+    for heading in ("policy", "method"):
+        table.add_column(heading, no_wrap=True)
+    for heading in ("accuracy", "peak", "saved", "step", "energy"):
         table.add_column(heading, justify="right", no_wrap=True)
-    notes: list[str] = []
+    notes = list(dict.fromkeys(warning for member in front.members for warning in member.warnings))
+    # What holds for every member is said once, below; a row is marked by what sets it apart.
+    marked = [note for note in notes if not all(note in member.warnings for member in front.members)]
     for member in front.members:
-        marks = []
-        for warning in member.warnings:
-            if warning not in notes:
-                notes.append(warning)
-            marks.append(f"[{notes.index(warning) + 1}]")
+        marks = [f"[{marked.index(warning) + 1}]" for warning in member.warnings if warning in marked]
         cells = [
             " ".join([member.hash[:8], *marks]),
             member.method or "found",
             percent(member.accuracy, member.accuracy_se),
             format_bytes(member.peak_bytes),
             format_bytes(member.saved_bytes),
-            format_bytes(member.flash_bytes),
             format_seconds(member.latency_s),
             "-" if member.energy_j is None else format_joules(member.energy_j),
         ]
         # Text, not str: names come from files and must not be read as markup.
         table.add_row(*(Text(cell) for cell in cells), style="yellow" if marks else "")
     if notes:
-        table.caption = Text("\n".join(f"[{number}] {note}" for number, note in enumerate(notes, start=1)))
+        lines = [f"[{marked.index(note) + 1}] {note}" if note in marked else f"note: {note}" for note in notes]
+        table.caption = Text("\n".join(lines))
     return table
 
 
