@@ -138,3 +138,17 @@ def test_published_full_steps_on_the_pi_are_met():
 def test_a_batch_without_samples_is_refused(mobilenet_trace, batch):
     with pytest.raises(InputError, match="batch"):
         smallest(mobilenet_trace, load_device("rpi4"), batch=batch)
+
+
+@pytest.mark.parametrize(
+    ("name", "published"), [("mobilenetv2-w0.35-mcu", 0.373), ("proxylessnas-w0.3", 0.443), ("mcunet-5fps", 0.546)]
+)
+def test_published_sparse_steps_on_the_f746_are_near(name, published):
+    """Lin et al. 2022 (MCUNetV3): whole steps of the 100 KB scheme at 128 pixels. Nothing was fitted to them."""
+    from tinysearch.spaces.backbones.registry import load_backbone
+    from tinysearch.spaces.trace import trace
+
+    found = trace(load_backbone(name, num_classes=10, input_size=128), (3, 128, 128))
+    policy = methods.sparse_update(found, 2)
+    profile = load_device("cortex-m7")
+    assert estimate(found, policy, profile, optimizer="sgd").latency_s == pytest.approx(published, rel=0.25)

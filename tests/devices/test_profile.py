@@ -98,7 +98,7 @@ def test_a_missing_field_points_at_what_lacks_it():
         "a: &x 1\nb: *x\n",
         "format: !!python/object/apply:os.system ['true']\n",
         "? [a]\n: 1\n",
-        "[" * 5000,
+        "[" * 2000,
         "format: tinysearch.device\nversion: 1\n",
         "a: \x00\n",
         "x" * 300_000,
