@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import torch
-
 from tinysearch.search.request import Request
 from tinysearch.search.run import Task, prepare
 

@@ -261,7 +261,9 @@ def test_a_space_that_is_exhausted_ends_the_search(make_search: MakeSearch, make
     assert len(records) == len(everything)
 
 
-def test_a_space_without_genes_has_its_one_policy_tried(make_search: MakeSearch, make_task: Callable[..., Task]) -> None:
+def test_a_space_without_genes_has_its_one_policy_tried(
+    make_search: MakeSearch, make_task: Callable[..., Task]
+) -> None:
     small = make_task(backbone="tiny_net:one_conv")
     space = UpdateSpace(trace(load_backbone("tiny_net:head_only"), (3, 16, 16)))
     records = list(make_search(space=space, cost=small.cost, seeds=[]))
