@@ -26,7 +26,6 @@ from ..spaces.errors import BudgetError, InputError
 from ..spaces.policy import UpdatePolicy
 from ..spaces.space import UpdateSpace
 from ..spaces.table import UpdateTable
-from ..spaces.tinytrain import tinytrain
 from ..spaces.trace import Trace, trace
 from ..spaces.units import format_bytes, format_joules, format_seconds
 from .data import Dataset, load_dataset
@@ -211,7 +210,7 @@ def make_proxy(task: Task) -> Callable[[], FewShotProxy]:
 def seeds_of(task: Task, proxy: FewShotProxy) -> list[UpdatePolicy]:
     """The published methods on this task, the cheapest first."""
     policies = list(methods.named(task.trace).values())
-    policies.append(tinytrain(task.trace, *proxy.support_task()))
+    policies.append(methods.tinytrain(task.trace, *proxy.support_task()))
     costs = task.cost(UpdateTable.of(task.trace, policies))
     return [task.on_device(policies[n]) for n in costs.peak_bytes.argsort(kind="stable")]
 

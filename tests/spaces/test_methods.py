@@ -1,7 +1,6 @@
 """Named methods against what their papers print."""
 
 import pytest
-
 from tinysearch.spaces import methods
 from tinysearch.spaces.backbones import load_backbone
 from tinysearch.spaces.backbones.proxylessnas import ProxylessNASMobile
@@ -46,9 +45,7 @@ def test_mobiletl_trains_the_top_blocks_and_masks_their_activations(mcunet):
     assert len(policy.sign_masks) == 4
 
 
-@pytest.mark.parametrize(
-    ("scheme", "weights_and_biases"), [(0, 29.8), (1, 47.3), (2, 70.0), (3, 93.5), (4, 115.6)]
-)
+@pytest.mark.parametrize(("scheme", "weights_and_biases"), [(0, 29.8), (1, 47.3), (2, 70.0), (3, 93.5), (4, 115.6)])
 def test_sparse_update_schemes_of_mcunet(mcunet, scheme, weights_and_biases):
     """Lin et al. 2022: kilobytes (1024 B) of updated weights (1 B each) and biases (4 B each), without the head."""
     policy = methods.sparse_update(mcunet, scheme)
