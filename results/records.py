@@ -66,6 +66,11 @@ class TrialRecord:
     error: str | None = None
     started: str = ""
 
+    @property
+    def tried(self) -> bool:
+        """Whether it was trained, or an attempt was made: what a run's number of trials counts."""
+        return self.state != "infeasible"
+
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class Member:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from itertools import islice
 from typing import Protocol
 
 import numpy as np
@@ -23,7 +24,7 @@ from .samplers import Sampler
 
 #: Policies proposed at once: at most so many can be scored at the same time.
 ROUND = 4
-#: How often a sampler is asked again before the space counts as exhausted.
+#: How often a sampler is asked for one round before the space counts as exhausted.
 MAX_ATTEMPTS = 200
 
 
@@ -89,7 +90,7 @@ class Search:
         limits: What a policy may cost.
         store: Where trials are kept; those already there count as done.
         seeds: Policies to try first, such as the published methods.
-        trials: Policies to score, those of earlier sessions included.
+        trials: Policies to train, those of earlier sessions and those that fail included.
         seconds: Wall time after which no further round begins; None for no bound.
     """
 
@@ -113,20 +114,19 @@ class Search:
         """Yield every new trial once it is in the store."""
         deadline = None if self.seconds is None else time.monotonic() + self.seconds
         done = {record.number: record for record in self.store.all()}
-        scored = sum(record.state == "complete" for record in done.values())
+        tried = sum(record.tried for record in done.values())
         number = 0
         seeds = list(self.seeds)
-        while scored < self.trials or number < len(done):
-            round_ = [self._proposal(seeds) for _ in range(ROUND)]
-            proposals = {number + n: proposal for n, proposal in enumerate(round_) if proposal is not None}
+        while tried < self.trials or number < len(done):
+            proposals = dict(enumerate(islice(self._proposals(seeds), ROUND), start=number))
             if not proposals:
                 return
-            pending = {n: proposal for n, proposal in proposals.items() if n not in done}
+            pending = proposals.keys() - done.keys()
             if pending and deadline is not None and time.monotonic() >= deadline:
                 return
-            for record in self._run_round(pending, self.trials - scored):
+            for record in self._run_round(proposals, pending, self.trials - tried):
                 done[record.number] = record
-                scored += record.state == "complete"
+                tried += record.tried
                 yield record
             if any(n not in done for n in proposals):
                 return  # the last round was cut short by the number of trials
@@ -134,19 +134,19 @@ class Search:
                 self._learn(done[n])
             number += len(proposals)
 
-    def _proposal(self, seeds: list[UpdatePolicy]) -> Proposal | None:
+    def _proposals(self, seeds: list[UpdatePolicy]) -> Iterator[Proposal]:
+        """Policies not proposed before, until `MAX_ATTEMPTS` questions to the sampler are spent."""
         while seeds:
             policy = seeds.pop(0)
             if policy.hash not in self._seen:
                 self._seen.add(policy.hash)
-                return Proposal(policy, self.space.encode(policy))
+                yield Proposal(policy, self.space.encode(policy))
         for attempt in range(MAX_ATTEMPTS):
             row = self._shrink(self.sampler.ask(attempt))
             policy = self.adapt(self.space.decode(row))
             if policy.hash not in self._seen:
                 self._seen.add(policy.hash)
-                return Proposal(policy, row)
-        return None
+                yield Proposal(policy, row)
 
     def _shrink(self, row: Rows) -> Rows:
         """The row itself if it keeps to the limits, else its cut that does and trains most.
@@ -167,14 +167,17 @@ class Search:
             return row
         return cuts[int(np.argmax(np.where(fits, table.trained_params.sum(1), -1)))]
 
-    def _run_round(self, pending: dict[int, Proposal], most: int) -> Iterator[TrialRecord]:
-        """Score what fits, keep every result at once, and yield it."""
+    def _run_round(self, proposals: dict[int, Proposal], pending: set[int], most: int) -> Iterator[TrialRecord]:
+        """Score those that are pending and fit, at most `most`, keep every result at once, and yield it."""
         if not pending:
             return
-        costs = self.cost(UpdateTable.of(self.space.trace, [proposal.policy for proposal in pending.values()]))
+        # Of the whole round, resumed or not: the last bit of a sum depends on how many are summed at once.
+        costs = self.cost(UpdateTable.of(self.space.trace, [proposal.policy for proposal in proposals.values()]))
         over = self.limits.exceeded(costs)
         fitting: list[tuple[int, TrialRecord]] = []
-        for place, (number, proposal) in enumerate(pending.items()):
+        for place, (number, proposal) in enumerate(proposals.items()):
+            if number not in pending:
+                continue
             record = _unscored(number, proposal, costs, place)
             if over[place]:
                 self.store.append(record)
@@ -182,9 +185,9 @@ class Search:
             elif len(fitting) < most:
                 fitting.append((number, record))
         start = time.perf_counter()
-        for place, result in self.evaluate([pending[number].policy for number, _ in fitting]):
+        for place, result in self.evaluate([proposals[number].policy for number, _ in fitting]):
             number, record = fitting[place]
-            finished = _finished(record, pending[number].policy, result, time.perf_counter() - start)
+            finished = _finished(record, proposals[number].policy, result, time.perf_counter() - start)
             self.store.append(finished)
             yield finished
 

@@ -22,7 +22,7 @@ from ..results.request import run_name
 from ..results.rundir import RunDirectory
 from ..spaces import methods
 from ..spaces.backbones import list_backbones, load_backbone
-from ..spaces.errors import BudgetError, InputError
+from ..spaces.errors import BudgetError, InputError, TinySearchError
 from ..spaces.policy import UpdatePolicy
 from ..spaces.space import UpdateSpace
 from ..spaces.table import UpdateTable
@@ -144,12 +144,14 @@ def run(
         MissingDataError: Data or weights are missing.
         BudgetError: No policy fits the device or the limits.
         ConflictError: `out` holds another run.
+        TinySearchError: Every policy failed to train, or a process that trained one died.
         KeyboardInterrupt: The search was stopped; all finished trials and their front are kept.
     """
-    task = prepare(Request.make(**request))
-    jobs = jobs or min(ROUND, os.process_cpu_count() if hasattr(os, "process_cpu_count") else os.cpu_count() or 1)
+    if jobs is None:
+        jobs = min(ROUND, os.cpu_count() or 1)
     if not 1 <= jobs <= 64:
         raise InputError(f"jobs is {jobs}: it must be from 1 to 64")
+    task = prepare(Request.make(**request))
     identity = _identity(task)
     path = Path(out) if out is not None else Path("runs") / run_name(identity)
     with RunDirectory.open(path, identity, threads=1) as directory:
@@ -159,10 +161,11 @@ def run(
             if observer is not None:
                 observer.prepared(task, directory, done)
             try:
-                if sum(record.state == "complete" for record in done) < task.request.trials:
+                if sum(record.tried for record in done) < task.request.trials:
                     _search(task, store, jobs, observer)
             finally:
                 _conclude(task, directory, store.all())
+            _require_success(path, store.all())
     return RunDirectory.load(path)
 
 
@@ -249,6 +252,12 @@ def _queries(settings: ProxySettings, labels: npt.NDArray[np.int64]) -> int:
     fewest = int(counts.min())
     left = max(fewest - settings.shot, fewest // 3, 1) * len(counts)
     return min(settings.queries + settings.validation, left)
+
+
+def _require_success(path: Path, trials: list[TrialRecord]) -> None:
+    failed = [record for record in trials if record.state == "failed"]
+    if failed and not any(record.state == "complete" for record in trials):
+        raise TinySearchError(f"{path}: none of {len(failed)} policies could be trained; the first: {failed[0].error}")
 
 
 def default_weights(backbone: str) -> str | None:

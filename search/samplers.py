@@ -113,7 +113,11 @@ class OptunaSampler(Sampler):
         """Add a finished trial to Optuna's study."""
         parameters = {name: int(level) for name, level in zip(self._distributions, row, strict=True)}
         self._study.enqueue_trial(parameters)
-        self._study.tell(self._new_trial(0), list(values))
+        trial = self._new_trial(0)
+        # Optuna samples lazily, and so not at all where all parameters are given; but it is then that NSGA-II gives the
+        # trial its generation, without which no trial ever becomes a parent.
+        _ = trial.relative_params
+        self._study.tell(trial, list(values))
         self._first.tell(row, values)
         self._told += 1
 
@@ -162,7 +166,8 @@ def gene_names(space: UpdateSpace) -> list[str]:
 
     Optuna hands parameters to a crossover in alphabetical order.
     """
-    return [f"{number:03d} {gene.name} {gene.kind}" for number, gene in enumerate(space.genes)]
+    digits = max(3, len(str(len(space))))
+    return [f"{number:0{digits}d} {gene.name} {gene.kind}" for number, gene in enumerate(space.genes)]
 
 
 def _tpe(seed: int) -> "optuna.samplers.BaseSampler":
@@ -175,7 +180,10 @@ def _nsga2(space: UpdateSpace, seed: int, population: int) -> "optuna.samplers.B
     import optuna
 
     return optuna.samplers.NSGAIISampler(
-        seed=seed, population_size=population, crossover=_segment_crossover(space), mutation_prob=2 / len(space)
+        seed=seed,
+        population_size=population,
+        crossover=_segment_crossover(space),
+        mutation_prob=min(1.0, 2 / max(1, len(space))),
     )
 
 
@@ -187,7 +195,8 @@ def _segment_crossover(space: UpdateSpace) -> "optuna.samplers.nsgaii.BaseCrosso
     """
     import optuna
 
-    starts = np.array([min(s.weights + s.norms) for s in space.segments[1:]])
+    # A network of one segment is not cut: its children are one parent or the other, before mutation.
+    starts = np.array([min(s.positions) for s in space.segments[1:]] or [0])
 
     class SegmentCrossover(optuna.samplers.nsgaii.BaseCrossover):  # type: ignore[misc, unused-ignore]
         n_parents = 2

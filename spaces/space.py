@@ -243,6 +243,8 @@ class UpdateSpace:
         """
         rng = np.random.default_rng(seed)
         rows = np.zeros((count, len(self)), np.int64)
+        if not self.segments:  # the head alone
+            return rows
         for row in rows:
             depth = rng.integers(1, len(self.segments) + 1)
             density, whole = rng.uniform(0.15, 1.0), rng.uniform()

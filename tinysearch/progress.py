@@ -42,10 +42,10 @@ class Terminal:
         )
         self._say(f"{len(task.space)} genes; kept in {run.path}")
         self._task, self._trials = task, list(done)
-        scored = sum(record.state == "complete" for record in done)
+        tried = sum(record.tried for record in done)
         if done:
             self._say(f"resuming after {len(done)} trials")
-        self._bar = self._progress.add_task("searching", total=task.request.trials, completed=scored)
+        self._bar = self._progress.add_task("searching", total=task.request.trials, completed=tried)
         self._progress.start()
 
     def trial(self, record: TrialRecord) -> None:
@@ -57,14 +57,15 @@ class Terminal:
             text = f"{name}: {percent(record.accuracy, record.accuracy_se)}, {format_bytes(record.peak_bytes or 0)}, "
             text += f"{format_seconds(record.latency_s or 0)} a step"
             summary = f"front {len(front.members)}, hypervolume {front.hypervolume:.3f}"
-            self._progress.update(self._bar, advance=1, description=summary)
+            self._progress.update(self._bar, description=summary)
         else:
             text, summary = f"{name}: {record.state}: {record.error}", ""
+        self._progress.update(self._bar, advance=int(record.tried))
         if self._console.is_terminal:
-            self._progress.console.print(text, highlight=False)
+            self._progress.console.print(text, highlight=False, markup=False)
         else:
-            scored = sum(trial.state == "complete" for trial in self._trials)
-            self._say(f"[{scored}/{self._task.request.trials}] {text}" + (f" ({summary})" if summary else ""))
+            tried = sum(trial.tried for trial in self._trials)
+            self._say(f"[{tried}/{self._task.request.trials}] {text}" + (f" ({summary})" if summary else ""))
 
     def conclude(self, run: RunDirectory) -> None:
         """Print the front and where things lie."""
@@ -72,7 +73,8 @@ class Terminal:
         click.echo(f"{run.path}: front.json, policies/, pareto.png ({time.monotonic() - self._start:.0f} s)")
 
     def _say(self, text: str) -> None:
-        self._console.print(text, highlight=False, soft_wrap=True)
+        # Paths and error messages may hold brackets, which are no markup here.
+        self._console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     def __enter__(self) -> Self:
         return self
