@@ -16,7 +16,7 @@ from ..devices.costs import Costs
 from ..results.pareto import OBJECTIVES, as_minimised
 from ..results.records import TrialRecord
 from ..spaces.policy import UpdatePolicy
-from ..spaces.space import Rows, UpdateSpace
+from ..spaces.space import RATIOS, Rows, UpdateSpace
 from ..spaces.table import UpdateTable
 from .fewshot import Score
 from .samplers import Sampler
@@ -104,6 +104,10 @@ class Search:
     trials: int
     seconds: float | None = None
     _seen: set[str] = field(default_factory=set, init=False)
+    _weights: list[int] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._weights = [position for segment in self.space.segments for position in segment.weights]
 
     def __iter__(self) -> Iterator[TrialRecord]:
         """Yield every new trial once it is in the store."""
@@ -145,15 +149,23 @@ class Search:
         return None
 
     def _shrink(self, row: Rows) -> Rows:
-        """The row with as many of its lowest segments frozen as it takes to keep to the limits."""
-        candidates = np.repeat(row[None], len(self.space.segments) + 1, axis=0)
-        for frozen, segment in enumerate(self.space.segments):
-            positions = [*segment.weights, *segment.norms, *([] if segment.lite is None else [segment.lite])]
-            candidates[frozen + 1 :, positions] = 0
-        over = self.limits.exceeded(self.cost(self.space.table(candidates)))
-        # The last candidate trains the head alone, which was found to fit before the search began.
-        shrunk: Rows = candidates[int(np.argmin(over))]
-        return shrunk
+        """The row itself if it keeps to the limits, else its cut that does and trains most.
+
+        A cut freezes some of the lowest segments and lowers the channel ratios of the rest.
+        """
+        cuts = [row]
+        for less in range(len(RATIOS) - 1):
+            lowered = row.copy()
+            lowered[self._weights] = np.maximum(np.minimum(row[self._weights], 1), row[self._weights] - less)
+            for segment in self.space.segments:
+                cuts.append(lowered.copy())
+                lowered[list(segment.positions)] = 0
+        cuts.append(np.zeros_like(row))  # the head alone, which was found to fit before the search began
+        table = self.space.table(np.stack(cuts))
+        fits = ~self.limits.exceeded(self.cost(table))
+        if fits[0]:
+            return row
+        return cuts[int(np.argmax(np.where(fits, table.trained_params.sum(1), -1)))]
 
     def _run_round(self, pending: dict[int, Proposal], most: int) -> Iterator[TrialRecord]:
         """Score what fits, keep every result at once, and yield it."""

@@ -93,8 +93,9 @@ class FewShotProxy:
     def __call__(self, policy: UpdatePolicy) -> Score:
         """Fine-tune under a policy and measure."""
         start = time.perf_counter()
-        rate, first = self._climb(policy)
-        results = [first] + [self._run(policy, number, rate)[1] for number in range(1, len(self._episodes))]
+        rate, tuned = self._climb(policy)
+        models = [tuned] + [self._fine_tune(policy, number, rate) for number in range(1, len(self._episodes))]
+        results = [_measure(model, images.query, images.query_labels) for model, images in models]
         accuracies = torch.tensor([accuracy for accuracy, _ in results], dtype=torch.float64)
         mean = float(accuracies.mean())
         answers = sum(len(images.query) for images in self._episodes)
@@ -113,30 +114,33 @@ class FewShotProxy:
         model = self._with_prototypes(deepcopy(self._backbone), 0)
         return model, images.support[:SUPPORT_SEEN], images.support_labels[:SUPPORT_SEEN]
 
-    def _climb(self, policy: UpdatePolicy) -> tuple[float, tuple[float, float]]:
-        """Walk along the rates from the middle, up as long as that helps, else down; the best rate and its result."""
+    def _climb(self, policy: UpdatePolicy) -> tuple[float, tuple[nn.Module, _Images]]:
+        """Walk along the rates from the middle, up as long as that helps, else down; the best, and what it gave.
+
+        What counts is the accuracy on the first episode's validation images, and of equal ones the loss.
+        """
         rates = RATES[policy.training.optimizer]
-        start = rates.index(DEFAULT_RATE[policy.training.optimizer])
-        best, (best_validation, best_query) = start, self._run(policy, 0, rates[start])
+        best = start = rates.index(DEFAULT_RATE[policy.training.optimizer])
+        tuned = self._fine_tune(policy, 0, rates[start])
+        rank = _rank(*tuned)
         for direction in (1, -1):
             while 0 <= best + direction < len(rates):
-                validation, query = self._run(policy, 0, rates[best + direction])
-                if _rank(validation) <= _rank(best_validation):
+                other = self._fine_tune(policy, 0, rates[best + direction])
+                if _rank(*other) <= rank:
                     break
-                best, best_validation, best_query = best + direction, validation, query
+                best, tuned, rank = best + direction, other, _rank(*other)
             if best != start:
                 break
-        return rates[best], best_query
+        return rates[best], tuned
 
-    def _run(self, policy: UpdatePolicy, number: int, rate: float) -> tuple[tuple[float, float], tuple[float, float]]:
-        """Fine-tune in one episode; (accuracy, loss) on validation and on query images."""
+    def _fine_tune(self, policy: UpdatePolicy, number: int, rate: float) -> tuple[nn.Module, _Images]:
+        """Fine-tune in one episode; the part of the model that trains, and the images as that part sees them."""
         model = self._with_prototypes(apply(self._backbone, policy, seed=self._seed), number)
         boundary = frozen_boundary(model)
         images = self._episodes[number] if boundary is None else self._images(number, boundary)
         trained = model if boundary is None else suffix(model, boundary)
         self._train(trained, images, policy.training.optimizer, rate, number)
-        validation = _measure(trained, images.validation, images.validation_labels) if number == 0 else (0.0, 0.0)
-        return validation, _measure(trained, images.query, images.query_labels)
+        return trained, images
 
     def _with_prototypes(self, model: Module, number: int) -> Module:
         head = model.get_submodule(self._head)
@@ -148,17 +152,17 @@ class FewShotProxy:
                 head.bias.copy_(bias)
         return model
 
-    def _train(self, model: nn.Module, images: _Images, name: str, rate: float, number: int) -> None:
+    def _train(self, model: nn.Module, images: _Images, optimizer: str, rate: float, number: int) -> None:
         settings = self._settings
         parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        optimizer = make_optimizer(name, parameters, rate)
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, settings.steps)
+        stepper = make_optimizer(optimizer, parameters, rate)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(stepper, settings.steps)
         generator = torch.Generator().manual_seed(self._seed * 1000 + number)
         model.train()
         for indices in _batches(len(images.support), settings.batch, settings.steps, generator):
-            optimizer.zero_grad(set_to_none=True)
+            stepper.zero_grad(set_to_none=True)
             F.cross_entropy(model(images.support[indices]), images.support_labels[indices]).backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
+            stepper.step()
             schedule.step()
         model.eval()
 
@@ -222,8 +226,8 @@ def _split(episode: Episode, settings: ProxySettings, normalisation: Normalisati
     )
 
 
-def _rank(result: tuple[float, float]) -> tuple[float, float]:
-    accuracy, loss = result
+def _rank(model: nn.Module, images: _Images) -> tuple[float, float]:
+    accuracy, loss = _measure(model, images.validation, images.validation_labels)
     return accuracy, -loss if math.isfinite(loss) else -math.inf
 
 
@@ -236,7 +240,7 @@ def _batches(count: int, batch: int, steps: int, generator: torch.Generator) -> 
 
 @torch.inference_mode()
 def _measure(model: nn.Module, images: Tensor, labels: Tensor) -> tuple[float, float]:
-    logits = torch.cat([model(chunk) for chunk in images.split(CHUNK)])
+    logits = torch.cat([model(chunk) for chunk in torch.split(images, CHUNK)])
     accuracy = (logits.argmax(1) == labels).double().mean()
     return float(accuracy), float(F.cross_entropy(logits, labels))
 
@@ -244,7 +248,7 @@ def _measure(model: nn.Module, images: Tensor, labels: Tensor) -> tuple[float, f
 @torch.no_grad()
 def _run_chunks(model: nn.Module, images: Tensor) -> Tensor:
     model.eval()
-    return torch.cat([model(chunk) for chunk in images.split(CHUNK)])
+    return torch.cat([model(chunk) for chunk in torch.split(images, CHUNK)])
 
 
 def _bytes(images: _Images) -> int:

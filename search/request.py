@@ -33,8 +33,8 @@ class ProxySettings(BaseModel):
     name: str = "few-shot"
     episodes: int = Field(default=1, ge=1, le=100)
     shot: int = Field(default=50, ge=1)
-    queries: int = Field(default=1000, ge=10)
-    validation: int = Field(default=500, ge=10)
+    queries: int = Field(default=600, ge=10)
+    validation: int = Field(default=200, ge=10)
     steps: int = Field(default=50, ge=1)
     batch: int = Field(default=32, ge=1)
 

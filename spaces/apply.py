@@ -48,8 +48,8 @@ def apply(backbone: nn.Module, policy: UpdatePolicy, *, seed: int = 0) -> fx.Gra
 
 
 def _policy_names(policy: UpdatePolicy) -> set[str]:
-    entries = (*policy.layers, *policy.norms)
-    return {entry.name for entry in entries} | set(policy.sign_masks) | {policy.head}
+    weighted = {entry.name for entry in policy.layers}
+    return weighted | {norm.name for norm in policy.norms} | set(policy.sign_masks) | {policy.head}
 
 
 def _replace_operations(graph: fx.GraphModule, sign_masks: set[str]) -> None:
@@ -144,7 +144,8 @@ def _insert_lite_residuals(graph: fx.GraphModule, names: tuple[str, ...], policy
         graph.add_submodule(name, prepared.to(device))
         with graph.graph.inserting_after(block.output):
             call = graph.graph.call_module(name, (block.input, block.output))
-        block.output.replace_all_uses_with(call, delete_user_cb=lambda user, call=call: user is not call)
+        for user in set(block.output.users) - {call}:
+            user.replace_input_with(block.output, call)
 
 
 def _lean_layers(graph: fx.GraphModule) -> None:

@@ -68,7 +68,7 @@ class Conv2d(PartialWeight, nn.Conv2d):
 
     def forward(self, input: Tensor) -> Tensor:
         """Convolve (N, C, H, W)."""
-        output: Tensor = functions.Conv2d.apply(
+        output: Tensor = functions.Conv2d.apply(  # type: ignore[no-untyped-call]
             input,
             self.weight,
             self.weight_update,
@@ -90,7 +90,7 @@ class Linear(PartialWeight, nn.Linear):
 
     def forward(self, input: Tensor) -> Tensor:
         """Map (..., in) to (..., out)."""
-        output: Tensor = functions.Linear.apply(
+        output: Tensor = functions.Linear.apply(  # type: ignore[no-untyped-call]
             input, self.weight, self.weight_update, self.bias, self.update_index, self.update_axis
         )
         return output
@@ -111,7 +111,7 @@ class BatchNorm2d(nn.BatchNorm2d):
         """Normalise (N, C, H, W)."""
         if self.training and self.train_statistics:
             return super().forward(input)
-        output: Tensor = functions.FrozenBatchNorm.apply(
+        output: Tensor = functions.FrozenBatchNorm.apply(  # type: ignore[no-untyped-call]
             input, self.weight, self.bias, self.running_mean, self.running_var, self.eps
         )
         return output
@@ -140,7 +140,7 @@ class MaskedActivation(nn.Module):
         if not (torch.is_grad_enabled() and x.requires_grad):
             return output
         mask, slope = _derivative(x, self.op, self.sign)
-        masked: Tensor = functions.MaskedActivation.apply(x, output, mask, slope)
+        masked: Tensor = functions.MaskedActivation.apply(x, output, mask, slope)  # type: ignore[no-untyped-call]
         return masked
 
     def extra_repr(self) -> str:
@@ -182,7 +182,7 @@ class AvgPool2d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Pool (N, C, H, W) to (N, C, H // k, W // k)."""
-        output: Tensor = functions.AvgPool2d.apply(x, self.kernel)
+        output: Tensor = functions.AvgPool2d.apply(x, self.kernel)  # type: ignore[no-untyped-call]
         return output
 
 

@@ -126,11 +126,9 @@ def mobiletl(trace: Trace, blocks: int = 3) -> UpdatePolicy:
     ]
     norms = []
     for index in range(first, len(trace.blocks)):
-        *inner, closing = [layer for layer in inside if layer.block == index and layer.kind == "norm"] or [None]
-        norms += [NormUpdate(name=layer.name, shift=True) for layer in inner if layer]
-        if closing:
-            norms.append(NormUpdate(name=closing.name, shift=True, scale=True, statistics=closing.op == "batch"))
-    # The first trained weight's own input needs no gradient, so activations before it would mask nothing.
+        found = [layer for layer in inside if layer.block == index and layer.kind == "norm"]
+        norms += [NormUpdate(name=layer.name, shift=True) for layer in found[:-1]]
+        norms += [NormUpdate(name=x.name, shift=True, scale=True, statistics=x.op == "batch") for x in found[-1:]]
     masks = [layer.name for layer in inside if layer.kind == "act" and layer.op in ("relu6", "hardswish", "silu")]
     policy = _policy(trace, f"mobiletl-{blocks}", layers, norms)
     return policy.model_copy(update={"sign_masks": tuple(masks)})

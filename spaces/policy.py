@@ -1,6 +1,6 @@
 """An update policy: what trains. Immutable, compared and hashed by content, stored as JSON.
 
-Format version 1 is described in docs/policy-format.md; the JSON Schema is `UpdatePolicy.schema()`.
+Format version 1 is described in docs/policy-format.md; the JSON Schema is `UpdatePolicy.json_schema()`.
 """
 
 import hashlib
@@ -90,7 +90,7 @@ class LiteUpdate(_Record):
     in_channels: int = Field(gt=0, le=65_536)
     out_channels: int = Field(gt=0, le=65_536)
     stride: int = Field(gt=0, le=64)
-    kernel: Literal[1, 3, 5]
+    kernel: int = Field(ge=1, le=5)
     pool: bool = True
 
     @property
@@ -218,7 +218,7 @@ class UpdatePolicy(_Record):
         return path
 
     @classmethod
-    def schema(cls) -> dict[str, Any]:
+    def json_schema(cls) -> dict[str, Any]:
         """The JSON Schema (2020-12) of a policy file."""
         schema = cls.model_json_schema()
         schema["properties"] = {

@@ -71,6 +71,12 @@ class Segment:
     sign: int | None
     activations: tuple[int, ...] = ()
 
+    @property
+    def positions(self) -> tuple[int, ...]:
+        """Positions of all its genes."""
+        single = (self.axis, self.lite, self.sign)
+        return (*self.weights, *self.norms, *(position for position in single if position is not None))
+
 
 @dataclass(frozen=True)
 class UpdateSpace:
@@ -169,7 +175,7 @@ class UpdateSpace:
         genes = self.check(row)[0]
         layers: list[LayerUpdate] = []
         norms: list[NormUpdate] = []
-        axes = {
+        axes: dict[int, Literal["in", "out"]] = {
             self.genes[position].row: AXES[genes[segment.axis]] if segment.axis is not None else "in"
             for segment in self.segments
             for position in segment.weights

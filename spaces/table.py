@@ -55,9 +55,16 @@ class UpdateTable:
     def frozen(cls, trace: Trace, count: int) -> "UpdateTable":
         """A table of `count` policies that train the head alone."""
         shape = (count, len(trace.rows))
-        flags = {name: np.zeros(shape, np.bool_) for name in ("present", "bias", "scale", "statistics", "sign")}
-        counts = {name: np.zeros(shape, np.int64) for name in ("inputs", "outputs")}
-        table = cls(trace, **flags, **counts)
+        table = cls(
+            trace,
+            present=np.zeros(shape, np.bool_),
+            inputs=np.zeros(shape, np.int64),
+            outputs=np.zeros(shape, np.int64),
+            bias=np.zeros(shape, np.bool_),
+            scale=np.zeros(shape, np.bool_),
+            statistics=np.zeros(shape, np.bool_),
+            sign=np.zeros(shape, np.bool_),
+        )
         table.present[:, : len(trace)] = True
         table.train_whole(trace.head)
         return table
@@ -163,7 +170,8 @@ class UpdateTable:
     @cached_property
     def trained_params(self) -> Ints:
         """Trained elements of each row, biases and shifts included."""
-        return self.trained_weights + self.bias * np.array([layer.biases for layer in self.trace.rows])
+        biases: Ints = self.bias * np.array([layer.biases for layer in self.trace.rows])
+        return self.trained_weights + biases
 
 
 def _find(trace: Trace, name: str, kinds: tuple[str, ...]) -> tuple[int, Layer]:

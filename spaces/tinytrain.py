@@ -116,8 +116,8 @@ def tinytrain(
         layer = trace.layers[row]
         best = np.argsort(-information[layer.name], kind="stable")[:count]
         channels = Channels(axis="out", index=tuple(sorted(int(c) for c in best)))
-        weight = "all" if count == layer.out_channels else channels
-        layers.append(LayerUpdate(name=layer.name, weight=weight, bias=layer.bias))
+        whole = count == layer.out_channels
+        layers.append(LayerUpdate(name=layer.name, weight="all" if whole else channels, bias=layer.bias))
     norms = [NormUpdate(name=n.name, shift=True) for n in trace.layers if n.kind == "norm" and n.inputs[0] in chosen]
     return UpdatePolicy(
         backbone=trace.name,
@@ -141,7 +141,7 @@ def _scores(trace: Trace, rows: list[int], information: dict[str, FloatArray]) -
 
 
 def _backward_macs(trace: Trace, chosen: dict[int, int]) -> float:
-    """Count dW of the chosen channels, and dX of every layer that a gradient crosses on its way to the lowest of them."""
+    """MACs of dW of the chosen channels, and of dX of the layers above the lowest of them."""
     lowest = min(chosen)
     total = float(trace.layers[trace.head].macs_dw)
     for row, layer in enumerate(trace.layers):

@@ -135,7 +135,7 @@ class _Recorder(fx.Interpreter):
         if type(module) is nn.Linear:
             shape = tuple(module.weight.shape)
             return {"kind": "linear", "op": "linear", "weight_shape": shape, "bias": module.bias is not None}
-        if type(module) in NORMS and isinstance(module.weight, Tensor):
+        if module is not None and type(module) in NORMS and isinstance(module.weight, Tensor):
             return {
                 "kind": "norm",
                 "op": NORMS[type(module)],

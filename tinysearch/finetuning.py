@@ -42,7 +42,8 @@ def finetune_member(
     result = finetune(
         task.backbone, UpdatePolicy.load(run.policy_path(member)), task.dataset, steps=steps, test_images=test_images
     )
+    name = member.method or member.hash[:8]
     return (
-        f"{member.method or member.hash[:8]}: test accuracy {percent(result.accuracy, result.accuracy_se)} after {steps} "
+        f"{name}: test accuracy {percent(result.accuracy, result.accuracy_se)} after {steps} "
         f"steps, {time.perf_counter() - start:.0f} s; the proxy said {percent(member.accuracy, member.accuracy_se)}"
     )

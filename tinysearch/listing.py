@@ -3,7 +3,7 @@
 import csv
 import io
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,7 +23,7 @@ class Listing:
     title: str
     columns: tuple[str, ...]
     rows: Sequence[Sequence[Any]]
-    show: dict[str, Callable[[Any], str]]
+    show: Mapping[str, Callable[[Any], str]]
     notes: tuple[str, ...] = ()
 
     def render(self, form: str, width: int = 120) -> str:
@@ -56,7 +56,7 @@ class Listing:
         table = Table(title=Text(self.title), title_justify="left")
         for place, column in enumerate(self.columns):
             number = any(isinstance(row[place], int | float) for row in self.rows)
-            table.add_column(column.replace("_", " "), justify="right" if number else "left", overflow="fold")
+            table.add_column(_heading(column), justify="right" if number else "left", overflow="fold")
         for row in self.rows:
             cells = (self._cell(column, value) for column, value in zip(self.columns, row, strict=True))
             table.add_row(*(Text(cell) for cell in cells))
@@ -72,3 +72,10 @@ class Listing:
         if value is None or value == "" or value == 0:
             return "" if value != 0 or column not in self.show else self.show[column](0)
         return self.show.get(column, str)(value)
+
+
+def _heading(column: str) -> str:
+    """A column's name without its unit, which the cells carry."""
+    for unit in ("_bytes", "_s", "_j"):
+        column = column.removesuffix(unit)
+    return column.replace("_", " ")

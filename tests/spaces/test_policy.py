@@ -35,7 +35,7 @@ def test_json_round_trip(policy):
     again = UpdatePolicy.from_json(policy.to_json())
     assert again == policy
     assert again.hash == policy.hash
-    jsonschema.validate(json.loads(policy.to_json()), UpdatePolicy.schema())
+    jsonschema.validate(json.loads(policy.to_json()), UpdatePolicy.json_schema())
 
 
 @given(policies, policies)

@@ -73,7 +73,7 @@ def test_wrong_levels_are_refused_by_name(space):
     row[0] = 9
     with pytest.raises(InputError, match=space.genes[0].name):
         space.decode(row)
-    with pytest.raises(InputError, match="are .* integers"):
+    with pytest.raises(InputError, match=r"are .* integers"):
         space.decode(np.zeros(len(space)))
 
 

@@ -55,9 +55,7 @@ def test_no_digit_among_the_classes(metadata: dict[str, str]) -> None:
 
 
 def test_metadata_and_card_say_where_it_comes_from(metadata: dict[str, str]) -> None:
-    assert {"recipe", "seed", "steps", "torch", "source", "input", "license", "digits_accuracy"} <= set(
-        metadata
-    )
+    assert {"recipe", "seed", "steps", "torch", "source", "input", "license", "digits_accuracy"} <= set(metadata)
     card = CARD.read_text(encoding="utf-8")
     assert f"{float(metadata['digits_accuracy']):.1%}".replace("%", " %") in card
 
@@ -69,6 +67,4 @@ def test_digits_accuracy_is_as_stated(
     from bundled.probe import digits_split, linear_probe
 
     # Other processors and versions round differently; 500 test images, so this is four of them.
-    assert linear_probe(backbone, digits_split()) == pytest.approx(
-        float(metadata["digits_accuracy"]), abs=0.008
-    )
+    assert linear_probe(backbone, digits_split()) == pytest.approx(float(metadata["digits_accuracy"]), abs=0.008)
