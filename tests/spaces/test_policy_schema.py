@@ -8,7 +8,7 @@ import pytest
 from tinysearch.spaces.policy import UpdatePolicy
 
 COMMAND = (
-    'python -c "import json, tinysearch as ts; print(json.dumps(ts.UpdatePolicy.schema(), indent=2))" '
+    'python -c "import json, tinysearch as ts; print(json.dumps(ts.UpdatePolicy.json_schema(), indent=2))" '
     "> spaces/policy.schema.json"
 )
 
@@ -19,7 +19,7 @@ def shipped():
 
 
 def test_the_shipped_schema_is_up_to_date(shipped):
-    assert shipped == UpdatePolicy.schema(), f"write it anew: {COMMAND}"
+    assert shipped == UpdatePolicy.json_schema(), f"write it anew: {COMMAND}"
 
 
 def test_the_shipped_schema_is_one_and_refuses_what_the_format_does_not_know(shipped):
