@@ -5,9 +5,10 @@
 Needs TinySearch installed (`pip install -e .`) and no network.
 """
 
-import tinysearch as ts
 import torch
 import torch.nn.functional as F
+
+import tinysearch as ts
 
 SIZE, BATCH = 96, 8
 
