@@ -15,6 +15,10 @@ from torch.autograd import Function
 
 _aten = torch.ops.aten
 
+Pair = tuple[int, int]
+#: Stride, padding, dilation and groups of a convolution, and zeros to put left, right, above and below besides.
+Geometry = tuple[Pair, Pair, Pair, int, tuple[int, int, int, int]]
+
 
 def pack_bits(mask: Tensor) -> Tensor:
     """Pack a boolean (N, ...) of n elements a sample into uint8 (N, ceil(n / 8)), first element in the high bit."""
@@ -107,10 +111,10 @@ class Conv2d(Function):
         bias: Tensor | None,
         index: Tensor | None,
         axis: int,
-        geometry: tuple[tuple[int, int], tuple[int, int], tuple[int, int], int],
+        geometry: Geometry,
     ) -> Tensor:
-        """Convolve (N, C, H, W); `geometry` is (stride, padding, dilation, groups)."""
-        stride, padding, dilation, groups = geometry
+        """Convolve (N, C, H, W)."""
+        stride, padding, dilation, groups, pads = geometry
         ctx.axis, ctx.geometry, ctx.shape, ctx.bias = axis, geometry, x.shape, bias is not None
         kept = None
         if ctx.needs_input_grad[1]:
@@ -119,13 +123,14 @@ class Conv2d(Function):
             # index_select copies: a view would keep the whole input alive.
             kept = x.index_select(1, index) if axis == 1 or groups > 1 else x
         ctx.save_for_backward(kept, weight, update, index)
-        return F.conv2d(x, compose(weight, update, index, axis), bias, stride, padding, dilation, groups)
+        full = compose(weight, update, index, axis)
+        return F.conv2d(_pad(x, pads), full, bias, stride, padding, dilation, groups)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         """Gradients of input, weight or its trained channels, and bias, each only if asked for."""
         kept, weight, update, index = ctx.saved_tensors
-        stride, padding, dilation, groups = ctx.geometry
+        stride, padding, dilation, groups, pads = ctx.geometry
         need_x, need_weight, need_update, need_bias = ctx.needs_input_grad[:4]
         grad = grads[0]
 
@@ -135,17 +140,26 @@ class Conv2d(Function):
 
         dx = dw = du = None
         if need_weight:
-            dx, dw, _ = backward(kept, weight, grad, groups, [need_x, True, False])
+            dx, dw, _ = backward(_pad(kept, pads), weight, grad, groups, [need_x, True, False])
         else:
             if need_x:
-                shape_only = grad.new_empty(1).expand(ctx.shape)
+                left, right, above, below = pads
+                n, c, height, width = ctx.shape
+                shape_only = grad.new_empty(1).expand(n, c, height + above + below, width + left + right)
                 full = compose(weight, update, index, ctx.axis)
                 dx = backward(shape_only, full, grad, groups, [True, False, False])[0]
             if need_update:
                 depthwise = groups > 1
                 gy = grad.index_select(1, index) if ctx.axis == 0 or depthwise else grad
-                du = backward(kept, update, gy, len(index) if depthwise else 1, [False, True, False])[1]
+                count = len(index) if depthwise else 1
+                du = backward(_pad(kept, pads), update, gy, count, [False, True, False])[1]
+        if dx is not None:
+            dx = _pad(dx, tuple(-zeros for zeros in pads))
         return dx, dw, du, grad.sum((0, 2, 3)) if need_bias else None, None, None, None
+
+
+def _pad(x: Tensor, pads: tuple[int, ...]) -> Tensor:
+    return F.pad(x, pads) if any(pads) else x
 
 
 class Linear(Function):

@@ -66,16 +66,11 @@ class Conv2d(PartialWeight, nn.Conv2d):
         self._no_update()
         self.geometry = geometry
 
-    def forward(self, input: Tensor) -> Tensor:
-        """Convolve (N, C, H, W)."""
+    def forward(self, input: Tensor, pads: tuple[int, int, int, int] = (0, 0, 0, 0)) -> Tensor:
+        """Convolve (N, C, H, W), with `pads` zeros left, right, above and below besides the layer's own padding."""
+        index, axis, geometry = self.update_index, self.update_axis, (*self.geometry, pads)
         output: Tensor = functions.Conv2d.apply(  # type: ignore[no-untyped-call]
-            input,
-            self.weight,
-            self.weight_update,
-            self.bias,
-            self.update_index,
-            self.update_axis,
-            self.geometry,
+            input, self.weight, self.weight_update, self.bias, index, axis, geometry
         )
         return output
 

@@ -36,8 +36,9 @@ def test_functional_activations_are_found(squeeze_trace):
     assert [layer.op for layer in squeeze_trace if layer.kind == "act"].count("relu") == 4
 
 
-def test_views_have_no_rows(squeeze_trace):
-    assert not any(layer.op == "flatten" for layer in squeeze_trace)
+def test_views_and_paddings_of_convolutions_have_no_rows(squeeze_trace):
+    assert not any(layer.op in ("flatten", "pad") for layer in squeeze_trace)
+    assert squeeze_trace.layers[squeeze_trace.index["lower"]].in_shape == (8, 9, 9)
 
 
 def test_blocks(mobilenet_trace, squeeze_trace):
