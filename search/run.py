@@ -9,6 +9,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import nn
 
@@ -31,7 +33,7 @@ from .data import Dataset, load_dataset
 from .engine import ROUND, Limits, Search
 from .episodes import sample_episodes
 from .fewshot import FewShotProxy
-from .request import DEFAULT_BACKBONE, Request
+from .request import DEFAULT_BACKBONE, ProxySettings, Request
 from .samplers import gene_names, make_sampler
 from .workers import evaluator
 
@@ -194,11 +196,12 @@ def make_proxy(task: Task) -> Callable[[], FewShotProxy]:
     """A picklable function that makes the request's proxy, its episodes drawn from the training split alone."""
     settings = task.request.proxy
     head = task.trace.layers[task.trace.head].name
+    train = task.dataset.train
     episodes = sample_episodes(
-        task.dataset.train,
+        train,
         episodes=settings.episodes,
         shot=settings.shot,
-        queries=settings.queries + settings.validation,
+        queries=_queries(settings, train.labels),
         size=task.trace.input_shape[1],
         seed=task.request.seed,
     )
@@ -239,6 +242,14 @@ def _conclude(task: Task, directory: RunDirectory, trials: list[TrialRecord]) ->
     if any(record.state == "complete" for record in trials):
         directory.write_front(front_of(task, trials), trials)
         directory.plot_pareto()
+
+
+def _queries(settings: ProxySettings, labels: npt.NDArray[np.int64]) -> int:
+    """Validation and query images of an episode: those asked for, or what the support leaves, but a third at least."""
+    counts = np.unique_counts(labels).counts
+    fewest = int(counts.min())
+    left = max(fewest - settings.shot, fewest // 3, 1) * len(counts)
+    return min(settings.queries + settings.validation, left)
 
 
 def default_weights(backbone: str) -> str | None:

@@ -58,7 +58,7 @@ def cli() -> None:
 @BACKBONE
 @WEIGHTS
 @INPUT_SIZE
-@click.option("--trials", type=int, help="Policies to score.  [default: 40]")
+@click.option("--trials", type=int, help="Policies to score.  [default: 30]")
 @click.option("--time-budget", metavar="TIME", help="Begin no trial after this long, such as 10min.")
 @click.option("--seed", type=int, help="Seed of episodes and search.  [default: 0]")
 @click.option(
@@ -120,18 +120,15 @@ def plot(run_dir: Path, output: Path | None) -> None:
     click.echo(RunDirectory.load(run_dir).plot_pareto(output))
 
 
-@cli.group()
-def devices() -> None:
-    """List the device profiles, or show one with its sources."""
-
-
-@devices.command("list")
+@cli.group(invoke_without_command=True)
 @FORMAT
-def devices_list(form: Any) -> None:
-    """List the device profiles."""
-    from .listings import devices as listing
+@click.pass_context
+def devices(context: click.Context, form: Any) -> None:
+    """List the device profiles; `devices show ID` prints one with its sources."""
+    if context.invoked_subcommand is None:
+        from .listings import devices as listing
 
-    click.echo(listing().render(form, _width()), nl=False)
+        click.echo(listing().render(form, _width()), nl=False)
 
 
 @devices.command("show")
