@@ -22,9 +22,10 @@ from bundled.images import IMAGE_SIZE, TEXTURES, draw_batch
 from bundled.masks import Bank, build_bank
 from bundled.probe import digits_split, linear_probe, real_sets
 from safetensors.torch import load_file, save_file
-from tinysearch.spaces.backbones.mobilenetv2 import MobileNetV2
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from tinysearch.spaces.backbones.mobilenetv2 import MobileNetV2
 
 RECIPE = "drawn-classes-1"
 WIDTH = 0.35

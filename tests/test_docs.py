@@ -6,12 +6,12 @@ from pathlib import Path
 
 import click
 import pytest
-from tinysearch.search.optimizers import RATES
-from tinysearch.search.request import ProxySettings
-from tinysearch.spaces.policy import UpdatePolicy
 
 import tinysearch
 from tinysearch.cli import cli
+from tinysearch.search.optimizers import RATES
+from tinysearch.search.request import ProxySettings
+from tinysearch.spaces.policy import UpdatePolicy
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "examples/README.md")]

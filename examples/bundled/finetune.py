@@ -6,9 +6,10 @@ import re
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from tinysearch.spaces.backbones.mobilenetv2 import MobileNetV2
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from tinysearch.spaces.backbones.mobilenetv2 import MobileNetV2
 
 from .probe import Split, features, support
 

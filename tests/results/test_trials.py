@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from pydantic import ValidationError
+
 from tinysearch.results.pareto import Objective
 from tinysearch.results.trials import STUDY, TrialStore
 from tinysearch.spaces.errors import ConflictError, InputError

@@ -3,9 +3,10 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import nn
+
 from tinysearch.spaces.backbones.mobilenetv2 import MobileNetV2
 from tinysearch.spaces.trace import Trace, trace
-from torch import nn
 
 
 class SqueezeBlock(nn.Module):

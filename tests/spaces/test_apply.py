@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
 from tinysearch.spaces import methods
 from tinysearch.spaces.apply import apply
 from tinysearch.spaces.errors import InputError

@@ -1,6 +1,7 @@
 """Named methods against what their papers print."""
 
 import pytest
+
 from tinysearch.spaces import methods
 from tinysearch.spaces.backbones import load_backbone
 from tinysearch.spaces.backbones.proxylessnas import ProxylessNASMobile

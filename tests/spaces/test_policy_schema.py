@@ -5,6 +5,7 @@ from importlib import resources
 
 import jsonschema
 import pytest
+
 from tinysearch.spaces.policy import UpdatePolicy
 
 COMMAND = (

@@ -3,10 +3,11 @@
 import pytest
 import torch
 from fvcore.nn import FlopCountAnalysis
+from torch import nn
+
 from tinysearch.spaces.backbones.mobilenetv2 import MobileNetV2
 from tinysearch.spaces.errors import UnsupportedError
 from tinysearch.spaces.trace import INPUT, trace
-from torch import nn
 
 
 @pytest.mark.parametrize(("width", "size"), [(0.35, 96), (1.0, 224), (0.5, 97)])

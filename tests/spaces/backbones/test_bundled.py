@@ -8,6 +8,7 @@ import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
+
 from tinysearch.spaces.backbones.mobilenetv2 import MobileNetV2
 
 ROOT = Path(__file__).resolve().parents[3]
