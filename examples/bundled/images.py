@@ -70,9 +70,7 @@ def _ink(mask: Tensor, rnd: _Random) -> Tensor:
     """Embolden or outline, place by a random affine map and bend; (n, 1, 48, 48) in [0, 1]."""
     thick = F.max_pool2d(mask, 3, 1, 1)
     kind = rnd.uniform()
-    mask = torch.where(
-        kind < 0.4, thick, torch.where(kind > 0.92, thick - mask, mask)
-    )  # bold, outline, plain
+    mask = torch.where(kind < 0.4, thick, torch.where(kind > 0.92, thick - mask, mask))  # bold, outline, plain
     strength = rnd.strength.flatten()
     angle, shear = strength * rnd.uniform(-0.35, 0.35, ()), strength * rnd.uniform(-0.4, 0.4, ())
     zoom_x, zoom_y = 0.75 / rnd.uniform(0.55, 1, ()), 0.75 / rnd.uniform(0.55, 1, ())
@@ -86,9 +84,7 @@ def _ink(mask: Tensor, rnd: _Random) -> Tensor:
         zoom_y * (shear * sin + cos),
         shift[:, 1],
     ]
-    grid = F.affine_grid(
-        torch.stack(rows, 1).view(-1, 2, 3), [rnd.n, 1, IMAGE_SIZE, IMAGE_SIZE], align_corners=False
-    )
+    grid = F.affine_grid(torch.stack(rows, 1).view(-1, 2, 3), [rnd.n, 1, IMAGE_SIZE, IMAGE_SIZE], align_corners=False)
     bend = rnd.field(4, 2) * rnd.strength * 0.22
     return F.grid_sample(mask, grid + bend.permute(0, 2, 3, 1), align_corners=False).clamp(0, 1)
 

@@ -57,9 +57,7 @@ class Bank:
 
     def to(self, device: torch.device) -> "Bank":
         """The same bank on another device."""
-        return replace(
-            self, masks=self.masks.to(device), first=self.first.to(device), count=self.count.to(device)
-        )
+        return replace(self, masks=self.masks.to(device), first=self.first.to(device), count=self.count.to(device))
 
 
 def build_bank(glyphs: int | None = None, fractals: int = FRACTALS) -> Bank:
@@ -67,8 +65,7 @@ def build_bank(glyphs: int | None = None, fractals: int = FRACTALS) -> Bank:
     fonts = _fonts()
     groups = _merge_homoglyphs(fonts)[:glyphs]
     classes = [
-        [_render(font, char) for char in group for font, chars in fonts.items() if char in chars]
-        for group in groups
+        [_render(font, char) for char in group for font, chars in fonts.items() if char in chars] for group in groups
     ]
     classes += [list(masks) for masks in _fractal_masks(fractals)]
     count = torch.tensor([len(masks) for masks in classes])
@@ -89,14 +86,10 @@ def _fonts() -> dict[Path, frozenset[str]]:
     folder = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
     wanted = {chr(code) for begin, end in BLOCKS.values() for code in range(begin, end)}
     # Accented letters are left out: they differ from the plain ones by a few pixels.
-    wanted = {
-        c for c in wanted if unicodedata.category(c) in _CATEGORIES and not unicodedata.decomposition(c)
-    }
+    wanted = {c for c in wanted if unicodedata.category(c) in _CATEGORIES and not unicodedata.decomposition(c)}
     wanted = {c for c in wanted if not is_numeric(c)}
     paths = sorted(path for pattern in _FONTS for path in folder.glob(pattern))
-    return {
-        path: frozenset(wanted.intersection(map(chr, FT2Font(str(path)).get_charmap()))) for path in paths
-    }
+    return {path: frozenset(wanted.intersection(map(chr, FT2Font(str(path)).get_charmap()))) for path in paths}
 
 
 def _render(font: Path, char: str) -> NDArray[np.uint8]:
@@ -169,7 +162,5 @@ def _chaos_game(systems: NDArray[np.float64], points: int, rng: np.random.Genera
     density = np.zeros((variants, MASK_SIZE, MASK_SIZE))
     np.add.at(density, (np.arange(variants)[:, None], pixels[..., 1], pixels[..., 0]), 1)
     tone = np.log1p(density)
-    masks: NDArray[np.uint8] = (255 * np.minimum(1, 1.5 * tone / tone.max((1, 2), keepdims=True))).astype(
-        np.uint8
-    )
+    masks: NDArray[np.uint8] = (255 * np.minimum(1, 1.5 * tone / tone.max((1, 2), keepdims=True))).astype(np.uint8)
     return masks

@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from tinysearch.spaces.backbones.mobilenetv2 import MobileNetV2
 from torch import Tensor
 from torch.nn import functional as F
+
+from tinysearch.spaces.backbones.mobilenetv2 import MobileNetV2
 
 from .images import IMAGE_SIZE
 
@@ -43,9 +44,7 @@ def digits_split() -> Split:
     data = load_digits()
     images = torch.from_numpy(data.images).float()[:, None] / 8 - 1
     images = F.interpolate(images, IMAGE_SIZE, mode="bilinear", align_corners=False).expand(-1, 3, -1, -1)
-    train, test = train_test_split(
-        np.arange(len(images)), test_size=500, stratify=data.target, random_state=0
-    )
+    train, test = train_test_split(np.arange(len(images)), test_size=500, stratify=data.target, random_state=0)
     return images[train], data.target[train], images[test], data.target[test]
 
 
@@ -65,8 +64,7 @@ def few_shot_probe(model: MobileNetV2, split: Split, shot: int, draws: int = 5) 
 def centroid_probe(model: MobileNetV2, split: Split, shot: int, draws: int = 5) -> float:
     """The same for the nearest centroid of features of unit length: the head that a search starts from."""
     train, test = (
-        x / np.linalg.norm(x, axis=1, keepdims=True)
-        for x in (features(model, split[0]), features(model, split[2]))
+        x / np.linalg.norm(x, axis=1, keepdims=True) for x in (features(model, split[0]), features(model, split[2]))
     )
     scores = []
     for seed in range(draws):
@@ -82,9 +80,7 @@ def features(model: MobileNetV2, images: Tensor) -> NDArray[np.float32]:
     """Pooled features (N, 1280) of images (N, 3, H, W), batch norms in eval mode."""
     with torch.inference_mode():
         batches = torch.split(images, 256)
-        pooled = [
-            model.features(b.contiguous(memory_format=torch.channels_last)).mean((2, 3)) for b in batches
-        ]
+        pooled = [model.features(b.contiguous(memory_format=torch.channels_last)).mean((2, 3)) for b in batches]
     result: NDArray[np.float32] = torch.cat(pooled).numpy()
     return result
 
@@ -92,9 +88,7 @@ def features(model: MobileNetV2, images: Tensor) -> NDArray[np.float32]:
 def support(labels: NDArray[np.int64], shot: int, seed: int) -> NDArray[np.int64]:
     """Indices of `shot` images of every class."""
     rng = np.random.default_rng(seed)
-    return np.concatenate(
-        [rng.choice(np.flatnonzero(labels == c), shot, replace=False) for c in np.unique(labels)]
-    )
+    return np.concatenate([rng.choice(np.flatnonzero(labels == c), shot, replace=False) for c in np.unique(labels)])
 
 
 def _fit(
@@ -113,9 +107,7 @@ def _fit(
 
 def _cifar10(path: Path) -> Split:
     with np.load(path) as data:
-        arrays = [
-            data[k][:n] for k, n in (("x_train", 3000), ("y_train", 3000), ("x_test", 2000), ("y_test", 2000))
-        ]
+        arrays = [data[k][:n] for k, n in (("x_train", 3000), ("y_train", 3000), ("x_test", 2000), ("y_test", 2000))]
     return _scaled(arrays[0]), arrays[1].astype(np.int64), _scaled(arrays[2]), arrays[3].astype(np.int64)
 
 
