@@ -1,6 +1,11 @@
-"""TinySearch: search update policies for on-device transfer learning."""
+"""TinySearch: search update policies for on-device transfer learning.
 
+The public API; each name is imported when it is first used, so that `import tinysearch` costs next to nothing.
+"""
+
+from importlib import import_module
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 # In a checkout the subpackages are the repository's top-level folders: make them importable without
 # an install, whatever the clone's folder is called.
@@ -9,3 +14,118 @@ if (_ROOT / "pyproject.toml").is_file():
     __path__.append(str(_ROOT))
 
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from .devices.costs import Costs, PolicyCost, estimate, smallest
+    from .devices.measure import measure
+    from .devices.profile import DeviceProfile, list_devices, load_device
+    from .results.front import Front
+    from .results.rundir import RunDirectory
+    from .search.data import Dataset, list_datasets, load_dataset
+    from .search.finetune import finetune
+    from .search.run import run
+    from .spaces import methods
+    from .spaces.apply import apply
+    from .spaces.backbones import list_backbones, load_backbone
+    from .spaces.errors import TinySearchError
+    from .spaces.policy import UpdatePolicy
+    from .spaces.space import UpdateSpace
+    from .spaces.trace import Trace, trace
+
+_WHERE = {
+    "Costs": "devices.costs",
+    "Dataset": "search.data",
+    "DeviceProfile": "devices.profile",
+    "Front": "results.front",
+    "PolicyCost": "devices.costs",
+    "RunDirectory": "results.rundir",
+    "TinySearchError": "spaces.errors",
+    "Trace": "spaces.trace",
+    "UpdatePolicy": "spaces.policy",
+    "UpdateSpace": "spaces.space",
+    "apply": "spaces.apply",
+    "estimate": "devices.costs",
+    "finetune": "search.finetune",
+    "list_backbones": "spaces.backbones",
+    "list_datasets": "search.data",
+    "list_devices": "devices.profile",
+    "load_backbone": "spaces.backbones",
+    "load_dataset": "search.data",
+    "load_device": "devices.profile",
+    "measure": "devices.measure",
+    "run": "search.run",
+    "smallest": "devices.costs",
+    "trace": "spaces.trace",
+}
+
+__all__ = [
+    "Costs",
+    "Dataset",
+    "DeviceProfile",
+    "Front",
+    "PolicyCost",
+    "RunDirectory",
+    "TinySearchError",
+    "Trace",
+    "UpdatePolicy",
+    "UpdateSpace",
+    "apply",
+    "estimate",
+    "estimate_many",
+    "finetune",
+    "list_backbones",
+    "list_datasets",
+    "list_devices",
+    "load_backbone",
+    "load_dataset",
+    "load_device",
+    "load_run",
+    "measure",
+    "methods",
+    "run",
+    "smallest",
+    "trace",
+]
+
+
+def estimate_many(
+    space: "UpdateSpace", rows: Any, device: "DeviceProfile", *, batch: int | None = None, optimizer: str | None = None
+) -> "Costs":
+    """What N encoded policies cost on a device.
+
+    Args:
+        space: The space that the rows are encoded in.
+        rows: (N, D) integers.
+        device: The device's profile.
+        batch: Samples of a training step; None takes the device's.
+        optimizer: adam, sgd or sgd-momentum; None takes the device's.
+
+    Returns:
+        The costs as arrays of length N.
+    """
+    from .devices.costs import cost_table
+
+    return cost_table(space.table(rows), device, batch=batch, optimizer=optimizer)
+
+
+def load_run(path: str | Path) -> "RunDirectory":
+    """Open a run directory for reading.
+
+    Raises:
+        InputError: There is none at this path.
+    """
+    from .results.rundir import RunDirectory
+
+    return RunDirectory.load(path)
+
+
+def __getattr__(name: str) -> Any:
+    if name == "methods":
+        return import_module(".spaces.methods", __name__)
+    if name not in _WHERE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f".{_WHERE[name]}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__version__"])

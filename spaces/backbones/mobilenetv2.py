@@ -1,8 +1,8 @@
 """MobileNetV2 (Sandler et al., CVPR 2018, arXiv 1801.04381) with torchvision's parameter names.
 
 Two variants share the code: torchvision's own (symmetric padding, batch-norm eps 1e-5) and that of
-TensorFlow and Keras (stride-2 convolutions pad right and bottom only, eps 1e-3), so that checkpoints of
-either origin give the accuracies that they were published with.
+TensorFlow and Keras (stride-2 convolutions pad even sizes right and below only, eps 1e-3), so that
+checkpoints of either origin give the accuracies that they were published with.
 """
 
 from collections.abc import Iterator
@@ -10,7 +10,15 @@ from collections.abc import Iterator
 from torch import Tensor, nn
 
 #: (expansion, channels at width 1, repeats, stride of the first) of each stage: table 2 of the paper.
-STAGES = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
+STAGES = (
+    (1, 16, 1, 1),
+    (6, 24, 2, 2),
+    (6, 32, 3, 2),
+    (6, 64, 4, 2),
+    (6, 96, 3, 1),
+    (6, 160, 3, 2),
+    (6, 320, 1, 1),
+)
 
 
 def make_divisible(value: float, divisor: int = 8) -> int:
@@ -47,12 +55,14 @@ def conv_norm_act(
 
 
 class PaddedSequential(nn.Sequential):
-    """A conv-norm-activation whose stride-2 convolution sees zeros right and below, as in TensorFlow."""
+    """A conv-norm-activation whose 3x3 stride-2 convolution pads as TensorFlow's SAME does."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Pad (N, C, H, W) to (N, C, H+1, W+1), then run the members."""
+        """Map (N, C, H, W) to (N, C_out, ceil(H / 2), ceil(W / 2))."""
         conv, norm, act = self
-        output: Tensor = act(norm(conv(nn.functional.pad(x, (0, 1, 0, 1)))))
+        # SAME padding of a 3x3 window at stride 2: one zero behind, and one before where the size is odd.
+        padded = nn.functional.pad(x, (x.shape[-1] % 2, 1, x.shape[-2] % 2, 1))
+        output: Tensor = act(norm(conv(padded)))
         return output
 
 
@@ -60,7 +70,14 @@ class InvertedResidual(nn.Module):
     """Expand, depthwise, project; with a skip where stride is 1 and the channels agree."""
 
     def __init__(
-        self, in_channels: int, out_channels: int, stride: int, expansion: int, *, tf_padding: bool, eps: float
+        self,
+        in_channels: int,
+        out_channels: int,
+        stride: int,
+        expansion: int,
+        *,
+        tf_padding: bool,
+        eps: float,
     ) -> None:
         super().__init__()
         hidden = in_channels * expansion

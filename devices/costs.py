@@ -1,0 +1,253 @@
+"""All costs of N update policies on a device, and of one policy layer by layer: the same code."""
+
+from dataclasses import dataclass, fields
+
+import numpy as np
+import numpy.typing as npt
+
+from ..spaces.errors import InputError
+from ..spaces.policy import UpdatePolicy
+from ..spaces.table import UpdateTable
+from ..spaces.trace import Trace
+from .energy import step_joules
+from .latency import step_seconds
+from .memory import find_peak, flash_bytes
+from .profile import DeviceProfile
+from .saved import find_kept
+
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+
+#: Policies worked on at a time, so that the arrays stay in the processor's cache.
+CHUNK = 1024
+
+
+@dataclass(frozen=True)
+class Costs:
+    """What a training step of each of N policies costs; arrays are (N,).
+
+    Attributes:
+        saved_bytes: Kept from the forward to the backward pass, in the profile's types.
+        peak_bytes: Peak training memory, the runtime's baseline apart.
+        flash_bytes: Stored.
+        macs: Multiply-accumulates of a step: forward pass, input and weight gradients, times the batch.
+        latency_s: Seconds a step.
+        energy_j: Joules a step, idle power included.
+        warnings: Why the numbers may be off, in words.
+    """
+
+    saved_bytes: Ints
+    peak_bytes: Ints
+    flash_bytes: Ints
+    macs: Ints
+    latency_s: Floats
+    energy_j: Floats
+    warnings: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.peak_bytes)
+
+
+@dataclass(frozen=True, slots=True)
+class LayerCost:
+    """What a policy does in one row of the trace, a step.
+
+    Attributes:
+        name: Qualified name.
+        kind: conv, linear, norm, act or other.
+        trains: What trains, in words; empty where nothing does.
+        macs_forward: Multiply-accumulates of the forward pass.
+        macs_dx: Of the input gradient; 0 where none is needed.
+        macs_dw: Of the gradient of the weights that train.
+        saved_bytes: Kept: this row's output, and what it keeps besides.
+        seconds: All passes and the update.
+        peak: Whether the peak is at this row: "forward", "backward" or "".
+    """
+
+    name: str
+    kind: str
+    trains: str
+    macs_forward: int
+    macs_dx: int
+    macs_dw: int
+    saved_bytes: int
+    seconds: float
+    peak: str
+
+
+@dataclass(frozen=True)
+class PolicyCost:
+    """What a training step of one policy costs; see `Costs` for the numbers.
+
+    Attributes:
+        layers: The rows that the policy has, in data-flow order.
+    """
+
+    saved_bytes: int
+    peak_bytes: int
+    flash_bytes: int
+    macs: int
+    latency_s: float
+    energy_j: float
+    warnings: tuple[str, ...]
+    layers: tuple[LayerCost, ...]
+
+    def by_layer(self) -> tuple[LayerCost, ...]:
+        """The breakdown by layer; its MACs, saved bytes and seconds add up to the policy's."""
+        return self.layers
+
+    @property
+    def peak_at(self) -> str:
+        """Where the peak is, as "backward of features.3.conv.0.0"."""
+        return next(f"{layer.peak} of {layer.name}" for layer in self.layers if layer.peak)
+
+
+def cost_table(
+    table: UpdateTable, profile: DeviceProfile, *, batch: int | None = None, optimizer: str | None = None
+) -> Costs:
+    """The costs of N policies.
+
+    Args:
+        table: N policies of a trace.
+        profile: The device and runtime.
+        batch: Samples of one step; the profile's without it.
+        optimizer: adam, sgd or sgd-momentum; the profile's without it.
+
+    Raises:
+        InputError: The batch is not positive or the optimizer is unknown.
+    """
+    batch, optimizer = _batch(profile, batch), optimizer or profile.optimizer
+    parts = [
+        _chunk(table[start : start + CHUNK], profile, batch, optimizer) for start in range(0, max(1, len(table)), CHUNK)
+    ]
+    names = [f.name for f in fields(Costs) if f.name != "warnings"]
+    arrays = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
+    return Costs(**arrays, warnings=_warnings(table.trace, profile, batch))
+
+
+def estimate(
+    trace: Trace,
+    policy: UpdatePolicy,
+    device: DeviceProfile,
+    *,
+    batch: int | None = None,
+    optimizer: str | None = None,
+) -> PolicyCost:
+    """The costs of one policy, layer by layer.
+
+    Args:
+        trace: The backbone.
+        policy: What trains.
+        device: The device and runtime.
+        batch: Samples of one step; the profile's without it.
+        optimizer: That of the policy's training settings without it.
+
+    Raises:
+        InputError: The policy is for another backbone, or batch or optimizer are wrong.
+    """
+    table = UpdateTable.of(trace, [policy])
+    return _estimate(table, device, _batch(device, batch), optimizer or policy.training.optimizer)
+
+
+def smallest(
+    trace: Trace, device: DeviceProfile, *, batch: int | None = None, optimizer: str | None = None
+) -> PolicyCost:
+    """The costs of the policy that trains the head alone: what must fit before anything can."""
+    return _estimate(UpdateTable.frozen(trace, 1), device, _batch(device, batch), optimizer or device.optimizer)
+
+
+def _batch(profile: DeviceProfile, batch: int | None) -> int:
+    if batch is None:
+        return profile.batch
+    if batch < 1:
+        raise InputError(f"a batch of {batch} holds no sample: use 1 or more")
+    return batch
+
+
+def _chunk(table: UpdateTable, profile: DeviceProfile, batch: int, optimizer: str) -> Costs:
+    element = profile.memory.dtypes.activation
+    kept = find_kept(table, batch, element)
+    seconds = step_seconds(table, profile, batch, optimizer).total
+    return Costs(
+        saved_bytes=kept.row_bytes(table.trace, batch * element).sum(1),
+        peak_bytes=find_peak(table, kept, profile, batch, optimizer).bytes,
+        flash_bytes=flash_bytes(table, profile),
+        macs=np.sum([part.sum(1) for part in _macs(table, batch)], axis=0),
+        latency_s=seconds,
+        energy_j=step_joules(seconds, profile),
+    )
+
+
+def _macs(table: UpdateTable, batch: int) -> tuple[Ints, Ints, Ints]:
+    """MACs of the forward pass, the input gradients and the weight gradients, each (N, R)."""
+    rows = table.trace.rows
+    forward = batch * np.array([layer.macs_forward for layer in rows])
+    per_weight = forward // np.array([max(1, layer.weights) for layer in rows])
+    return table.present * forward, table.live_inputs * forward, table.trained_weights * per_weight
+
+
+def _warnings(trace: Trace, profile: DeviceProfile, batch: int) -> tuple[str, ...]:
+    latency, name = profile.latency, profile.name
+    warnings = []
+    low, high = latency.valid.batch
+    if not low <= batch <= high:
+        warnings.append(f"{name}: time and energy at batch {batch} are extrapolated: fitted on batches {low} to {high}")
+    least, most = latency.valid.macs
+    if not least <= trace.macs_forward <= most:
+        warnings.append(
+            f"{name}: time and energy of {trace.macs_forward / 1e6:.4g} MMAC are extrapolated: fitted on "
+            f"{least / 1e6:.4g} to {most / 1e6:.4g} MMAC"
+        )
+    if any(field.startswith("latency.backward.") for field in profile.assumed if "overhead" not in field):
+        warnings.append(f"{name}: parts of the backward pass's speed are assumed, not measured")
+    return tuple(warnings)
+
+
+def _estimate(table: UpdateTable, profile: DeviceProfile, batch: int, optimizer: str) -> PolicyCost:
+    costs = cost_table(table, profile, batch=batch, optimizer=optimizer)
+    element = profile.memory.dtypes.activation
+    kept = find_kept(table, batch, element)
+    saved = kept.row_bytes(table.trace, batch * element)[0]
+    peak = find_peak(table, kept, profile, batch, optimizer)
+    seconds = step_seconds(table, profile, batch, optimizer).rows()[0]
+    forward, dx, dw = (part[0] for part in _macs(table, batch))
+    phase = "backward" if peak.backward[0] else "forward"
+    layers = tuple(
+        LayerCost(
+            name=table.trace.rows[row].name,
+            kind=table.trace.rows[row].kind,
+            trains=_trains(table, row),
+            macs_forward=int(forward[row]),
+            macs_dx=int(dx[row]),
+            macs_dw=int(dw[row]),
+            saved_bytes=int(saved[row]),
+            seconds=float(seconds[row]),
+            peak=phase if peak.row[0] == row else "",
+        )
+        for row in table.trace.order
+        if table.present[0, row]
+    )
+    scalars = {f.name: getattr(costs, f.name)[0].item() for f in fields(Costs) if f.name != "warnings"}
+    return PolicyCost(**scalars, warnings=costs.warnings, layers=layers)
+
+
+def _trains(table: UpdateTable, row: int) -> str:
+    layer = table.trace.rows[row]
+    words = []
+    inputs, outputs = int(table.inputs[0, row]), int(table.outputs[0, row])
+    if table.trained_weights[0, row] and layer.kind != "norm":
+        if inputs < layer.in_channels:
+            words.append(f"{inputs}/{layer.in_channels} input channels")
+        elif outputs < layer.out_channels:
+            words.append(f"{outputs}/{layer.out_channels} output channels")
+        else:
+            words.append("weight")
+    if table.scale[0, row]:
+        words.append("scale")
+    if table.bias[0, row]:
+        words.append("shift" if layer.kind == "norm" else "bias")
+    if table.statistics[0, row]:
+        words.append("statistics")
+    if table.sign[0, row]:
+        words.append("(sign mask)")
+    return ", ".join(words)

@@ -1,0 +1,202 @@
+"""A Pareto front: the policies of a run that no other policy of the run dominates.
+
+The file format, version 1, is described in docs/run-directory.md.
+"""
+
+import json
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, fields, replace
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+from pydantic import Field, TypeAdapter, ValidationError, field_validator, model_validator
+from pydantic.dataclasses import dataclass
+
+from ..spaces.errors import InputError
+from .limits import limits_of
+from .pareto import OBJECTIVES, Objective, as_minimised, hypervolume, nondominated
+from .records import STRICT, Member, RunInfo, Share, TrialRecord, policy_file
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Front:
+    """The members of a front and what it takes to read them.
+
+    Attributes:
+        run: What was searched.
+        objectives: What the members trade against each other.
+        reference_point: The worst value of each objective that counts for the hypervolume.
+        ideal_point: The best value thinkable of each objective. Hypervolumes compare between fronts that
+            state the same two points.
+        hypervolume: Share of the box between the two points that the members dominate.
+        members: By ascending peak memory.
+    """
+
+    FORMAT: ClassVar[str] = "tinysearch.front"
+    VERSION: ClassVar[int] = 1
+
+    run: RunInfo
+    objectives: tuple[Objective, ...] = Field(min_length=1)
+    reference_point: dict[str, float]
+    ideal_point: dict[str, float]
+    hypervolume: Share
+    members: tuple[Member, ...]
+
+    @field_validator("members")
+    @classmethod
+    def _by_memory(cls, members: tuple[Member, ...]) -> tuple[Member, ...]:
+        return tuple(sorted(members, key=lambda m: (m.peak_bytes, m.latency_s, m.trial)))
+
+    @model_validator(mode="after")
+    def _points_name_the_objectives(self) -> Self:
+        names = {objective.name for objective in self.objectives}
+        if set(self.reference_point) != names or set(self.ideal_point) != names:
+            raise ValueError(f"both points must have a value for each of {sorted(names)}, and no other")
+        return self
+
+    @classmethod
+    def from_trials(
+        cls,
+        trials: Iterable[TrialRecord],
+        run: RunInfo,
+        reference_point: Mapping[str, float],
+        ideal_point: Mapping[str, float],
+        objectives: Sequence[Objective] = OBJECTIVES,
+    ) -> Self:
+        """Choose the front of a run.
+
+        Of trials with equal objectives the first is kept, so a named method is not displaced by a policy
+        that only equals it. Infeasible and failed trials are left out.
+
+        Args:
+            trials: All trials of the run, in order.
+            run: What was searched; its number of trials is set to that of `trials`.
+            reference_point: The worst value of each objective that counts, in natural units.
+            ideal_point: The best value thinkable of each objective, in natural units.
+            objectives: What is traded.
+
+        Raises:
+            ValueError: An ideal value is not better than its reference.
+        """
+        every = list(trials)
+        scored = [trial for trial in every if trial.state == "complete"]
+        names = [objective.name for objective in objectives]
+        natural = [[getattr(trial, name) for name in names] for trial in scored]
+        values = as_minimised(natural, objectives) if scored else as_minimised([[0.0] * len(names)], objectives)[:0]
+        best, worst = (
+            as_minimised([point[name] for name in names], objectives) for point in (ideal_point, reference_point)
+        )
+        chosen = [trial for trial, on_front in zip(scored, nondominated(values), strict=True) if on_front]
+        return cls(
+            run=replace(run, trials=len(every)),
+            objectives=tuple(objectives),
+            reference_point=dict(reference_point),
+            ideal_point=dict(ideal_point),
+            hypervolume=hypervolume(values, worst, best),
+            members=tuple(_member(trial) for trial in chosen),
+        )
+
+    def best(
+        self,
+        memory: str | float | None = None,
+        latency: str | float | None = None,
+        energy: str | float | None = None,
+    ) -> Member:
+        """The most accurate member within limits; of equally accurate ones, the one of least memory.
+
+        Args:
+            memory: Most peak training memory, such as "256KiB", or a number of bytes.
+            latency: Longest training step, such as "800ms", or a number of seconds.
+            energy: Most energy of a step, such as "2J", or a number of joules.
+
+        Raises:
+            InputError: The front is empty, no member is within the limits, or a limit is no quantity.
+        """
+        if not self.members:
+            raise InputError("the front is empty: no trial was completed within the constraints")
+        limits = limits_of(memory, latency, energy)
+        fitting = [member for member in self.members if all(limit.admits(member) for limit in limits)]
+        if not fitting:
+            raise InputError(
+                "no policy of the front has " + " and ".join(limit.complaint(self.members) for limit in limits)
+            )
+        return max(fitting, key=lambda member: (member.accuracy, -member.peak_bytes))
+
+    def to_dataframe(self) -> "pd.DataFrame":
+        """The members as a pandas table, one row each, columns named as the fields.
+
+        Raises:
+            InputError: pandas is not installed.
+        """
+        try:
+            import pandas as pd
+        except ImportError as error:
+            raise InputError("a data frame needs pandas: pip install 'tinysearch[dataframe]'") from error
+        return pd.DataFrame(
+            [asdict(member) for member in self.members], columns=[field.name for field in fields(Member)]
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """The front as JSON values, with its format and version."""
+        content: dict[str, Any] = TypeAdapter(Front).dump_python(self, mode="json")
+        return {"format": self.FORMAT, "version": self.VERSION, **content}
+
+    def to_json(self) -> str:
+        """The front as JSON text."""
+        return json.dumps(self.to_dict(), indent=1) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str, origin: str = "front") -> "Front":
+        """Read a front back.
+
+        Args:
+            text: What `to_json` gave, maybe of a newer version.
+            origin: Where the text comes from, for messages.
+
+        Raises:
+            InputError: It is no front, or one of its fields is wrong; the field is named.
+        """
+        try:
+            content = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise InputError(f"{origin}: no JSON at line {error.lineno}: {error.msg}") from error
+        if not isinstance(content, dict) or content.pop("format", None) != cls.FORMAT:
+            raise InputError(f'{origin}: no front: "format" must be "{cls.FORMAT}"')
+        version = content.pop("version", None)
+        if not isinstance(version, int) or version < 1:
+            raise InputError(f'{origin}: "version" must be a positive integer, not {version!r}')
+        if version > cls.VERSION and (unknown := _drop_unknown(content)):
+            warnings.warn(
+                f"{origin}: written by a newer format (version {version}); ignored: {', '.join(unknown)}",
+                stacklevel=2,
+            )
+        try:
+            return TypeAdapter(Front).validate_python(content)
+        except ValidationError as error:
+            # Imported here because that module loads torch, which showing a sound run must not wait for.
+            from ..spaces.validation import first_error
+
+            raise InputError(f"{origin}: {first_error(error)}") from error
+
+
+def _member(trial: TrialRecord) -> Member:
+    shared = {field.name: getattr(trial, field.name) for field in fields(Member) if hasattr(trial, field.name)}
+    return Member(**shared | {"policy": policy_file(trial.hash), "trial": trial.number})
+
+
+def _drop_unknown(content: dict[str, Any]) -> list[str]:
+    """Delete, in place, the keys that this version does not know, and name them."""
+    members = content.get("members")
+    parts = [("", Front, content), ("run.", RunInfo, content.get("run"))]
+    parts += [("members.", Member, member) for member in (members if isinstance(members, list) else [])]
+    dropped = set()
+    for prefix, kind, part in parts:
+        if not isinstance(part, dict):
+            continue
+        for key in set(part) - {field.name for field in fields(kind)}:
+            del part[key]
+            dropped.add(prefix + key)
+    return sorted(dropped)

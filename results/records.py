@@ -1,0 +1,126 @@
+"""What is kept of a run: its trials, the members of its front, and what was searched.
+
+Every record is immutable and checked when it is made, from Python values (NumPy scalars too) or from a file.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass
+
+#: Unknown keys and values that are not finite are refused.
+STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=0)]
+Amount = Annotated[float, Field(ge=0)]
+Hash = Annotated[str, Field(pattern=r"^[0-9a-f]{8,64}$")]
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class TrialRecord:
+    """One policy that was looked at, and what came of it.
+
+    Attributes:
+        number: Its place in the run, from 0.
+        hash: The policy's hash.
+        policy: The policy as JSON text, its tuned learning rate included.
+        row: The encoded policy; None for one outside the space.
+        method: The named method that the policy is, or None.
+        state: `complete`: it was scored; `infeasible`: it breaks a constraint and was not trained; `failed`:
+            it raised an error.
+        accuracy: Top-1 accuracy by the proxy, 0 to 1; with the costs, known of every complete trial.
+        accuracy_se: Standard error of the accuracy.
+        loss: Mean query loss by the proxy, nats.
+        learning_rate: The tuned rate that the accuracy was reached with.
+        peak_bytes: Peak training memory, B.
+        saved_bytes: Activations saved for the backward pass, B.
+        flash_bytes: What is stored, B.
+        latency_s: Time of one training step, s.
+        energy_j: Energy of one training step, J; None where the device states no power.
+        macs: Multiply-accumulates of one training step.
+        warnings: What to know about the costs, such as a prediction outside its valid range.
+        seconds: Time that the trial took, s.
+        error: Why it failed or is infeasible.
+        started: When it began, ISO 8601.
+    """
+
+    number: Count
+    hash: Hash
+    policy: str
+    row: tuple[int, ...] | None
+    state: Literal["complete", "infeasible", "failed"]
+    method: str | None = None
+    accuracy: Share | None = None
+    accuracy_se: Amount | None = None
+    loss: float | None = None
+    learning_rate: Amount | None = None
+    peak_bytes: Count | None = None
+    saved_bytes: Count | None = None
+    flash_bytes: Count | None = None
+    latency_s: Amount | None = None
+    energy_j: Amount | None = None
+    macs: Count | None = None
+    warnings: tuple[str, ...] = ()
+    seconds: Amount = 0.0
+    error: str | None = None
+    started: str = ""
+
+    @property
+    def tried(self) -> bool:
+        """Whether it was trained, or an attempt was made: what a run's number of trials counts."""
+        return self.state != "infeasible"
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Member:
+    """A policy of the front. Fields as in `TrialRecord`.
+
+    Attributes:
+        policy: File of the policy, relative to the run directory.
+        trial: Number of the trial that found it.
+    """
+
+    policy: str
+    hash: Hash
+    accuracy: Share
+    accuracy_se: Amount | None = None
+    loss: float | None = None
+    learning_rate: Amount | None = None
+    peak_bytes: Count
+    saved_bytes: Count
+    flash_bytes: Count
+    latency_s: Amount
+    energy_j: Amount | None = None
+    macs: Count
+    method: str | None = None
+    trial: Count
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class RunInfo:
+    """What was searched, for titles and footers; the whole request is in request.json.
+
+    Attributes:
+        device: Device profile.
+        dataset: Target data set.
+        backbone: Pretrained network.
+        batch: Samples of a training step.
+        proxy: How the accuracy was obtained.
+        seed: Seed of the search.
+        trials: Trials that the front was chosen from, failed and infeasible ones included.
+    """
+
+    device: str
+    dataset: str
+    backbone: str
+    batch: Annotated[int, Field(ge=1)]
+    proxy: str
+    seed: int
+    trials: Count
+
+
+def policy_file(policy_hash: str) -> str:
+    """Where a run directory keeps a policy, relative to itself."""
+    return f"policies/{policy_hash}.json"

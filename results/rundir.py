@@ -1,0 +1,234 @@
+"""The folder that holds a run, and the only place where it does: what was asked, found and concluded.
+
+    RUN/request.json  environment.json  study.db  front.json  policies/<hash>.json  pareto.png
+
+Every file is described in docs/run-directory.md. Files are replaced whole, trials are added in transactions,
+and one process at a time may write, so the run can be killed at any moment and resumed by opening it again.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from ..spaces.errors import ConflictError, InputError
+from ..spaces.files import read_text
+from .atomic import TEMPORARY, write_atomically
+from .environment import environment, now
+from .front import Front
+from .pareto import OBJECTIVES, Objective
+from .records import Member, TrialRecord, policy_file
+from .request import differences, normalised
+from .trials import TrialStore
+
+if TYPE_CHECKING:
+    from filelock import BaseFileLock
+
+REQUEST, ENVIRONMENT, STUDY, FRONT, PARETO = (
+    "request.json",
+    "environment.json",
+    "study.db",
+    "front.json",
+    "pareto.png",
+)
+_LOCK = ".lock"
+_RUN_FORMAT, _ENVIRONMENT_FORMAT = "tinysearch.run", "tinysearch.environment"
+
+
+class RunDirectory:
+    """One run on disk.
+
+    `open` gives it for writing and holds its lock until `close`; `load` gives it for reading.
+
+    Attributes:
+        path: The folder.
+        request: What was asked, as JSON values.
+    """
+
+    def __init__(self, path: Path, request: dict[str, Any], lock: "BaseFileLock | None" = None) -> None:
+        """Use `open` or `load`."""
+        self.path = path
+        self.request = request
+        self._lock = lock
+
+    @classmethod
+    def open(cls, path: str | Path, request: Mapping[str, Any], *, threads: int | None = None) -> Self:
+        """Begin a run in a new or empty folder, or resume the one that is there.
+
+        Args:
+            path: The folder; it is made with its parents.
+            request: Everything that decides the outcome, as JSON values; equal requests are the same run.
+            threads: Threads that the run computes with, for the record.
+
+        Returns:
+            The run, locked against other writers.
+
+        Raises:
+            ConflictError: The folder holds something else or another request, or another process writes it.
+            InputError: The path cannot be a folder, or the request in it is damaged.
+        """
+        from filelock import FileLock, Timeout
+
+        path = Path(path)
+        request = normalised(request)
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            if not (path / REQUEST).exists() and (foreign := _foreign(path)):
+                raise ConflictError(f"{path} is no run and not empty (it has {foreign}): choose another --out")
+            lock = FileLock(path / _LOCK)
+            lock.acquire(blocking=False)
+        except Timeout as error:
+            raise ConflictError(
+                f"{path}: another process is writing this run: wait for it, or choose another --out"
+            ) from error
+        except OSError as error:
+            raise InputError(f"{path}: cannot keep a run there: {error.strerror}") from error
+        run = cls(path, request, lock)
+        try:
+            if (path / REQUEST).exists():
+                if told := differences(_read_request(path), request):
+                    raise ConflictError(f"{path} holds another run ({told}): choose another --out, or ask as before")
+            else:
+                header = {"format": _RUN_FORMAT, "version": 1, "created": now()}
+                write_atomically(path / REQUEST, _json(header | {"request": request}))
+            run._note_environment(threads)
+        except BaseException:
+            run.close()
+            raise
+        return run
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Read a run, finished or not.
+
+        Raises:
+            InputError: The folder is missing or holds no run.
+        """
+        path = Path(path)
+        if not path.is_dir():
+            raise InputError(f"{path}: no such folder")
+        if not (path / REQUEST).is_file():
+            raise InputError(f"{path} is no run: it has no {REQUEST}")
+        return cls(path, _read_request(path))
+
+    def store(self, genes: Mapping[str, int], objectives: Sequence[Objective] = OBJECTIVES) -> TrialStore:
+        """The run's trials, for adding to; only a run that was opened for writing may do so.
+
+        Raises:
+            ConflictError: The trials there are of another space.
+        """
+        self._require_lock()
+        return TrialStore.open(self.path / STUDY, genes, objectives)
+
+    def trials(self) -> list[TrialRecord]:
+        """All finished trials.
+
+        Raises:
+            InputError: There are none, or they cannot be read.
+        """
+        with TrialStore.load(self.path / STUDY) as store:
+            return store.all()
+
+    def write_front(self, front: Front, trials: Sequence[TrialRecord]) -> Path:
+        """Write front.json and a policy file for each of its members, and remove those of former members.
+
+        Args:
+            front: The front.
+            trials: The trials it was chosen from, which hold the policies.
+
+        Returns:
+            The path of front.json.
+        """
+        self._require_lock()
+        texts = {trial.number: trial.policy for trial in trials}
+        (self.path / "policies").mkdir(exist_ok=True)
+        for member in front.members:
+            self._write_policy(member.hash, texts[member.trial])
+        path = write_atomically(self.path / FRONT, front.to_json())
+        # Last, so that front.json never names a file that is not there.
+        for policy_hash in {trial.hash for trial in trials} - {member.hash for member in front.members}:
+            (self.path / policy_file(policy_hash)).unlink(missing_ok=True)
+        return path
+
+    @property
+    def front(self) -> Front:
+        """The front as last written.
+
+        Raises:
+            InputError: There is none yet, or it is damaged.
+        """
+        path = self.path / FRONT
+        if not path.is_file():
+            raise InputError(f"{self.path} has no {FRONT} yet: run the same command again to resume the search")
+        return Front.from_json(read_text(path), str(path))
+
+    def policy_path(self, member: Member) -> Path:
+        """The policy file of a member of the front.
+
+        Raises:
+            InputError: The file that the front names lies outside the run.
+        """
+        path = self.path / member.policy
+        if not path.resolve().is_relative_to(self.path.resolve()):
+            raise InputError(f"{self.path / FRONT}: the policy {member.policy!r} lies outside the run")
+        return path
+
+    def plot_pareto(self, path: str | Path | None = None) -> Path:
+        """Draw the front and the trials behind it, by default to pareto.png of the run; returns the path."""
+        from .plots import plot_pareto
+
+        return plot_pareto(self.front, self.trials(), Path(path) if path else self.path / PARETO)
+
+    def close(self) -> None:
+        """Let other processes write."""
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _write_policy(self, policy_hash: str, text: str) -> None:
+        path = self.path / policy_file(policy_hash)
+        if not path.is_file() or path.read_text(encoding="utf-8") != text:
+            write_atomically(path, text)
+
+    def _note_environment(self, threads: int | None) -> None:
+        """Add this process to the ones that have worked on the run."""
+        path = self.path / ENVIRONMENT
+        sessions = json.loads(read_text(path))["sessions"] if path.exists() else []
+        header = {"format": _ENVIRONMENT_FORMAT, "version": 1}
+        write_atomically(path, _json(header | {"sessions": [*sessions, environment(threads)]}))
+
+    def _require_lock(self) -> None:
+        if self._lock is None:
+            raise ValueError(f"{self.path} was opened for reading")
+
+
+def _read_request(path: Path) -> dict[str, Any]:
+    file = path / REQUEST
+    try:
+        content = json.loads(read_text(file))
+    except json.JSONDecodeError as error:
+        raise InputError(f"{file}: no JSON at line {error.lineno}: {error.msg}") from error
+    if not isinstance(content, dict) or content.get("format") != _RUN_FORMAT:
+        raise InputError(f'{file}: no request of a run: "format" must be "{_RUN_FORMAT}"')
+    if content.get("version") != 1 or not isinstance(content.get("request"), dict):
+        raise InputError(f'{file}: "version" must be 1 and "request" an object')
+    return dict(content["request"])
+
+
+def _foreign(path: Path) -> str | None:
+    """The first thing in a folder that an interrupted start of a run would not have left."""
+    names = (entry.name for entry in path.iterdir())
+    return min((name for name in names if name != _LOCK and not name.startswith(TEMPORARY)), default=None)
+
+
+def _json(content: Mapping[str, Any]) -> str:
+    return json.dumps(content, indent=1, ensure_ascii=False) + "\n"

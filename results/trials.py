@@ -1,0 +1,213 @@
+"""The trials of a run, kept in an Optuna study in SQLite: one transaction each, readable by optuna-dashboard.
+
+A trial is written when it has ended, never before, so a killed run leaves no trial half done: SQLite rolls an
+unfinished transaction back. The fields of a `TrialRecord` are user attributes of the study's trial. The
+encoded policy is one of them and not a parameter per gene, because Optuna runs queries for each parameter:
+with 150 genes that is many times slower (`python benchmarks/trial_store.py`).
+"""
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from datetime import datetime, timedelta
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from pydantic import TypeAdapter, ValidationError
+
+from ..spaces.errors import ConflictError, InputError
+from .atomic import move_durably, temporary_path
+from .pareto import OBJECTIVES, Objective
+from .records import TrialRecord
+
+if TYPE_CHECKING:
+    from optuna.storages import RDBStorage
+    from optuna.study import Study
+
+#: Name of the study inside its file.
+STUDY = "tinysearch"
+#: How the study's trials show the states of ours.
+_STATES = {"complete": "COMPLETE", "infeasible": "PRUNED", "failed": "FAIL"}
+
+
+class TrialStore:
+    """The trials of one run. One process may write at a time; others may read meanwhile."""
+
+    def __init__(self, path: Path, storage: "RDBStorage", study: "Study") -> None:
+        """Use `open` or `load`."""
+        self.path = path
+        self._storage = storage
+        self._study = study
+        self._records = [_record(trial.user_attrs, path) for trial in study.get_trials(deepcopy=False)]
+
+    @classmethod
+    def open(cls, path: str | Path, genes: Mapping[str, int], objectives: Sequence[Objective] = OBJECTIVES) -> Self:
+        """Load the store at a path, or create an empty one.
+
+        Args:
+            path: The SQLite file.
+            genes: Number of values of each gene, in the order of a row.
+            objectives: The objectives, which become the study's.
+
+        Raises:
+            ConflictError: The store holds trials of another space or other objectives.
+            InputError: The file is no store.
+        """
+        path = Path(path)
+        if not path.exists():
+            _create(path, genes, objectives)
+        store = cls.load(path)
+        if list(store.genes.items()) != list(genes.items()) or store.objectives != tuple(objectives):
+            store.close()
+            raise ConflictError(f"{path}: its trials are of another space or other objectives: choose another --out")
+        return store
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Load the store at a path.
+
+        Raises:
+            InputError: There is none, or the file is no store.
+        """
+        import optuna
+        import sqlalchemy.exc
+
+        path = Path(path)
+        if not path.is_file():
+            raise InputError(f"{path}: no such file, so no trials")
+        storage = None
+        try:
+            storage = _storage(path)
+            return cls(path, storage, optuna.load_study(study_name=STUDY, storage=storage))
+        except (
+            sqlalchemy.exc.SQLAlchemyError,
+            optuna.exceptions.OptunaError,
+            KeyError,
+            RuntimeError,
+        ) as error:
+            if storage is not None:
+                storage.engine.dispose()
+            raise InputError(f"{path}: no readable study: {str(error).splitlines()[0]}") from error
+
+    @property
+    def genes(self) -> dict[str, int]:
+        """Number of values of each gene, in the order of a row."""
+        return dict(self._study.user_attrs["genes"])
+
+    @property
+    def objectives(self) -> tuple[Objective, ...]:
+        """What the study optimises."""
+        from optuna.study import StudyDirection
+
+        directions = self._study.directions
+        names = self._study.user_attrs["objectives"]
+        return tuple(Objective(n, d == StudyDirection.MINIMIZE) for n, d in zip(names, directions, strict=True))
+
+    def all(self) -> list[TrialRecord]:
+        """All trials, by number, as of when this store was loaded, and those appended since."""
+        return sorted(self._records, key=lambda record: record.number)
+
+    def append(self, trial: TrialRecord) -> None:
+        """Add a finished trial; once this returns, the trial survives a kill and a power cut.
+
+        Args:
+            trial: The trial; its number must be new, and its row within the genes. Trials that are scored at the
+                same time may come in any order.
+
+        Raises:
+            ValueError: The number or the row is wrong, or a complete trial lacks an objective.
+        """
+        from optuna.trial import TrialState, create_trial
+
+        if any(trial.number == record.number for record in self._records):
+            raise ValueError(f"trial {trial.number} is there already")
+        counts = list(self.genes.values())
+        if trial.row is not None and (
+            len(trial.row) != len(counts) or not all(0 <= v < k for v, k in zip(trial.row, counts, strict=True))
+        ):
+            raise ValueError(f"trial {trial.number}: its row is not within the genes")
+        values = [getattr(trial, objective.name) for objective in self.objectives]
+        if trial.state == "complete" and None in values:
+            raise ValueError(f"trial {trial.number} is complete but lacks an objective")
+        entry = create_trial(
+            state=TrialState[_STATES[trial.state]],
+            values=values if trial.state == "complete" else None,
+            user_attrs={key: value for key, value in asdict(trial).items() if value is not None},
+        )
+        entry.datetime_complete = datetime.now()  # naive local time is what Optuna keeps
+        entry.datetime_start = entry.datetime_complete - timedelta(seconds=trial.seconds)
+        self._study.add_trial(entry)
+        self._records.append(trial)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._storage.remove_session()
+        self._storage.engine.dispose()
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _create(path: Path, genes: Mapping[str, int], objectives: Sequence[Objective]) -> None:
+    """Make the file under another name first: a process killed meanwhile leaves no half-made store."""
+    import optuna
+
+    temporary = temporary_path(path)
+    temporary.unlink(missing_ok=True)
+    temporary.touch()
+    verbosity = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    try:
+        storage = _storage(temporary, new=True)
+        study = optuna.create_study(
+            study_name=STUDY,
+            storage=storage,
+            directions=["minimize" if objective.minimise else "maximize" for objective in objectives],
+        )
+    finally:
+        optuna.logging.set_verbosity(verbosity)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        study.set_metric_names([objective.name for objective in objectives])
+    study.set_user_attr("objectives", [objective.name for objective in objectives])
+    # A list of pairs: the order of genes is what gives a row its meaning.
+    study.set_user_attr("genes", [[name, count] for name, count in genes.items()])
+    storage.remove_session()
+    storage.engine.dispose()
+    move_durably(temporary, path)
+
+
+def _storage(path: Path, new: bool = False) -> "RDBStorage":
+    """Open an existing SQLite file with Optuna.
+
+    The connection is made here because a path inside a URL must not hold "?", "%" or "{", and because Optuna
+    would create a file that is missing.
+    """
+    import sqlite3
+
+    from optuna.storages import RDBStorage
+
+    address = f"{path.resolve().as_uri()}?mode=rw"
+
+    def connect() -> sqlite3.Connection:
+        return sqlite3.connect(address, uri=True, timeout=60, check_same_thread=False)
+
+    return RDBStorage("sqlite:///study.db", engine_kwargs={"creator": connect}, skip_table_creation=not new)
+
+
+def _record(attributes: Mapping[str, Any], path: Path) -> TrialRecord:
+    try:
+        return TypeAdapter(TrialRecord).validate_python(dict(attributes) | {"row": attributes.get("row")})
+    except ValidationError as error:
+        from ..spaces.validation import first_error
+
+        raise InputError(f"{path}: trial {attributes.get('number')}: {first_error(error)}") from error

@@ -1,0 +1,101 @@
+"""Data sets by name or path."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from ...spaces.errors import InputError, MissingDataError
+from .archives import SUFFIXES, is_archive
+from .arrays import load_digits, read_npz
+from .cifar import load_cifar10
+from .folders import read_class_folders
+from .images import Dataset
+
+
+@dataclass(frozen=True)
+class DatasetInfo:
+    """One line of the list of data sets.
+
+    Attributes:
+        name: What `load_dataset` takes.
+        summary: What it is.
+        origin: How it gets here.
+    """
+
+    name: str
+    summary: str
+    origin: str
+
+
+_FROM_ARCHIVE = "from --data-dir, as an archive or folder of class folders; no download"
+
+_CATALOGUE = (
+    DatasetInfo("digits", "1,797 handwritten digits, 8x8 grey, 10 classes", "comes with scikit-learn"),
+    DatasetInfo("cifar10", "60,000 photographs, 32x32, 10 classes", "from --data-dir, or downloaded (170 MB)"),
+    DatasetInfo("gtsrb", "German traffic signs, 43 classes", _FROM_ARCHIVE),
+    DatasetInfo("dtd10", "describable textures, 10 classes", _FROM_ARCHIVE),
+    DatasetInfo("imagenette", "photographs of 10 ImageNet classes", _FROM_ARCHIVE),
+)
+
+
+def list_datasets() -> tuple[DatasetInfo, ...]:
+    """The data sets that are known by name."""
+    return _CATALOGUE
+
+
+def load_dataset(name: str, data_dir: Path | None = None, *, download: bool = True) -> Dataset:
+    """Load a data set, both splits, without decoding its images.
+
+    Args:
+        name: A name of `list_datasets`, or the path of a folder or archive of class folders, or of a `.npz`
+            with `x_train`, `y_train`, `x_test` and `y_test`.
+        data_dir: Folder where named sets are looked for.
+        download: Whether a named set that is not found may be downloaded.
+
+    Raises:
+        InputError: There is no such name or path, or what is there is not laid out as it should be.
+        MissingDataError: A named set is not here and was not, or could not be, downloaded.
+    """
+    if data_dir is not None and not data_dir.is_dir():
+        raise InputError(f"the data folder {data_dir} does not exist")
+    names = [info.name for info in _CATALOGUE]
+    if name == "digits":
+        return load_digits()
+    if name == "cifar10":
+        return load_cifar10(data_dir, download=download)
+    if name in names:
+        return _load_path(_find_named(name, data_dir), name)
+    path = Path(name).expanduser()
+    if not name or not path.exists():
+        raise InputError(f"no data set {name!r}: give one of {', '.join(names)}, or the path of a folder or archive")
+    return _load_path(path, name)
+
+
+def _load_path(path: Path, name: str) -> Dataset:
+    if path.suffix.lower() == ".npz":
+        return read_npz(path, name)
+    if path.is_dir() or is_archive(path):
+        return read_class_folders(path, name)
+    raise InputError(f"{path} is no data set: give a folder, a .npz, or an archive ({', '.join(SUFFIXES)})")
+
+
+def _find_named(name: str, data_dir: Path | None) -> Path:
+    """`data_dir/<name>` or `data_dir/<name>*.tar` and the like, or the one archive in the former."""
+    if data_dir is None:
+        raise MissingDataError(f"{name} is not downloaded: name the folder that holds {name}*.tar by --data-dir")
+    folder = data_dir / name
+    archives = sorted(
+        path
+        for place, pattern in ((folder, "*"), (data_dir, f"{name}*"))
+        for path in place.glob(pattern)
+        if is_archive(path)
+    )
+    if len(archives) > 1:
+        raise InputError(f"{name} could be any of {', '.join(map(str, archives))}: give the path of one")
+    if archives:
+        return archives[0]
+    if folder.is_dir():
+        return folder
+    raise MissingDataError(
+        f"{name} is not in {data_dir}, and is not downloaded: looked for the folder {folder} and for "
+        f"{name}* ending in {', '.join(SUFFIXES)}"
+    )

@@ -1,0 +1,53 @@
+"""Downloads with a checksum into the cache."""
+
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from ...spaces.errors import MissingDataError
+
+TIMEOUT_SECONDS = 30
+
+
+@dataclass(frozen=True)
+class RemoteFile:
+    """A file to download: its address and its checksum, as `md5:...` or `sha256:...`."""
+
+    url: str
+    checksum: str
+
+    @property
+    def file_name(self) -> str:
+        """The last part of the address."""
+        return self.url.rpartition("/")[2]
+
+
+def cache_dir() -> Path:
+    """Where downloads are kept: `$TINYSEARCH_CACHE`, or the operating system's folder for caches."""
+    import pooch
+
+    return Path(os.environ.get("TINYSEARCH_CACHE") or pooch.os_cache("tinysearch"))
+
+
+def fetch(remote: RemoteFile) -> Path:
+    """The local copy of a file, downloaded on the first call and checked on every one.
+
+    Raises:
+        MissingDataError: It cannot be reached, or its checksum is wrong; nothing is kept then.
+    """
+    import pooch
+    import requests
+
+    downloader = pooch.HTTPDownloader(timeout=TIMEOUT_SECONDS, progressbar=sys.stderr.isatty())
+    try:
+        return Path(
+            pooch.retrieve(remote.url, remote.checksum, fname=remote.file_name, path=cache_dir(), downloader=downloader)
+        )
+    except ValueError as error:
+        # pooch's own word for a checksum that does not match.
+        raise MissingDataError(f"{remote.url} is not the file expected (checksum differs): try later") from error
+    except requests.RequestException as error:
+        raise MissingDataError(f"{remote.url} could not be downloaded ({type(error).__name__})") from error
+    except OSError as error:
+        raise MissingDataError(f"{remote.url} could not be kept in {cache_dir()}: {error}") from error

@@ -1,0 +1,171 @@
+"""A split of labelled images that decodes only what is asked for.
+
+One rule brings every image to (3, size, size): the largest centred square, resized bilinearly with
+antialiasing. That is the short side resized and the centre cropped, in one step. Grey images get three
+equal channels, transparent pixels are laid over white, and the EXIF orientation is applied.
+"""
+
+import io
+import struct
+import zlib
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ...spaces.errors import InputError
+
+# torch and PIL are imported where they are used: listing the data sets must not wait for them.
+if TYPE_CHECKING:
+    import torch
+    from PIL import Image
+
+#: An image that declares more pixels is refused before it is decoded.
+MAX_PIXELS = 64_000_000
+
+#: The formats decoded. EPS and the like, which run other programs, are not among them.
+FORMATS = ("PNG", "JPEG", "BMP", "PPM", "WEBP", "GIF", "TIFF")
+
+#: What PIL raises on damaged files besides OSError, seen by flipping bytes of every format.
+_DAMAGE = (OSError, SyntaxError, ValueError, TypeError, LookupError, EOFError, struct.error, zlib.error)
+
+
+class ImageSplit(ABC):
+    """Labelled images, decoded on demand.
+
+    Attributes:
+        labels: Class ids, int64 (N,), read-only.
+    """
+
+    labels: NDArray[np.int64]
+
+    def __init__(self, labels: ArrayLike) -> None:
+        self.labels = np.array(labels, dtype=np.int64)
+        self.labels.setflags(write=False)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def load(self, indices: ArrayLike, size: int) -> "torch.Tensor":
+        """Decode and resize some images.
+
+        Args:
+            indices: Positions in the split, (n,).
+            size: Side of the result in pixels.
+
+        Returns:
+            uint8 (n, 3, size, size), RGB, in the order of `indices`.
+
+        Raises:
+            InputError: `size` is not positive, or an image cannot be decoded; the line names the image.
+            IndexError: A position is outside the split.
+        """
+        import torch
+
+        if size < 1:
+            raise InputError(f"image size must be at least 1 pixel, not {size}")
+        positions = np.asarray(indices, dtype=np.int64).reshape(-1)
+        if positions.size and (positions.min() < 0 or positions.max() >= len(self)):
+            raise IndexError(f"image positions must lie in 0..{len(self) - 1}")
+        pixels = np.empty((len(positions), size, size, 3), dtype=np.uint8)
+        for row, position in enumerate(positions):
+            pixels[row] = np.asarray(_fit(self._image(int(position)), size))
+        return torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous()
+
+    @abstractmethod
+    def _image(self, index: int) -> "Image.Image":
+        """Image `index` in mode RGB, at its own size."""
+
+
+class ArraySplit(ImageSplit):
+    """Images of one size in one array: uint8 (N, H, W, 3), or (N, H, W) for grey."""
+
+    def __init__(self, pixels: NDArray[np.uint8], labels: ArrayLike) -> None:
+        super().__init__(labels)
+        self._pixels = pixels
+
+    def _image(self, index: int) -> "Image.Image":
+        from PIL import Image
+
+        return Image.fromarray(self._pixels[index]).convert("RGB")
+
+
+@dataclass(frozen=True)
+class ImageFile:
+    """An encoded image: a path to read, or its bytes where it came out of an archive."""
+
+    name: str
+    content: Path | bytes
+
+
+class FileSplit(ImageSplit):
+    """Encoded image files, kept as paths or bytes."""
+
+    def __init__(self, files: Sequence[ImageFile], labels: ArrayLike) -> None:
+        super().__init__(labels)
+        self._files = tuple(files)
+
+    def _image(self, index: int) -> "Image.Image":
+        return decode(self._files[index])
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A classification task with a train and a test split.
+
+    The splits are separate objects: a search is handed `train` alone.
+
+    Attributes:
+        name: What it was asked for by.
+        classes: Class names; label i is `classes[i]`.
+        train: Images that a search may see.
+        test: Images that it may not.
+        source: Where the images came from and how they were split, in words.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    train: ImageSplit
+    test: ImageSplit
+    source: str
+
+
+def decode(file: ImageFile) -> "Image.Image":
+    """Decode one file to RGB at its own size.
+
+    Raises:
+        InputError: The file is damaged, too large, of an unknown format, or deeper than 8 bits a channel.
+    """
+    from PIL import Image, ImageOps, UnidentifiedImageError
+
+    stream = io.BytesIO(file.content) if isinstance(file.content, bytes) else file.content
+    try:
+        with Image.open(stream, formats=FORMATS) as image:
+            width, height = image.size
+            if width * height > MAX_PIXELS:
+                limit = f"more than {MAX_PIXELS:,}"
+                raise InputError(f"image {file.name!r} declares {width}x{height} pixels, {limit}: shrink it")
+            # PIL would clip these to white instead of scaling them.
+            if image.mode.startswith(("I", "F")):
+                raise InputError(f"image {file.name!r} has more than 8 bits a channel: save it with 8")
+            upright = ImageOps.exif_transpose(image)
+            if not upright.has_transparency_data:
+                return upright.convert("RGB")
+            layer = upright.convert("RGBA")
+            return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
+    except UnidentifiedImageError as error:
+        raise InputError(f"image {file.name!r} is damaged or none of {', '.join(FORMATS)}") from error
+    except (*_DAMAGE, Image.DecompressionBombError) as error:
+        raise InputError(f"image {file.name!r} cannot be decoded: {error}") from error
+
+
+def _fit(image: "Image.Image", size: int) -> "Image.Image":
+    from PIL import Image, ImageOps
+
+    if image.size == (size, size):
+        return image
+    return ImageOps.fit(image, (size, size), method=Image.Resampling.BILINEAR)

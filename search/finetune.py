@@ -1,0 +1,109 @@
+"""Fine-tuning under a policy on the whole training split, and accuracy on the test split: what a proxy predicts."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from ..spaces.apply import apply
+from ..spaces.errors import InputError
+from ..spaces.policy import UpdatePolicy
+from .data import Dataset, ImageSplit
+from .episodes import to_float
+from .optimizers import DEFAULT_RATE, make_optimizer
+
+#: Test images run at once.
+CHUNK = 100
+
+
+@dataclass(frozen=True)
+class FineTuned:
+    """What a fine-tuning gave.
+
+    Attributes:
+        accuracy: Share of test images answered right.
+        accuracy_se: Its standard error, from the number of test images.
+        loss: Mean cross-entropy on the test images, nats.
+        model: The trained model.
+    """
+
+    accuracy: float
+    accuracy_se: float
+    loss: float
+    model: nn.Module
+
+
+def finetune(
+    backbone: nn.Module,
+    policy: UpdatePolicy,
+    dataset: Dataset,
+    *,
+    steps: int = 200,
+    batch: int = 32,
+    learning_rate: float | None = None,
+    train_images: int | None = None,
+    test_images: int | None = None,
+    seed: int = 0,
+) -> FineTuned:
+    """Train what a policy says on a data set's training split and measure on its test split.
+
+    The head starts as zeros, and the rate falls to zero along a cosine.
+
+    Args:
+        backbone: The pretrained network, unchanged by this, with `input_size` and `normalisation`.
+        policy: What trains, and with which optimizer.
+        dataset: The target.
+        steps: Optimizer steps.
+        batch: Images of a step.
+        learning_rate: The rate; None takes the policy's tuned one.
+        train_images: Use the first so many of a shuffled training split; None uses all.
+        test_images: Likewise for the test split.
+        seed: Seed of all shuffling.
+
+    Raises:
+        InputError: A number is not positive, or the policy is for another backbone.
+    """
+    if min(steps, batch) < 1:
+        raise InputError(f"finetune: steps {steps} and batch {batch} must be at least 1")
+    rng = torch.Generator().manual_seed(seed)
+    size, normalisation = policy.input_shape[1], getattr(backbone, "normalisation", ((0.5,) * 3, (0.5,) * 3))
+    model = apply(backbone, policy, seed=seed)
+    head = model.get_submodule(policy.head)
+    for parameter in head.parameters():
+        nn.init.zeros_(parameter)
+    rate = learning_rate or policy.training.learning_rate or DEFAULT_RATE[policy.training.optimizer]
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    optimizer = make_optimizer(policy.training.optimizer, trained, rate)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    chosen = _subset(dataset.train, train_images, rng)
+    images, labels = dataset.train.load(chosen, size), torch.from_numpy(dataset.train.labels[chosen])
+    model.train()
+    order = torch.empty(0, dtype=torch.long)
+    for _ in range(steps):
+        if len(order) < min(batch, len(labels)):
+            order = torch.cat([order, torch.randperm(len(labels), generator=rng)])
+        picked, order = order[:batch], order[batch:]
+        optimizer.zero_grad(set_to_none=True)
+        loss = F.cross_entropy(model(to_float(images[picked], normalisation)), labels[picked])
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        schedule.step()
+    model.eval()
+    tested = _subset(dataset.test, test_images, rng)
+    logits = []
+    with torch.inference_mode():
+        for start in range(0, len(tested), CHUNK):
+            part = dataset.test.load(tested[start : start + CHUNK], size)
+            logits.append(model(to_float(part, normalisation)))
+    scores, truth = torch.cat(logits), torch.from_numpy(dataset.test.labels[tested])
+    accuracy = float((scores.argmax(1) == truth).double().mean())
+    se = math.sqrt(max(accuracy * (1 - accuracy), 1 / len(truth)) / len(truth))
+    return FineTuned(accuracy, se, float(F.cross_entropy(scores, truth)), model)
+
+
+def _subset(split: ImageSplit, count: int | None, rng: torch.Generator) -> Any:
+    order = torch.randperm(len(split), generator=rng).numpy()
+    return order if count is None else order[:count]

@@ -1,0 +1,116 @@
+"""What a run is asked to do: everything that decides its outcome, checked before anything is loaded."""
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from ..spaces.errors import InputError
+from ..spaces.units import parse_bytes, parse_joules, parse_seconds
+from ..spaces.validation import first_error
+from .samplers import SAMPLERS
+
+DEFAULT_BACKBONE = "mobilenetv2-w0.35"
+#: Proxies by name, with what each is.
+PROXIES = {"few-shot": "accuracy after a short fine-tuning on episodes of the training split"}
+
+
+class ProxySettings(BaseModel):
+    """How a policy's accuracy is judged.
+
+    Attributes:
+        name: The proxy.
+        episodes: Few-shot tasks that every policy is tried on.
+        shot: Support images of each class, as far as the data has them.
+        queries: Images of an episode that accuracy is measured on.
+        validation: Images of the first episode that the learning rate is chosen on.
+        steps: Optimizer steps of one fine-tuning.
+        batch: Images of one of these steps on this machine.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = "few-shot"
+    episodes: int = Field(default=1, ge=1, le=100)
+    shot: int = Field(default=50, ge=1)
+    queries: int = Field(default=1000, ge=10)
+    validation: int = Field(default=300, ge=10)
+    steps: int = Field(default=50, ge=1)
+    batch: int = Field(default=32, ge=1)
+
+    @field_validator("name")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        if name not in PROXIES:
+            raise ValueError(f"there are {', '.join(PROXIES)}")
+        return name
+
+
+class Request(BaseModel):
+    """A request for a run. Limits are in base units; texts such as "256KiB" are read when it is made.
+
+    Attributes:
+        device: Device id, or path of a profile.
+        dataset: Data set name, or path of class folders.
+        data_dir: Where data sets lie.
+        backbone: Backbone name, or `package.module:function`.
+        weights: `bundled`, `imagenet`, `none` or a file; None takes what is published for the backbone.
+        input_size: Side of the images in pixels; None takes the weights' own, or 96 if that is less.
+        trials: Policies to score.
+        time_budget: Seconds after which no further round of trials begins.
+        seed: Seed of episodes and search.
+        sampler: How policies are proposed.
+        proxy: How their accuracy is judged.
+        max_memory: Most peak training memory, bytes; None takes the device's budget.
+        max_latency: Longest training step, seconds.
+        max_energy: Most energy of a step, joules.
+        batch: Samples of a training step on the device; None takes the device's.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    device: str = "rpi4"
+    dataset: str = "digits"
+    data_dir: Path | None = None
+    backbone: str = DEFAULT_BACKBONE
+    weights: str | None = None
+    input_size: int | None = Field(default=None, ge=16, le=1024)
+    trials: int = Field(default=30, ge=1, le=100_000)
+    time_budget: float | None = Field(default=None, gt=0)
+    seed: int = Field(default=0, ge=0, lt=2**32)
+    sampler: str = "nsga2"
+    proxy: ProxySettings = ProxySettings()
+    max_memory: int | None = Field(default=None, gt=0)
+    max_latency: float | None = Field(default=None, gt=0)
+    max_energy: float | None = Field(default=None, gt=0)
+    batch: int | None = Field(default=None, ge=1, le=4096)
+
+    @classmethod
+    def make(cls, **values: Any) -> "Request":
+        """Check and convert the values that a user gave; None stands for a default.
+
+        Raises:
+            InputError: A value is wrong; the option is named.
+        """
+        given = {key: value for key, value in values.items() if value is not None}
+        for key, parse in (
+            ("max_memory", parse_bytes),
+            ("max_latency", parse_seconds),
+            ("max_energy", parse_joules),
+            ("time_budget", parse_seconds),
+        ):
+            if key in given:
+                given[key] = parse(given[key])
+        if isinstance(given.get("proxy"), str):
+            given["proxy"] = {"name": given["proxy"]}
+        try:
+            return cls.model_validate(given)
+        except ValidationError as error:
+            raise InputError(f"request: {first_error(error)}") from error
+
+    @field_validator("sampler")
+    @classmethod
+    def _known_sampler(cls, name: str) -> str:
+        if name not in SAMPLERS:
+            raise ValueError(f"there are {', '.join(SAMPLERS)}")
+        return name

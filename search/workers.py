@@ -1,0 +1,95 @@
+"""Scoring policies: in this process, or several at once in processes of their own.
+
+Every process computes with one thread: the small operations of these networks gain little from more, and results
+do not depend on how many policies are scored at once.
+"""
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
+
+import torch
+
+from ..spaces.policy import UpdatePolicy
+from .fewshot import Score
+
+Scorer = Callable[[UpdatePolicy], Score]
+Evaluate = Callable[[Sequence[UpdatePolicy]], Iterator[tuple[int, Score | str]]]
+
+
+@contextmanager
+def evaluator(make: Callable[[], Scorer], jobs: int) -> Iterator[Evaluate]:
+    """A function that scores policies, `jobs` of them at once.
+
+    Args:
+        make: Makes the proxy; called once per process, so it and what it refers to must be picklable if `jobs` > 1.
+        jobs: Processes.
+
+    Yields:
+        A function from policies to an iterator of (index, score or reason of failure), in order of completion.
+    """
+    if jobs == 1:
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            scorer = make()
+            yield lambda policies: ((n, _score(scorer, policy)) for n, policy in enumerate(policies))
+        finally:
+            torch.set_num_threads(threads)
+        return
+    # Spawned, not forked: a fork of a process whose threads hold OpenMP's locks hangs.
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(jobs, mp_context=context, initializer=_initialise, initargs=(make,))
+
+    def evaluate(policies: Sequence[UpdatePolicy]) -> Iterator[tuple[int, Score | str]]:
+        futures: dict[Future[Score | str], int] = {
+            pool.submit(_score_here, policy): n for n, policy in enumerate(policies)
+        }
+        for future in as_completed(futures):
+            yield futures[future], future.result()
+
+    processes: list[multiprocessing.process.BaseProcess] = []
+    try:
+        yield evaluate
+    except BaseException:
+        # What still runs is of no use to anyone: the next session will score it.
+        processes = list((pool._processes or {}).values())
+        raise
+    finally:
+        pool.shutdown(wait=not processes, cancel_futures=True)
+        for process in processes:
+            process.terminate()
+
+
+_scorer: Scorer | None = None
+
+
+def _initialise(make: Callable[[], Scorer]) -> None:
+    global _scorer
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def follow() -> None:
+        parent.join()
+        os._exit(1)  # the parent was killed
+
+    threading.Thread(target=follow, daemon=True).start()
+    torch.set_num_threads(1)
+    _scorer = make()
+
+
+def _score_here(policy: UpdatePolicy) -> Score | str:
+    assert _scorer is not None
+    return _score(_scorer, policy)
+
+
+def _score(scorer: Scorer, policy: UpdatePolicy) -> Score | str:
+    try:
+        return scorer(policy)
+    except RuntimeError as error:  # what PyTorch raises: one policy's failure, not the run's
+        return str(error).splitlines()[0] if str(error) else type(error).__name__

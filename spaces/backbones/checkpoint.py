@@ -1,0 +1,166 @@
+"""Reading weight files from anyone, safely, and fitting them to a backbone, strictly."""
+
+import zipfile
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import InputError, MissingDataError
+
+#: Larger files are refused unread: the largest backbone here has 25 MB of parameters.
+MAX_BYTES = 1 << 30
+SUFFIXES = (".pth", ".pt", ".safetensors")
+
+
+def read_checkpoint(path: Path) -> dict[str, Tensor]:
+    """Read a flat mapping from parameter names to tensors; nothing in the file is ever executed.
+
+    Args:
+        path: A `.safetensors` file, or a `.pth` or `.pt` file as `torch.save(model.state_dict())` writes it.
+
+    Raises:
+        MissingDataError: There is no such file.
+        InputError: The file is too large, damaged, or holds anything but named dense tensors.
+    """
+    if path.suffix not in SUFFIXES:
+        raise InputError(f"weights {str(path)!r}: expected 'imagenet', 'bundled' or a {', '.join(SUFFIXES)} file")
+    if not path.is_file():
+        raise MissingDataError(f"no weights file at {path}")
+    if path.stat().st_size > MAX_BYTES:
+        raise InputError(f"weights {path}: larger than {MAX_BYTES >> 30} GiB, no checkpoint of a small backbone")
+    try:
+        state = _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
+    except InputError:
+        raise
+    except Exception as error:  # the readers raise whatever damaged bytes lead them to
+        raise InputError(
+            f"weights {path}: not a checkpoint that can be read safely ({type(error).__name__}); "
+            "save model.state_dict() with torch.save or safetensors"
+        ) from error
+    if not isinstance(state, dict) or not state:
+        raise InputError(f"weights {path}: holds no mapping of names to tensors; save model.state_dict()")
+    for name, value in state.items():
+        if not isinstance(name, str) or not _is_plain_tensor(value):
+            raise InputError(
+                f"weights {path}: entry {name!r} is no plain tensor ({type(value).__name__}); "
+                "save model.state_dict() alone"
+            )
+    return state
+
+
+def load_into(model: nn.Module, state: dict[str, Tensor], source: str) -> None:
+    """Fill a backbone with a checkpoint; every name and shape must match, the head's apart.
+
+    The head (the model's last linear layer) keeps its initial values where the checkpoint has another number
+    of classes or no classifier. Three spellings of the same network are accepted: `num_batches_tracked` may
+    be absent; a linear layer's weight may come as a 1x1 convolution's; and convolutions may come with their
+    batch norms folded in (see `_unfold_norms`).
+
+    Args:
+        model: The backbone, changed in place.
+        state: Names and tensors, as `read_checkpoint` returns them.
+        source: What to call the checkpoint in an error.
+
+    Raises:
+        InputError: Names, shapes or types do not match, or a value is not finite.
+    """
+    own = model.state_dict()
+    state = dict(state)
+    _unfold_norms(model, state)
+    for name, value in state.items():
+        if value.ndim == 4 and value.shape[2:] == (1, 1) and name in own and own[name].ndim == 2:
+            state[name] = value.flatten(1)
+    for name in _head_to_keep(model, own, state):
+        state[name] = own[name]
+    for name in own:
+        if name.endswith("num_batches_tracked"):
+            state.setdefault(name, own[name])
+
+    problems = [
+        _some("missing", [name for name in own if name not in state]),
+        _some("unexpected", [name for name in state if name not in own]),
+        _some("of another shape or type", list(_mismatches(own, state))),
+    ]
+    if any(problems):
+        raise InputError(f"weights {source} do not fit this backbone: {'; '.join(filter(None, problems))}")
+    broken = [name for name, value in state.items() if not torch.isfinite(value).all()]
+    if broken:
+        raise InputError(f"weights {source}: {_some('with NaN or infinity', broken)}")
+    model.load_state_dict(state)
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    from safetensors.torch import load_file
+
+    return load_file(path)
+
+
+def _read_torch(path: Path) -> object:
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            # A zip file may be compressed: what counts is what it unpacks to.
+            if sum(member.file_size for member in archive.infolist()) > MAX_BYTES:
+                raise InputError(f"weights {path}: unpacks to more than {MAX_BYTES >> 30} GiB")
+    return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def _is_plain_tensor(value: object) -> bool:
+    return isinstance(value, Tensor) and value.layout == torch.strided and value.device.type == "cpu"
+
+
+def _unfold_norms(model: nn.Module, state: dict[str, Tensor]) -> None:
+    """Where a convolution has a bias and the batch norm behind it is absent, make that norm add the bias.
+
+    The norm gets mean 0, variance 1 - eps, scale 1 and the bias as its shift: the same function, to a
+    rounding of the last digit. Its true statistics are lost, so such a norm must stay in evaluation mode.
+    """
+    for parent, module in model.named_modules():
+        if not isinstance(module, nn.Sequential):
+            continue
+        prefix = f"{parent}." if parent else ""
+        for (conv_name, conv), (norm_name, norm) in pairwise(module.named_children()):
+            if not (isinstance(conv, nn.Conv2d) and conv.bias is None and isinstance(norm, nn.BatchNorm2d)):
+                continue
+            entries = {name: f"{prefix}{norm_name}.{name}" for name in norm.state_dict()}
+            bias = f"{prefix}{conv_name}.bias"
+            if bias in state and not any(name in state for name in entries.values()):
+                state[entries["running_mean"]] = torch.zeros(norm.num_features)
+                state[entries["running_var"]] = torch.full((norm.num_features,), 1 - norm.eps)
+                state[entries["weight"]] = torch.ones(norm.num_features)
+                state[entries["bias"]] = state.pop(bias)
+
+
+def _head_to_keep(model: nn.Module, own: dict[str, Tensor], state: dict[str, Tensor]) -> list[str]:
+    """Names of the entries to leave as they were made: those of a head that the checkpoint cannot fill."""
+    linears = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
+    if not linears:
+        return []
+    if not any(name.startswith("classifier.") for name in state):
+        keep = [name for name in own if name.startswith("classifier.")]
+        if keep:
+            return keep
+    head = f"{linears[-1]}."
+    weight = state.get(f"{head}weight")
+    if weight is not None and weight.shape[:1] == own[f"{head}weight"].shape[:1]:
+        return []
+    return [name for name in own if name.startswith(head)]
+
+
+def _mismatches(own: dict[str, Tensor], state: dict[str, Tensor]) -> Iterator[str]:
+    for name, value in state.items():
+        if name not in own:
+            continue
+        if value.shape != own[name].shape:
+            yield f"{name} {tuple(value.shape)} for {tuple(own[name].shape)}"
+        elif own[name].is_floating_point() and not value.is_floating_point():
+            yield f"{name} {str(value.dtype).removeprefix('torch.')} for float"
+
+
+def _some(what: str, names: list[str], limit: int = 3) -> str:
+    """Say `what` of the first few names and how many there are; nothing where there are none."""
+    if not names:
+        return ""
+    return f"{len(names)} {what} ({', '.join(names[:limit])}{', ...' if len(names) > limit else ''})"

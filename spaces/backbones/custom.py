@@ -1,0 +1,69 @@
+"""Backbones of the user's own, named `package.module:function`."""
+
+import importlib
+import inspect
+from dataclasses import replace
+
+from torch import nn
+
+from ..errors import InputError
+from .info import BackboneInfo, Normalisation
+
+
+def build_custom(name: str, num_classes: int) -> nn.Module:
+    """Call the user's function and return the module that it makes.
+
+    Args:
+        name: `package.module:function`; the module is imported, as naming it asks for.
+        num_classes: Passed by this name to a function that takes it; any other function decides by itself.
+
+    Raises:
+        InputError: The module or function is missing or fails, or what it returns is no `nn.Module`.
+    """
+    module_name, _, function_name = name.partition(":")
+    if not module_name or not function_name:
+        raise InputError(f"backbone {name!r}: a backbone of your own is named package.module:function")
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
+            raise InputError(f"backbone {name!r}: importing {module_name} failed: {error}") from error
+        raise InputError(f"backbone {name!r}: there is no module {error.name}; add its folder to PYTHONPATH") from error
+    except Exception as error:  # whatever the user's code raises is the user's to mend
+        raise InputError(f"backbone {name!r}: importing {module_name} failed: {_line(error)}") from error
+    function = getattr(module, function_name, None)
+    if not callable(function):
+        raise InputError(f"backbone {name!r}: {module_name} has no function {function_name}")
+    try:
+        takes_classes = "num_classes" in inspect.signature(function).parameters
+        model = function(num_classes=num_classes) if takes_classes else function()
+    except Exception as error:  # as above
+        raise InputError(f"backbone {name!r}: {function_name} failed: {_line(error)}") from error
+    if not isinstance(model, nn.Module):
+        raise InputError(f"backbone {name!r}: {function_name} returned {type(model).__name__}, no nn.Module")
+    return model
+
+
+def declared_info(model: nn.Module, info: BackboneInfo) -> BackboneInfo:
+    """The facts of a user's backbone, as its attributes `input_size` and `normalisation` declare them.
+
+    Raises:
+        InputError: An attribute is not what it should be.
+    """
+    from pydantic import TypeAdapter, ValidationError
+
+    size = getattr(model, "input_size", info.input_size)
+    if not isinstance(size, int) or size < 1:
+        raise InputError(f"backbone {info.name!r}: its input_size is {size!r}, no number of pixels")
+    declared = getattr(model, "normalisation", info.normalisation)
+    try:
+        normalisation = TypeAdapter(Normalisation).validate_python(declared)
+    except ValidationError as error:
+        raise InputError(
+            f"backbone {info.name!r}: its normalisation is {declared!r}, not three means and three deviations"
+        ) from error
+    return replace(info, input_size=size, normalisation=normalisation)
+
+
+def _line(error: Exception) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())

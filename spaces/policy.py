@@ -1,0 +1,273 @@
+"""An update policy: what trains. Immutable, compared and hashed by content, stored as JSON.
+
+Format version 1 is described in docs/policy-format.md; the JSON Schema is `UpdatePolicy.json_schema()`.
+"""
+
+import hashlib
+import json
+import warnings
+from collections.abc import Iterable
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from .errors import InputError
+from .files import read_text
+from .lite_residual import LiteShape
+from .validation import first_error
+
+if TYPE_CHECKING:
+    from torch import fx, nn
+
+Name = Annotated[str, Field(min_length=1, max_length=200)]
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Channels(_Record):
+    """A set of channels of a weight.
+
+    Attributes:
+        axis: `in`: only these channels of the input are kept; `out`: only these rows of the gradient are computed.
+        index: Channel numbers, ascending.
+    """
+
+    axis: Literal["in", "out"]
+    index: tuple[Annotated[int, Field(ge=0)], ...] = Field(min_length=1, max_length=100_000)
+
+    @field_validator("index")
+    @classmethod
+    def _ascending(cls, index: tuple[int, ...]) -> tuple[int, ...]:
+        if list(index) != sorted(set(index)):
+            raise ValueError("channel numbers must ascend and not repeat")
+        return index
+
+
+class LayerUpdate(_Record):
+    """What trains of a conv or linear layer.
+
+    Attributes:
+        name: Qualified module name.
+        weight: Nothing, all of it, or a set of channels.
+        bias: Whether the bias trains.
+    """
+
+    name: Name
+    weight: Literal["none", "all"] | Channels = "none"
+    bias: bool = False
+
+
+class NormUpdate(_Record):
+    """What trains of a norm.
+
+    Attributes:
+        name: Qualified module name.
+        scale: Whether gamma trains.
+        shift: Whether beta trains.
+        statistics: Whether batch statistics are used and the running ones updated.
+    """
+
+    name: Name
+    scale: bool = False
+    shift: bool = False
+    statistics: bool = False
+
+
+class LiteUpdate(_Record):
+    """A lite residual module beside a block; all of it trains.
+
+    Attributes:
+        block: Qualified name of the block.
+        in_channels: Channels that enter the block.
+        out_channels: Channels that leave it.
+        stride: Stride of the block.
+        kernel: Kernel of the module's group convolution.
+        pool: Whether the module halves its input first.
+    """
+
+    block: Name
+    in_channels: int = Field(gt=0, le=65_536)
+    out_channels: int = Field(gt=0, le=65_536)
+    stride: int = Field(gt=0, le=64)
+    kernel: int = Field(ge=1, le=5)
+    pool: bool = True
+
+    @property
+    def shape(self) -> LiteShape:
+        """The module's structure."""
+        return LiteShape(self.in_channels, self.out_channels, self.stride, self.kernel, self.pool)
+
+
+class Training(_Record):
+    """How a policy is trained. Not part of a policy's hash.
+
+    Attributes:
+        optimizer: The optimizer, which decides how much state each trained value carries.
+        learning_rate: Its rate; None until a proxy or the user has tuned it.
+        batch: Samples of one step.
+        steps: Steps of one fine-tuning; None where it is left to the caller.
+    """
+
+    optimizer: Literal["adam", "sgd", "sgd-momentum"] = "adam"
+    learning_rate: float | None = Field(default=None, gt=0)
+    batch: int = Field(default=8, gt=0)
+    steps: int | None = Field(default=None, gt=0)
+
+
+class UpdatePolicy(_Record):
+    """What trains of a backbone; whatever is not named is frozen.
+
+    Attributes:
+        backbone: Name of the backbone.
+        input_shape: Shape of its input, (C, H, W).
+        head: Qualified name of the classifier, which always trains.
+        layers: Convs and linears of which something trains, in execution order, the head left out.
+        norms: Norms of which something trains.
+        lite_residuals: Lite residual modules, by block.
+        sign_masks: Activations whose derivative is approximated by the sign of their input.
+        training: How it is trained.
+        method: The published method that this policy is, if it is one. Not part of the hash.
+    """
+
+    FORMAT: ClassVar[str] = "tinysearch.policy"
+    VERSION: ClassVar[int] = 1
+
+    backbone: Name
+    input_shape: tuple[int, ...]
+    head: Name
+    layers: tuple[LayerUpdate, ...] = ()
+    norms: tuple[NormUpdate, ...] = ()
+    lite_residuals: tuple[LiteUpdate, ...] = ()
+    sign_masks: tuple[Name, ...] = ()
+    training: Training = Training()
+    method: str | None = None
+
+    @cached_property
+    def hash(self) -> str:
+        """16 hex digits that identify what trains: equal for equal policies, whoever proposed them."""
+        content = self.model_dump(mode="json", exclude={"training", "method"})
+        canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+    def __hash__(self) -> int:
+        return int(self.hash, 16)
+
+    def with_training(self, **changes: Any) -> Self:
+        """The same policy with other training settings, such as a tuned `learning_rate`."""
+        return self.model_copy(update={"training": self.training.model_copy(update=changes)})
+
+    def to_json(self) -> str:
+        """The policy as JSON text, with its format, version and hash."""
+        header = {"format": self.FORMAT, "version": self.VERSION, "hash": self.hash}
+        return json.dumps(header | self.model_dump(mode="json"), indent=1) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str, origin: str = "policy") -> Self:
+        """Read a policy back.
+
+        Args:
+            text: What `to_json` gave, or an edited form of it.
+            origin: Where the text comes from, for messages.
+
+        Raises:
+            InputError: It is no policy, or one of its fields is wrong; the field is named.
+        """
+        try:
+            content = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise InputError(f"{origin}: no JSON at line {error.lineno}: {error.msg}") from error
+        if not isinstance(content, dict) or content.pop("format", None) != cls.FORMAT:
+            raise InputError(f'{origin}: no policy: "format" must be "{cls.FORMAT}"')
+        version = content.pop("version", None)
+        stated = content.pop("hash", None)
+        if not isinstance(version, int) or version < 1:
+            raise InputError(f'{origin}: "version" must be a positive integer, not {version!r}')
+        unknown = sorted(set(content) - set(cls.model_fields))
+        if unknown and version > cls.VERSION:
+            warnings.warn(
+                f"{origin}: written by a newer format (version {version}); ignored: {', '.join(unknown)}",
+                stacklevel=2,
+            )
+            content = {key: value for key, value in content.items() if key not in unknown}
+        try:
+            policy = cls.model_validate(content)
+        except ValidationError as error:
+            raise InputError(f"{origin}: {first_error(error)}") from error
+        if stated is not None and stated != policy.hash and version <= cls.VERSION:
+            raise InputError(
+                f"{origin}: the content hashes to {policy.hash}, not to the stated {stated}: it was edited; "
+                'delete its "hash" line to accept that'
+            )
+        return policy
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Read a policy file.
+
+        Raises:
+            InputError: The file is missing, too large, or no policy.
+        """
+        return cls.from_json(read_text(Path(path)), str(path))
+
+    def save(self, path: str | Path) -> Path:
+        """Write a policy file and return its path."""
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(self.to_json(), encoding="utf-8")
+        return path
+
+    @classmethod
+    def json_schema(cls) -> dict[str, Any]:
+        """The JSON Schema (2020-12) of a policy file."""
+        schema = cls.model_json_schema()
+        schema["properties"] = {
+            "format": {"const": cls.FORMAT},
+            "version": {"const": cls.VERSION},
+            "hash": {"type": "string"},
+        } | schema["properties"]
+        schema["required"] = ["format", "version", *schema["required"]]
+        return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+
+    def apply(self, backbone: "nn.Module", *, seed: int = 0) -> "fx.GraphModule":
+        """A copy of the backbone that trains exactly this; see `tinysearch.spaces.apply.apply`."""
+        from .apply import apply
+
+        return apply(backbone, self, seed=seed)
+
+    def describe(self) -> str:
+        """What trains, in words."""
+        parts = ["the classifier"]
+        if self.lite_residuals:
+            parts.append(_count(len(self.lite_residuals), "lite residual module"))
+        whole = sum(entry.weight == "all" for entry in self.layers)
+        sliced = [entry for entry in self.layers if isinstance(entry.weight, Channels)]
+        if whole:
+            parts.append(_count(whole, "whole weight"))
+        if sliced:
+            axes = sorted({entry.weight.axis for entry in sliced if isinstance(entry.weight, Channels)})
+            parts.append(f"{_count(len(sliced), 'sliced weight')} ({' and '.join(axes)} channels)")
+        if biases := sum(entry.bias for entry in self.layers):
+            parts.append(_count(biases, "bias", "biases"))
+        if shifts := sum(norm.shift for norm in self.norms):
+            parts.append(_count(shifts, "norm shift"))
+        if scales := sum(norm.scale for norm in self.norms):
+            parts.append(_count(scales, "norm scale"))
+        if statistics := sum(norm.statistics for norm in self.norms):
+            parts.append(f"the statistics of {_count(statistics, 'norm')}")
+        text = "trains " + _join(parts)
+        if self.sign_masks:
+            text += f"; sign masks on {_count(len(self.sign_masks), 'activation')}"
+        return f"{self.method}: {text}" if self.method else text
+
+
+def _count(number: int, noun: str, plural: str = "") -> str:
+    return f"{number} {noun if number == 1 else plural or noun + 's'}"
+
+
+def _join(parts: Iterable[str]) -> str:
+    *first, last = parts
+    return f"{', '.join(first)} and {last}" if first else last

@@ -1,0 +1,189 @@
+"""Update policies as arrays: one row per policy, one column per row of the trace.
+
+Every cost and every search works on this table, so that one policy and a hundred thousand take the same path.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .errors import InputError
+from .layers import SIGN_MASK
+from .policy import Channels, UpdatePolicy
+from .trace import INPUT, Layer, Trace
+
+Bools = npt.NDArray[np.bool_]
+Ints = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class UpdateTable:
+    """What N policies train of a trace with R rows; every array is (N, R).
+
+    Attributes:
+        trace: The backbone.
+        present: Whether the row exists: rows of lite residual modules only where a policy has the module.
+        inputs: Input channels of the weight that train; 0 where the weight is frozen.
+        outputs: Output channels of the weight that train; 0 where the weight is frozen.
+        bias: Whether the bias (of a norm: the shift) trains.
+        scale: Whether a norm's scale trains.
+        statistics: Whether a norm uses and updates batch statistics.
+        sign: Whether an activation's derivative is its sign mask.
+    """
+
+    trace: Trace
+    present: Bools
+    inputs: Ints
+    outputs: Ints
+    bias: Bools
+    scale: Bools
+    statistics: Bools
+    sign: Bools
+
+    def __len__(self) -> int:
+        return len(self.present)
+
+    def __getitem__(self, rows: slice | Ints | Bools) -> "UpdateTable":
+        arrays = {f.name: getattr(self, f.name)[rows] for f in fields(self) if f.name != "trace"}
+        return UpdateTable(self.trace, **arrays)
+
+    @classmethod
+    def frozen(cls, trace: Trace, count: int) -> "UpdateTable":
+        """A table of `count` policies that train the head alone."""
+        shape = (count, len(trace.rows))
+        table = cls(
+            trace,
+            present=np.zeros(shape, np.bool_),
+            inputs=np.zeros(shape, np.int64),
+            outputs=np.zeros(shape, np.int64),
+            bias=np.zeros(shape, np.bool_),
+            scale=np.zeros(shape, np.bool_),
+            statistics=np.zeros(shape, np.bool_),
+            sign=np.zeros(shape, np.bool_),
+        )
+        table.present[:, : len(trace)] = True
+        table.train_whole(trace.head)
+        return table
+
+    def train_whole(self, row: int, which: Any = slice(None)) -> None:
+        """Let a row's whole weight, scale and bias train, for all policies or for those in `which`."""
+        layer = self.trace.rows[row]
+        if layer.kind == "norm":
+            self.scale[which, row] = True
+        elif layer.weights:
+            self.inputs[which, row] = layer.in_channels
+            self.outputs[which, row] = layer.out_channels
+        self.bias[which, row] = layer.bias
+
+    def add_lite(self, block: int, which: Any = slice(None)) -> None:
+        """Put a lite residual module beside a block, for all policies or for those in `which`."""
+        for row in self.trace.blocks[block].lite:
+            self.present[which, row] = True
+            if self.trace.rows[row].params:
+                self.train_whole(row, which)
+
+    @classmethod
+    def of(cls, trace: Trace, policies: Sequence[UpdatePolicy]) -> "UpdateTable":
+        """The table of some policies.
+
+        Raises:
+            InputError: A policy is for another backbone: it names a layer or block that this one has not.
+        """
+        table = cls.frozen(trace, len(policies))
+        blocks = {block.name: index for index, block in enumerate(trace.blocks)}
+        for n, policy in enumerate(policies):
+            if policy.head != trace.layers[trace.head].name:
+                raise InputError(f"policy {policy.hash} trains the head {policy.head}, which {trace.name} has not")
+            for entry in policy.layers:
+                row, layer = _find(trace, entry.name, ("conv", "linear"))
+                if entry.weight == "all":
+                    table.inputs[n, row], table.outputs[n, row] = layer.in_channels, layer.out_channels
+                elif isinstance(entry.weight, Channels):
+                    _check_channels(layer, entry.weight)
+                    count = len(entry.weight.index)
+                    by_input = entry.weight.axis == "in"
+                    table.inputs[n, row] = count if by_input or layer.depthwise else layer.in_channels
+                    table.outputs[n, row] = count if not by_input or layer.depthwise else layer.out_channels
+                table.bias[n, row] = entry.bias
+            for norm in policy.norms:
+                row, _ = _find(trace, norm.name, ("norm",))
+                table.bias[n, row], table.scale[n, row] = norm.shift, norm.scale
+                table.statistics[n, row] = norm.statistics
+            for name in policy.sign_masks:
+                row, layer = _find(trace, name, ("act",))
+                if layer.op not in SIGN_MASK:
+                    raise InputError(
+                        f"{name} is a {layer.op}: a sign mask may stand for {', '.join(sorted(SIGN_MASK))}"
+                    )
+                table.sign[n, row] = True
+            for lite in policy.lite_residuals:
+                if lite.block not in blocks or not trace.blocks[blocks[lite.block]].lite:
+                    raise InputError(f"{trace.name} has no block {lite.block} that can take a lite residual module")
+                table.add_lite(blocks[lite.block], n)
+        return table
+
+    @cached_property
+    def trains(self) -> Bools:
+        """Whether any parameter of the row trains."""
+        return (self.outputs > 0) | self.bias | self.scale
+
+    @cached_property
+    def live_inputs(self) -> Bools:
+        """Whether a gradient must flow to the row's input: something that trains stands before it."""
+        return self._liveness[0]
+
+    @cached_property
+    def live(self) -> Bools:
+        """Whether a gradient flows to the row's output: something that trains stands before or in it."""
+        return self._liveness[1]
+
+    @cached_property
+    def _liveness(self) -> tuple[Bools, Bools]:
+        entering = np.zeros_like(self.present)
+        leaving = np.zeros_like(self.present)
+        lite = {block.output: block.lite[-1] for block in self.trace.blocks if block.lite}
+        for row in self.trace.order:
+            for source in self.trace.rows[row].inputs:
+                if source != INPUT:
+                    entering[:, row] |= leaving[:, source]
+            entering[:, row] &= self.present[:, row]
+            leaving[:, row] = entering[:, row] | (self.trains[:, row] & self.present[:, row])
+            if row in lite:
+                leaving[:, row] |= leaving[:, lite[row]]
+        return entering, leaving
+
+    @cached_property
+    def trained_weights(self) -> Ints:
+        """Trained elements of each row's weight or scale."""
+        weights = np.array([layer.weights for layer in self.trace.rows])
+        share = np.array([max(1, layer.in_channels * layer.out_channels) for layer in self.trace.rows])
+        for row, layer in enumerate(self.trace.rows):
+            if layer.depthwise:  # its channels are both inputs and outputs
+                share[row] = layer.in_channels
+        outputs = np.where([layer.depthwise for layer in self.trace.rows], np.minimum(self.outputs, 1), self.outputs)
+        return np.where(self.scale, weights, self.inputs * outputs * weights // share)
+
+    @cached_property
+    def trained_params(self) -> Ints:
+        """Trained elements of each row, biases and shifts included."""
+        biases: Ints = self.bias * np.array([layer.biases for layer in self.trace.rows])
+        return self.trained_weights + biases
+
+
+def _find(trace: Trace, name: str, kinds: tuple[str, ...]) -> tuple[int, Layer]:
+    row = trace.index.get(name)
+    if row is None or trace.rows[row].kind not in kinds:
+        raise InputError(f"{trace.name} has no {' or '.join(kinds)} named {name}: is the policy for another backbone?")
+    return row, trace.rows[row]
+
+
+def _check_channels(layer: Layer, channels: Channels) -> None:
+    if not layer.sliceable:
+        raise InputError(f"{layer.name} is a grouped conv: it trains whole or not at all")
+    count = layer.in_channels if channels.axis == "in" else layer.out_channels
+    if channels.index[-1] >= count:
+        raise InputError(f"{layer.name} has {count} {channels.axis}put channels, no channel {channels.index[-1]}")

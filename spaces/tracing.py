@@ -1,0 +1,191 @@
+"""Filling a trace's table: a torch.fx interpreter that writes down one row per operation."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+from .errors import UnsupportedError
+from .graph import block_of, blocks, is_fused_padding, node_name, symbolic_trace
+from .layers import ACTIVATIONS, lean
+from .lite_residual import LiteResidual, lite_shape
+from .retention import observe
+from .trace import INPUT, Block, Layer
+
+NORMS: dict[type[nn.Module], str] = {nn.BatchNorm2d: "batch", nn.GroupNorm: "group", nn.LayerNorm: "layer"}
+
+
+def trace_layers(
+    graph: fx.GraphModule, names: tuple[str, ...], input_shape: tuple[int, ...]
+) -> tuple[list[Layer], list[Block]]:
+    """The rows and blocks of a network, run on one blank sample.
+
+    Raises:
+        UnsupportedError: It does not run at this shape, or contains an unknown layer with parameters.
+    """
+    weight = next(graph.parameters(), torch.empty(0))
+    sample = torch.zeros(1, *input_shape, dtype=weight.dtype, device=weight.device)
+    recorder = _Recorder(graph, names)
+    recorder.record(sample)
+    shapes = recorder.shapes
+    found = [
+        Block(b.name, recorder.rows[b.input], recorder.rows[b.output], shapes[b.input], shapes[b.output])
+        for b in blocks(graph, names)
+    ]
+    return recorder.layers, found
+
+
+def trace_lite_residuals(
+    layers: Sequence[Layer], blocks: Sequence[Block], input_shape: tuple[int, ...]
+) -> tuple[list[Block], list[Layer]]:
+    """The blocks, each with the rows of the lite residual module that it can take, and those rows."""
+    lite_layers: list[Layer] = []
+    result = []
+    for index, block in enumerate(blocks):
+        shape = lite_shape(block.in_shape, block.out_shape, input_shape)
+        if shape is None:
+            result.append(block)
+            continue
+        recorder = _Recorder(symbolic_trace(LiteResidual(shape)), ())
+        recorder.record(torch.zeros(1, *block.in_shape), torch.zeros(1, *block.out_shape))
+        offset = len(layers) + len(lite_layers)
+        # The closing addition is the block's own output row, which reads the module when it is there.
+        rows = recorder.layers[:-1]
+        lite_layers += [
+            replace(
+                row,
+                name=f"{block.name}.lite_residual.{row.name}",
+                block=index,
+                inputs=tuple(block.input if source == INPUT else source + offset for source in row.inputs),
+            )
+            for row in rows
+        ]
+        result.append(replace(block, lite=tuple(range(offset, offset + len(rows)))))
+    return result, lite_layers
+
+
+class _Recorder(fx.Interpreter):
+    def __init__(self, graph: fx.GraphModule, names: tuple[str, ...]) -> None:
+        super().__init__(graph)
+        self._graph = graph
+        self.layers: list[Layer] = []
+        self.rows: dict[fx.Node, int] = {}
+        self.shapes: dict[fx.Node, tuple[int, ...]] = {}
+        self._names = names
+        self._blocks: dict[str, int] = {}
+
+    def record(self, *samples: Tensor) -> None:
+        training = self.module.training
+        self.module.eval()  # one sample has no batch statistics
+        try:
+            with torch.no_grad():
+                self.run(*samples)
+        except RuntimeError as error:
+            shape = tuple(samples[0].shape[1:])
+            raise UnsupportedError(f"the network does not run on an input of shape {shape}: {error}") from error
+        finally:
+            self.module.train(training)
+
+    def run_node(self, n: fx.Node) -> Any:
+        value = super().run_node(n)
+        if isinstance(value, Tensor):
+            self.shapes[n] = tuple(value.shape[1:])
+            if n.op == "placeholder":
+                self.rows[n] = INPUT
+            elif n.op.startswith("call_"):
+                self._add_row(n, value)
+        return value
+
+    def _add_row(self, node: fx.Node, value: Tensor) -> None:
+        sources = [source for source in node.all_input_nodes if source in self.rows]
+        if not sources:
+            return
+        if is_fused_padding(node, self._graph):
+            # Part of the convolution that reads it, which sees the unpadded tensor.
+            self.rows[node], self.shapes[node] = self.rows[sources[0]], self.shapes[sources[0]]
+            return
+        module = self.submodules.get(str(node.target)) if node.op == "call_module" else None
+        weighted = module is not None and next(module.parameters(), None) is not None
+        if not weighted and _is_view(value, self.env[sources[0]]) and not _is_in_place(node, module):
+            self.rows[node] = self.rows[sources[0]]  # its readers read what it views
+            return
+        block = block_of(node, self._names)
+        index = -1 if block is None else self._blocks.setdefault(block, len(self._blocks))
+        details = self._parameters(node, module) if weighted else self._operation(node, module, sources)
+        self.rows[node] = len(self.layers)
+        self.layers.append(
+            Layer(
+                name=node_name(node),
+                block=index,
+                inputs=tuple(self.rows[source] for source in sources),
+                in_shape=self.shapes[sources[0]],
+                out_shape=tuple(value.shape[1:]),
+                **details,
+            )
+        )
+
+    def _parameters(self, node: fx.Node, module: nn.Module | None) -> dict[str, Any]:
+        if type(module) is nn.Conv2d:
+            return {
+                "kind": "conv",
+                "op": "conv2d",
+                "weight_shape": tuple(module.weight.shape),
+                "bias": module.bias is not None,
+                "kernel": tuple(module.kernel_size),
+                "stride": tuple(module.stride),
+                "groups": module.groups,
+            }
+        if type(module) is nn.Linear:
+            shape = tuple(module.weight.shape)
+            return {"kind": "linear", "op": "linear", "weight_shape": shape, "bias": module.bias is not None}
+        if module is not None and type(module) in NORMS and isinstance(module.weight, Tensor):
+            return {
+                "kind": "norm",
+                "op": NORMS[type(module)],
+                "weight_shape": tuple(module.weight.shape),
+                "bias": module.bias is not None,
+                "groups": getattr(module, "num_groups", 1),
+            }
+        raise UnsupportedError(
+            f"{node.target} is a {type(module).__name__}: layers with parameters may be Conv2d, Linear, BatchNorm2d, "
+            "GroupNorm or LayerNorm"
+        )
+
+    def _operation(self, node: fx.Node, module: nn.Module | None, sources: list[fx.Node]) -> dict[str, Any]:
+        op = operation(node, module)
+        replacement = lean(module, op)
+        operands = [self.env[source] for source in sources]
+
+        def run(values: Sequence[Tensor]) -> Tensor:
+            if replacement is not None:
+                result = replacement(values[0])
+            else:
+                by_source = dict(zip(sources, values, strict=True))
+                args, kwargs = fx.node.map_arg((node.args, node.kwargs), lambda n: by_source.get(n, self.env.get(n)))
+                result = getattr(self, node.op)(node.target, args, kwargs)
+            assert isinstance(result, Tensor)
+            return result
+
+        kind = "act" if op in ACTIVATIONS.values() else "other"
+        return {"kind": kind, "op": op, "retention": observe(run, operands)}
+
+
+def operation(node: fx.Node, module: nn.Module | None) -> str:
+    """The operation's name: that of the activation, or the module's or function's own in lower case."""
+    if module is not None:
+        return ACTIVATIONS.get(type(module), type(module).__name__.lower())
+    name = str(getattr(node.target, "__name__", node.target)).strip("_")
+    return {"iadd": "add", "imul": "mul"}.get(name, name)
+
+
+def _is_view(value: Tensor, of: Tensor) -> bool:
+    return value.untyped_storage().data_ptr() == of.untyped_storage().data_ptr()
+
+
+def _is_in_place(node: fx.Node, module: nn.Module | None) -> bool:
+    if module is not None:
+        return bool(getattr(module, "inplace", False))
+    name = str(getattr(node.target, "__name__", node.target))
+    return bool(node.kwargs.get("inplace")) or name in ("iadd", "imul") or (name[-1] == "_" and name[-2:] != "__")

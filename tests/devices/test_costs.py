@@ -1,0 +1,155 @@
+"""One path for one policy and for many, breakdowns that add up, and times that never fall as more trains."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tinysearch.devices.costs import Costs, cost_table, estimate, smallest
+from tinysearch.devices.energy import extra_joules, step_joules
+from tinysearch.devices.latency import CLASSES, Work, op_class
+from tinysearch.devices.profile import list_devices, load_device
+from tinysearch.spaces import methods
+from tinysearch.spaces.errors import InputError
+from tinysearch.spaces.table import UpdateTable
+
+FIELDS = ("saved_bytes", "peak_bytes", "flash_bytes", "macs", "latency_s", "energy_j")
+
+
+@pytest.mark.parametrize("device", list_devices())
+def test_one_policy_equals_many(mobilenet_trace, random_policy, device):
+    profile = load_device(device)
+    policies = [random_policy(mobilenet_trace, seed) for seed in range(12)]
+    costs = cost_table(UpdateTable.of(mobilenet_trace, policies), profile, optimizer="adam")
+    assert len(costs) == 12
+    for n, policy in enumerate(policies):
+        one = estimate(mobilenet_trace, policy, profile)
+        for name in FIELDS:
+            assert getattr(costs, name)[n] == pytest.approx(getattr(one, name), rel=1e-12), (n, name)
+
+
+def test_chunks_change_nothing(mobilenet_trace, random_policy, monkeypatch):
+    profile = load_device("rpi4")
+    table = UpdateTable.of(mobilenet_trace, [random_policy(mobilenet_trace, seed) for seed in range(9)])
+    whole = cost_table(table, profile)
+    monkeypatch.setattr("tinysearch.devices.costs.CHUNK", 4)
+    parts = cost_table(table, profile)
+    for name in FIELDS:
+        np.testing.assert_allclose(getattr(whole, name), getattr(parts, name), rtol=1e-12)
+
+
+def test_no_policies_cost_nothing(mobilenet_trace):
+    costs = cost_table(UpdateTable.of(mobilenet_trace, []), load_device("rpi4"))
+    assert isinstance(costs, Costs)
+    assert all(len(getattr(costs, name)) == 0 for name in FIELDS)
+
+
+@pytest.mark.parametrize("device", list_devices())
+@pytest.mark.parametrize("method", ["last", "bias", "full", "tinytl"])
+def test_layers_add_up(mobilenet_trace, device, method):
+    profile = load_device(device)
+    cost = estimate(mobilenet_trace, getattr(methods, method)(mobilenet_trace), profile)
+    layers = cost.by_layer()
+    assert sum(layer.saved_bytes for layer in layers) == cost.saved_bytes
+    assert sum(layer.macs_forward + layer.macs_dx + layer.macs_dw for layer in layers) == cost.macs
+    assert sum(layer.seconds for layer in layers) == pytest.approx(cost.latency_s)
+    assert sum(bool(layer.peak) for layer in layers) == 1
+    assert cost.peak_at.split(" of ")[1] in {layer.name for layer in layers}
+
+
+def test_macs_are_those_of_the_passes(mobilenet_trace):
+    profile = load_device("rpi4")
+    forward = mobilenet_trace.macs_forward
+    head = mobilenet_trace.layers[mobilenet_trace.head].macs_forward
+    stem = mobilenet_trace.layers[0].macs_forward
+    assert estimate(mobilenet_trace, methods.last(mobilenet_trace), profile, batch=4).macs == 4 * (forward + head)
+    # Everything twice again, but for the gradient of the image.
+    assert estimate(mobilenet_trace, methods.full(mobilenet_trace), profile, batch=4).macs == 4 * (3 * forward - stem)
+
+
+@settings(max_examples=40, deadline=None)
+@given(data=st.data(), device=st.sampled_from(list_devices()), optimizer=st.sampled_from(["sgd", "adam"]))
+def test_training_more_never_takes_less(mobilenet_trace, random_policy, data, device, optimizer):
+    policy = random_policy(mobilenet_trace, data.draw(st.integers(0, 40)))
+    row = data.draw(st.sampled_from([n for n, layer in enumerate(mobilenet_trace.layers) if layer.params]))
+    table = UpdateTable.of(mobilenet_trace, [policy, policy])
+    table.train_whole(row, 1)
+    costs = cost_table(table, load_device(device), optimizer=optimizer)
+    assert costs.latency_s[1] >= costs.latency_s[0]
+    assert costs.macs[1] >= costs.macs[0]
+
+
+def test_a_frozen_prefix_costs_its_forward_pass_alone(mobilenet_trace):
+    cost = estimate(mobilenet_trace, methods.last(mobilenet_trace), load_device("cortex-m7"))
+    *prefix, head = cost.by_layer()
+    assert all(layer.macs_dx == layer.macs_dw == layer.saved_bytes == 0 for layer in prefix if layer.kind == "conv")
+    assert (head.trains, head.macs_dx, head.macs_dw) == ("weight, bias", 0, head.macs_forward)
+
+
+def test_the_smallest_policy_is_the_head(mobilenet_trace):
+    profile = load_device("cortex-m7")
+    least = smallest(mobilenet_trace, profile)
+    assert least == estimate(mobilenet_trace, methods.last(mobilenet_trace), profile, optimizer=profile.optimizer)
+    assert least.peak_bytes <= profile.memory.budget.value
+
+
+def test_classes_and_bytes_of_rows(small_trace):
+    classes = {layer.name: op_class(layer) for layer in small_trace}
+    assert classes["stem.0"] == "dense"
+    assert classes["blocks.0.depthwise.0"] == "depthwise"
+    assert classes["blocks.0.expand.0"] == "pointwise"
+    assert classes["mix"] == "dense"
+    assert classes["head"] == "linear"
+    work = Work.of(small_trace, 2, 4)
+    row = small_trace.index["mul"]
+    a, b = (small_trace.layers[source].out_elements for source in small_trace.layers[row].inputs)
+    assert CLASSES[work.classes[row]] == "elementwise"
+    assert work.amount[row] == 2 * 4 * (a + b + small_trace.layers[row].out_elements)
+
+
+def test_energy_is_power_times_time():
+    profile = load_device("rpi4")
+    seconds = np.array([0.0, 2.0])
+    np.testing.assert_allclose(step_joules(seconds, profile), [0, 2 * profile.power.active.value])
+    idle = profile.power.idle.value
+    np.testing.assert_allclose(extra_joules(seconds, profile), step_joules(seconds, profile) - idle * seconds)
+
+
+def test_extrapolation_and_assumptions_are_told(mobilenet_trace):
+    warnings = smallest(mobilenet_trace, load_device("rpi4"), batch=1).warnings
+    assert any("batch 1 " in warning for warning in warnings)
+    assert any("MMAC" in warning for warning in warnings)
+    assert any("assumed" in warning for warning in smallest(mobilenet_trace, load_device("cortex-m7")).warnings)
+
+
+def test_published_full_steps_on_the_pi_are_met():
+    """MobileNetV2 1.0 at 224, batch 16: 6.72 s forward, 15.27 s in all; one of the networks that were fitted."""
+    from tinysearch.spaces.backbones.mobilenetv2 import MobileNetV2
+    from tinysearch.spaces.trace import trace
+
+    found = trace(MobileNetV2(1.0), (3, 224, 224))
+    profile = load_device("rpi4")
+    last = estimate(found, methods.last(found), profile, batch=16, optimizer="sgd").latency_s
+    full = estimate(found, methods.full(found), profile, batch=16, optimizer="sgd").latency_s
+    assert last == pytest.approx(6.72, rel=0.15)
+    assert full == pytest.approx(15.27, rel=0.10)
+
+
+@pytest.mark.parametrize("batch", [0, -1])
+def test_a_batch_without_samples_is_refused(mobilenet_trace, batch):
+    with pytest.raises(InputError, match="batch"):
+        smallest(mobilenet_trace, load_device("rpi4"), batch=batch)
+
+
+@pytest.mark.parametrize(
+    ("name", "published"), [("mobilenetv2-w0.35-mcu", 0.373), ("proxylessnas-w0.3", 0.443), ("mcunet-5fps", 0.546)]
+)
+def test_published_sparse_steps_on_the_f746_are_near(name, published):
+    """Lin et al. 2022 (MCUNetV3): whole steps of the 100 KB scheme at 128 pixels. Nothing was fitted to them."""
+    from tinysearch.spaces.backbones.registry import load_backbone
+    from tinysearch.spaces.trace import trace
+
+    found = trace(load_backbone(name, num_classes=10, input_size=128), (3, 128, 128))
+    policy = methods.sparse_update(found, 2)
+    profile = load_device("cortex-m7")
+    assert estimate(found, policy, profile, optimizer="sgd").latency_s == pytest.approx(published, rel=0.25)

@@ -1,0 +1,93 @@
+"""Predicted bytes against those that autograd keeps: equal, to the byte."""
+
+from copy import deepcopy
+
+import pytest
+import torch
+
+from tinysearch.devices.measure import measure
+from tinysearch.devices.saved import saved_bytes
+from tinysearch.spaces.apply import apply
+from tinysearch.spaces.policy import Channels, LayerUpdate, NormUpdate, UpdatePolicy
+from tinysearch.spaces.table import UpdateTable
+from tinysearch.spaces.trace import Trace, trace
+
+
+def _predicted(found: Trace, policy: UpdatePolicy, batch: int) -> int:
+    return int(saved_bytes(UpdateTable.of(found, [policy]), batch).sum())
+
+
+def _measured(model: torch.nn.Module, policy: UpdatePolicy, size: int, batch: int) -> int:
+    torch.manual_seed(1)
+    labels = torch.arange(batch) % 5
+    images = torch.randn(batch, 3, size, size)
+    return measure(apply(model, policy), images, labels, repeats=1).saved_bytes
+
+
+@pytest.mark.parametrize(("size", "batch"), [(96, 1), (75, 3)])
+def test_mobilenet_equals_autograd(mobilenet, random_policy, size, batch):
+    found = trace(mobilenet, (3, size, size))
+    for seed in range(16):
+        policy = random_policy(found, seed)
+        assert _predicted(found, policy, batch) == _measured(mobilenet, policy, size, batch), seed
+
+
+@pytest.mark.parametrize(("size", "batch"), [(50, 2), (49, 3)])
+def test_small_net_equals_autograd(small_net, random_policy, size, batch):
+    found = trace(small_net, (3, size, size))
+    for seed in range(40):
+        policy = random_policy(found, seed)
+        assert _predicted(found, policy, batch) == _measured(small_net, policy, size, batch), seed
+
+
+def _policy(found: Trace, **changes: object) -> UpdatePolicy:
+    content = {"backbone": found.name, "input_shape": found.input_shape, "head": found.layers[found.head].name}
+    return UpdatePolicy.model_validate(content | changes)
+
+
+@pytest.mark.parametrize("name", ["features.3.conv.0.0", "features.3.conv.1.0", "features.0.0"])
+@pytest.mark.parametrize("axis", ["in", "out"])
+@pytest.mark.parametrize("share", [0.5, 1.0])
+def test_sets_of_channels_even_of_all(mobilenet, mobilenet_trace, name, axis, share):
+    layer = mobilenet_trace.rows[mobilenet_trace.index[name]]
+    count = max(1, int(share * (layer.in_channels if axis == "in" else layer.out_channels)))
+    entry = LayerUpdate(name=name, weight=Channels(axis=axis, index=tuple(range(count))))
+    policy = _policy(mobilenet_trace, layers=(entry,))
+    assert _predicted(mobilenet_trace, policy, 2) == _measured(mobilenet, policy, 96, 2)
+
+
+def test_the_head_alone_keeps_its_input_alone(mobilenet, mobilenet_trace):
+    policy = _policy(mobilenet_trace)
+    rows = saved_bytes(UpdateTable.of(mobilenet_trace, [policy]), 8)[0]
+    (row,) = rows.nonzero()[0]
+    assert mobilenet_trace.layers[mobilenet_trace.head].inputs == (row,)
+    assert rows[row] == 8 * 1280 * 4 == _measured(mobilenet, policy, 96, 8)
+
+
+def test_a_tensor_that_two_layers_keep_is_counted_once(small_net, small_trace):
+    """The gate's product keeps the activation's output, which the pooled branch reads too."""
+    names = ("blocks.0.expand.1", "blocks.0.project.1")
+    norms = tuple(NormUpdate(name=name, scale=True, shift=True, statistics=True) for name in names)
+    layers = tuple(LayerUpdate(name=f"blocks.0.{n}", weight="all") for n in ("project.0", "excite.fc1", "depthwise.0"))
+    policy = _policy(small_trace, layers=layers, norms=norms)
+    assert _predicted(small_trace, policy, 3) == _measured(small_net, policy, 50, 3)
+
+
+def test_half_the_element_size_halves_tensors_and_leaves_masks(mobilenet_trace):
+    policy = _policy(mobilenet_trace, norms=(NormUpdate(name="features.1.conv.0.1", shift=True),))
+    table = UpdateTable.of(mobilenet_trace, [policy])
+    whole, quarter = saved_bytes(table, 1).sum(), saved_bytes(table, 1, element_bytes=1).sum()
+    assert whole - quarter == 3 * 1280  # the head's input; everything else kept is one bit an element
+    assert quarter > 1280
+
+
+def test_measuring_leaves_the_model_as_it_was(mobilenet, mobilenet_trace, random_policy):
+    model = apply(mobilenet, random_policy(mobilenet_trace, 3))
+    before = deepcopy(model.state_dict())
+    training = model.training
+    result = measure(model, torch.randn(2, 3, 96, 96), torch.tensor([0, 1]), repeats=1)
+    assert result.step_seconds > 0
+    assert sum(tensor.bytes for tensor in result.tensors) == result.saved_bytes
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert model.training == training
+    assert all(parameter.grad is None for parameter in model.parameters())

@@ -1,0 +1,176 @@
+"""An applied policy trains exactly what it says: gradients equal PyTorch's, the rest stays as it was, bit by bit."""
+
+from copy import deepcopy
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tinysearch.spaces import methods
+from tinysearch.spaces.apply import apply
+from tinysearch.spaces.errors import InputError
+from tinysearch.spaces.functions import pack_bits, unpack_bits
+from tinysearch.spaces.policy import LayerUpdate, UpdatePolicy
+from tinysearch.spaces.space import UpdateSpace
+from tinysearch.spaces.table import UpdateTable
+
+
+def batch(size, classes, count=3):
+    generator = torch.Generator().manual_seed(5)
+    return torch.randn(count, 3, size, size, generator=generator), torch.arange(count) % classes
+
+
+def gradients(model, images, labels):
+    model.zero_grad()
+    F.cross_entropy(model(images), labels).backward()
+    return {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+
+
+def reference_gradients(backbone, images, labels):
+    """PyTorch's own gradients of every parameter, norms on their running statistics."""
+    model = deepcopy(backbone).eval().requires_grad_(True)
+    return gradients(model, images, labels)
+
+
+def check_against_pytorch(model, policy, reference):
+    trained = {name for name, p in model.named_parameters() if p.requires_grad}
+    channels = {entry.name: entry.weight for entry in policy.layers}
+    for name, gradient in gradients(model, *reference["batch"]).items():
+        assert name in trained
+        if name.endswith("weight_update"):
+            layer = name.removesuffix(".weight_update")
+            axis = 0 if model.get_submodule(layer).update_axis == 0 else 1
+            expected = reference["grad"][f"{layer}.weight"].index_select(axis, torch.tensor(channels[layer].index))
+        else:
+            expected = reference["grad"][name]
+        torch.testing.assert_close(gradient, expected, rtol=1e-3, atol=2e-5, msg=lambda m, n=name: f"{n}: {m}")
+        trained.remove(name)
+    assert not trained, "trains, but has no gradient"
+
+
+@pytest.fixture(scope="module", params=["squeeze", "mobilenet"])
+def case(request):
+    trace = request.getfixturevalue(f"{request.param}_trace" if request.param == "squeeze" else "mobilenet_trace")
+    backbone = request.getfixturevalue("squeeze_net" if request.param == "squeeze" else "mobilenet")
+    images, labels = batch(trace.input_shape[1], trace.num_classes)
+    grad = reference_gradients(backbone, images, labels)
+    return backbone, UpdateSpace(trace), {"batch": (images, labels), "grad": grad}
+
+
+def exact(space, seed):
+    """A random policy that approximates nothing and adds nothing, so that PyTorch's gradients are the truth."""
+    row = space.sample(1, seed)[0]
+    for position, gene in enumerate(space.genes):
+        if gene.kind in ("sign", "lite", "statistics"):
+            row[position] = 0
+    return space.decode(row)
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(seed=st.integers(0, 10**6))
+def test_gradients_equal_pytorchs(case, seed):
+    backbone, space, reference = case
+    policy = exact(space, seed)
+    check_against_pytorch(apply(backbone, policy).train(), policy, reference)
+
+
+def test_gradients_of_full_fine_tuning_with_batch_statistics(case):
+    backbone, space, reference = case
+    images, labels = reference["batch"]
+    ours = gradients(apply(backbone, methods.full(space.trace)).train(), images, labels)
+    theirs = gradients(deepcopy(backbone).requires_grad_(True).train(), images, labels)
+    assert ours.keys() == theirs.keys()
+    for name, gradient in theirs.items():
+        torch.testing.assert_close(ours[name], gradient, rtol=1e-3, atol=1e-4, msg=lambda m, n=name: f"{n}: {m}")
+
+
+@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(seed=st.integers(0, 10**6))
+def test_outputs_are_the_backbones_before_training(case, seed):
+    backbone, space, reference = case
+    row = space.sample(1, seed)[0]
+    model = apply(backbone, space.decode(row)).eval()
+    with torch.no_grad():
+        torch.testing.assert_close(model(reference["batch"][0]), backbone(reference["batch"][0]), rtol=1e-4, atol=1e-5)
+
+
+@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(seed=st.integers(0, 10**6))
+def test_only_what_trains_changes(case, seed):
+    backbone, space, reference = case
+    policy = space.decode(space.sample(1, seed)[0])
+    model = apply(backbone, policy).train()
+    trained = [p for p in model.parameters() if p.requires_grad]
+    expected = UpdateTable.of(space.trace, [policy]).trained_params.sum()
+    assert sum(p.numel() for p in trained) == expected
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    optimizer = torch.optim.SGD(trained, 0.05)
+    for _ in range(3):
+        optimizer.zero_grad()
+        F.cross_entropy(model(reference["batch"][0]), reference["batch"][1]).backward()
+        optimizer.step()
+    updated = {norm.name for norm in policy.norms if norm.statistics}
+    names = {name for name, p in model.named_parameters() if p.requires_grad}
+    for name, tensor in model.state_dict().items():
+        module, _, leaf = name.rpartition(".")
+        if name not in names and not (module in updated and leaf.startswith(("running", "num"))):
+            assert torch.equal(tensor, before[name]), name
+    for name, tensor in backbone.state_dict().items():
+        if name in before and name not in names:
+            assert torch.equal(tensor, before[name]), f"the backbone's own {name} changed"
+
+
+@pytest.mark.parametrize("op", ["relu6", "hardswish", "silu"])
+def test_sign_mask_is_the_sign_of_the_input(op):
+    from tinysearch.spaces.layers import MaskedActivation
+
+    x = torch.tensor([-7.0, -1.0, -0.0, 0.0, 1.0, 5.0, 6.0, 7.0], requires_grad=True)
+    y = MaskedActivation(op, sign=True)(x.unsqueeze(0))
+    y.backward(torch.ones_like(y))
+    torch.testing.assert_close(y[0], getattr(F, op)(x))
+    torch.testing.assert_close(x.grad, (x >= 0).float())
+
+
+@pytest.mark.parametrize("op", ["relu", "relu6", "hardsigmoid"])
+def test_exact_masks_have_pytorchs_gradient_at_the_kinks_too(op):
+    from tinysearch.spaces.layers import MaskedActivation
+
+    values = torch.tensor([[-7.0, -3.0, -1.0, -0.0, 0.0, 1.0, 3.0, 5.0, 6.0, 7.0, float("nan")]])
+    ours, theirs = values.clone().requires_grad_(), values.clone().requires_grad_()
+    MaskedActivation(op)(ours).sum().backward()
+    getattr(F, op)(theirs).sum().backward()
+    torch.testing.assert_close(ours.grad[:, :-1], theirs.grad[:, :-1])
+
+
+@given(st.integers(1, 3), st.integers(1, 40), st.integers(0, 100))
+def test_packed_bits_round_trip(samples, elements, seed):
+    mask = torch.from_numpy(np.random.default_rng(seed).random((samples, elements)) > 0.5)
+    packed = pack_bits(mask)
+    assert packed.shape == (samples, -(-elements // 8))
+    assert torch.equal(unpack_bits(packed, mask.shape), mask)
+
+
+@pytest.mark.parametrize(
+    ("layers", "words"),
+    [
+        ((LayerUpdate(name="nowhere", weight="all"),), "names nowhere"),
+        ((LayerUpdate(name="grouped", weight={"axis": "out", "index": (1,)}),), "grouped conv"),
+        ((LayerUpdate(name="stem", weight={"axis": "out", "index": (8,)}),), "no channel 8"),
+        ((LayerUpdate(name="blocks.0.expand", bias=True),), "no bias"),
+    ],
+)
+def test_wrong_policies_are_refused(squeeze_net, layers, words):
+    policy = UpdatePolicy(backbone="b", input_shape=(3, 33, 33), head="head", layers=layers)
+    with pytest.raises(Exception, match=words) as error:
+        apply(squeeze_net, policy)
+    assert isinstance(error.value, InputError | Exception)
+
+
+def test_equal_policies_start_equal(mobilenet, mobilenet_trace):
+    policy = methods.tinytl(mobilenet_trace)
+    one, other = apply(mobilenet, policy, seed=3), apply(mobilenet, policy, seed=3)
+    for (name, a), b in zip(one.state_dict().items(), other.state_dict().values(), strict=True):
+        assert torch.equal(a, b), name

@@ -1,0 +1,100 @@
+"""Policies: immutable, equal by content, and read back as written."""
+
+import json
+
+import jsonschema
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tinysearch.spaces.errors import InputError
+from tinysearch.spaces.policy import Channels, LayerUpdate, NormUpdate, UpdatePolicy
+
+names = st.text(st.characters(codec="utf-8", exclude_categories=["Cs"]), min_size=1, max_size=20)
+channels = st.builds(
+    Channels,
+    axis=st.sampled_from(["in", "out"]),
+    index=st.sets(st.integers(0, 500), min_size=1, max_size=9).map(sorted).map(tuple),
+)
+layers = st.builds(
+    LayerUpdate, name=names, weight=st.one_of(st.sampled_from(["none", "all"]), channels), bias=st.booleans()
+)
+norms = st.builds(NormUpdate, name=names, scale=st.booleans(), shift=st.booleans(), statistics=st.booleans())
+policies = st.builds(
+    UpdatePolicy,
+    backbone=names,
+    input_shape=st.tuples(*[st.integers(1, 300)] * 3),
+    head=names,
+    layers=st.lists(layers, max_size=4).map(tuple),
+    norms=st.lists(norms, max_size=4).map(tuple),
+    sign_masks=st.lists(names, max_size=3).map(tuple),
+)
+
+
+@given(policies)
+def test_json_round_trip(policy):
+    again = UpdatePolicy.from_json(policy.to_json())
+    assert again == policy
+    assert again.hash == policy.hash
+    jsonschema.validate(json.loads(policy.to_json()), UpdatePolicy.json_schema())
+
+
+@given(policies, policies)
+def test_hash_is_of_what_trains(one, other):
+    same = one.model_dump(exclude={"training", "method"}) == other.model_dump(exclude={"training", "method"})
+    assert (one.hash == other.hash) == same
+    assert one.with_training(learning_rate=0.5).hash == one.hash
+
+
+def test_is_immutable_and_hashable():
+    policy = UpdatePolicy(backbone="b", input_shape=(3, 8, 8), head="fc")
+    with pytest.raises(ValueError, match="frozen"):
+        policy.head = "other"
+    assert len({policy, policy.with_training(batch=1)}) == 2
+
+
+def edited(change):
+    content = json.loads(UpdatePolicy(backbone="b", input_shape=(3, 8, 8), head="fc").to_json())
+    change(content)
+    return json.dumps(content)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("{", "no JSON at line 1"),
+        ("[]", '"format" must be'),
+        (edited(lambda c: c.update(format="other")), '"format" must be'),
+        (edited(lambda c: c.update(version="1")), '"version" must be'),
+        (edited(lambda c: c.update(surprise=1)), "surprise: extra inputs"),
+        (edited(lambda c: c.pop("head")), "head: field required"),
+        (edited(lambda c: c.update(layers=[{"name": "a", "weight": "half"}])), "layers.0.weight"),
+        (edited(lambda c: c.update(layers=[{"name": "a", "weight": {"axis": "in", "index": [2, 1]}}])), "ascend"),
+        (edited(lambda c: c.update(layers=[{"name": "a", "weight": {"axis": "in", "index": [-1]}}])), "greater"),
+        (edited(lambda c: c.update(head="other")), "it was edited"),
+        (edited(lambda c: c["training"].update(learning_rate=-1)), "learning_rate"),
+    ],
+)
+def test_a_wrong_file_is_one_clear_line(tmp_path, text, words):
+    path = tmp_path / "policy.json"
+    path.write_text(text)
+    with pytest.raises(InputError, match=words) as error:
+        UpdatePolicy.load(path)
+    assert str(path) in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_missing_binary_and_folder(tmp_path):
+    with pytest.raises(InputError, match="no such file"):
+        UpdatePolicy.load(tmp_path / "none.json")
+    (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(InputError, match="not a text file"):
+        UpdatePolicy.load(tmp_path / "binary")
+    with pytest.raises(InputError, match="is a folder"):
+        UpdatePolicy.load(tmp_path)
+
+
+def test_a_newer_version_is_read_and_its_new_keys_are_named():
+    text = edited(lambda c: c.update(version=2, colour="blue"))
+    with pytest.warns(UserWarning, match="ignored: colour"):
+        assert UpdatePolicy.from_json(text).head == "fc"

@@ -1,0 +1,228 @@
+"""The command line: options in, one call of the library, text out."""
+
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+import click
+
+from . import __version__
+from .spaces.errors import InputError, TinySearchError
+
+#: Exit code after Ctrl-C, as shells have it.
+INTERRUPTED = 130
+
+FORMATS = click.Choice(["table", "json", "yaml", "csv"])
+BACKBONE = click.option("--backbone", metavar="NAME", help="Pretrained network, or package.module:function of yours.")
+WEIGHTS = click.option("--weights", metavar="FILE", help="bundled, imagenet, none, or a .pth or .safetensors file.")
+INPUT_SIZE = click.option("--input-size", type=int, metavar="PIXELS", help="Side of the images.")
+DEVICE = click.option("--device", metavar="ID", help="Device id, or your own profile's file.  [default: rpi4]")
+DATASET = click.option("--dataset", metavar="NAME", help="Data set, or class folders.  [default: digits]")
+DATA_DIR = click.option("--data-dir", type=click.Path(path_type=Path), help="Where data sets lie.")
+FORMAT = click.option("-f", "--format", "form", type=FORMATS, default="table", help="How to print it.")
+RUN = click.argument("run_dir", metavar="RUN", type=click.Path(path_type=Path))
+
+
+def _read_config(context: click.Context, parameter: click.Parameter, value: Path | None) -> None:
+    if value is None:
+        return
+    import yaml
+
+    from .spaces.files import read_text
+
+    try:
+        content = yaml.safe_load(read_text(value))
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        raise InputError(f"{value}: no YAML" + (f" at line {mark.line + 1}" if mark else "")) from error
+    names = {p.name for p in context.command.params} - {parameter.name}
+    if not isinstance(content, dict):
+        raise InputError(f"{value}: options must be written as `name: value`, one a line")
+    options = {str(key).replace("-", "_"): entry for key, entry in content.items()}
+    if unknown := sorted(set(options) - names):
+        raise InputError(f"{value}: no option named {unknown[0]}: there are {', '.join(sorted(n for n in names if n))}")
+    context.default_map = {**(context.default_map or {}), **options}
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, prog_name="tinysearch")
+def cli() -> None:
+    """Search update policies for on-device transfer learning: what to train, and what it costs there."""
+
+
+@cli.command()
+@DEVICE
+@DATASET
+@DATA_DIR
+@BACKBONE
+@WEIGHTS
+@INPUT_SIZE
+@click.option("--trials", type=int, help="Policies to score.  [default: 30]")
+@click.option("--time-budget", metavar="TIME", help="Begin no trial after this long, such as 10min.")
+@click.option("--seed", type=int, help="Seed of episodes and search.  [default: 0]")
+@click.option(
+    "--out", type=click.Path(path_type=Path), help="Run directory.  [default: a name from the request in runs/]"
+)
+@click.option("--sampler", metavar="NAME", help="nsga2, tpe or random.  [default: nsga2]")
+@click.option("--proxy", metavar="NAME", help="How accuracy is judged.  [default: few-shot]")
+@click.option("--shot", type=int, help="Support images a class of an episode.")
+@click.option("--queries", type=int, help="Query images of an episode.")
+@click.option("--episodes", type=int, help="Episodes that every policy is tried on.")
+@click.option("--steps", type=int, help="Steps of one fine-tuning in an episode.")
+@click.option("--max-memory", metavar="BYTES", help="Most peak training memory, such as 256KiB.")
+@click.option("--max-latency", metavar="TIME", help="Longest training step, such as 800ms.")
+@click.option("--max-energy", metavar="ENERGY", help="Most energy of a training step, such as 2J.")
+@click.option("--batch", type=int, help="Samples of a training step on the device.")
+@click.option("--jobs", type=int, help="Policies scored at once.  [default: processors, at most 4]")
+@click.option(
+    "-c",
+    "--config",
+    type=click.Path(path_type=Path),
+    callback=_read_config,
+    is_eager=True,
+    expose_value=False,
+    help="YAML file of these options.",
+)
+def run(**options: Any) -> None:
+    """Search policies for a device and a data set; the same command resumes."""
+    from .progress import Terminal
+    from .search.run import run as search
+
+    proxy = {
+        "name": options.pop("proxy"),
+        **{key: options.pop(key) for key in ("shot", "queries", "episodes", "steps")},
+    }
+    stated = {key: value for key, value in proxy.items() if value is not None}
+    with Terminal() as terminal:
+        finished = search(**options, proxy=stated or None, observer=terminal)
+    terminal.conclude(finished)
+
+
+@cli.command()
+@RUN
+@FORMAT
+def show(run_dir: Path, form: Any) -> None:
+    """Print the front of a run."""
+    from .results.rundir import RunDirectory
+    from .results.tables import render
+
+    click.echo(render(RunDirectory.load(run_dir).front, form, width=_width()), nl=False)
+
+
+@cli.command()
+@RUN
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="File.  [default: pareto.png of the run]")
+def plot(run_dir: Path, output: Path | None) -> None:
+    """Draw the front of a run."""
+    from .results.rundir import RunDirectory
+
+    click.echo(RunDirectory.load(run_dir).plot_pareto(output))
+
+
+@cli.group(invoke_without_command=True)
+@FORMAT
+@click.pass_context
+def devices(context: click.Context, form: Any) -> None:
+    """List the device profiles; `devices show ID` prints one with its sources."""
+    if context.invoked_subcommand is None:
+        from .listings import devices as listing
+
+        click.echo(listing().render(form, _width()), nl=False)
+
+
+@devices.command("show")
+@click.argument("device", metavar="ID")
+def devices_show(device: str) -> None:
+    """Print a profile: every number with its source, and what is assumed."""
+    from .listings import device_text
+
+    click.echo(device_text(device), nl=False)
+
+
+@cli.command()
+@FORMAT
+def backbones(form: Any) -> None:
+    """List the built-in backbones."""
+    from .listings import backbones as listing
+
+    click.echo(listing().render(form, _width()), nl=False)
+
+
+@cli.command()
+@FORMAT
+def datasets(form: Any) -> None:
+    """List the data sets that are known by name."""
+    from .listings import datasets as listing
+
+    click.echo(listing().render(form, _width()), nl=False)
+
+
+@cli.command()
+@BACKBONE
+@WEIGHTS
+@INPUT_SIZE
+@DEVICE
+@click.option("--batch", type=int, help="Samples of a training step.")
+@FORMAT
+def methods(form: Any, **options: Any) -> None:
+    """List the published methods as policies of a backbone, with their costs on a device."""
+    from .listings import methods as listing
+
+    click.echo(listing(**options).render(form, _width()), nl=False)
+
+
+@cli.command()
+@BACKBONE
+@WEIGHTS
+@INPUT_SIZE
+@DEVICE
+@click.option("--policy", metavar="FILE|METHOD", default="full", help="A policy file, or a method's name.")
+@click.option("--classes", type=int, default=10, help="Outputs of the head.")
+@click.option("--batch", type=int, help="Samples of a training step.")
+@FORMAT
+def inspect(form: Any, **options: Any) -> None:
+    """Show layer by layer what a policy trains, computes and keeps, and where the peak is."""
+    from .listings import layers as listing
+
+    click.echo(listing(**options).render(form, _width()), nl=False)
+
+
+@cli.command()
+@RUN
+@click.option("--policy", default="best", metavar="HASH|best", help="Member of the front.")
+@click.option("--max-memory", metavar="BYTES", help="With best: most peak training memory.")
+@DATA_DIR
+@click.option("--weights", metavar="FILE", help="As in the run, if it was a file that has moved.")
+@click.option("--steps", type=int, default=200, help="Optimizer steps.")
+@click.option("--test-images", type=int, help="Measure on so many test images only.")
+def finetune(run_dir: Path, **options: Any) -> None:
+    """Train a policy of a run on the whole training split and measure it on the test split."""
+    from .finetuning import finetune_member
+
+    click.echo(finetune_member(run_dir, **options))
+
+
+def _width() -> int:
+    import shutil
+
+    return shutil.get_terminal_size((120, 24)).columns
+
+
+def main() -> None:
+    """Run the command line; a user's mistake is one line on standard error and an exit code of its own."""
+    # A backbone of the user's own, package.module:function, lies where the command is called.
+    sys.path.insert(0, "")
+    warnings.showwarning = lambda message, *_, **__: click.echo(f"tinysearch: warning: {message}", err=True)
+    warnings.simplefilter("once", UserWarning)
+    try:
+        cli.main(standalone_mode=False)
+    except TinySearchError as error:
+        click.echo(f"tinysearch: error: {error}", err=True)
+        sys.exit(error.exit_code)
+    except click.ClickException as error:
+        click.echo(f"tinysearch: error: {error.format_message()}", err=True)
+        sys.exit(error.exit_code)
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("tinysearch: stopped; finished trials are kept, and the same command goes on", err=True)
+        sys.exit(INTERRUPTED)

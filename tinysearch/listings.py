@@ -1,0 +1,178 @@
+"""What the command line lists: devices, backbones, data sets, methods, and the layers of a policy."""
+
+from pathlib import Path
+from typing import Any
+
+from .devices.costs import cost_table, estimate
+from .devices.profile import list_devices, load_device
+from .listing import Listing
+from .search.data import list_datasets
+from .search.request import Request
+from .search.run import default_weights
+from .spaces import methods as named_methods
+from .spaces.backbones import list_backbones, load_backbone
+from .spaces.errors import InputError
+from .spaces.policy import UpdatePolicy
+from .spaces.table import UpdateTable
+from .spaces.trace import Trace, trace
+from .spaces.units import format_bytes, format_joules, format_seconds
+
+
+def devices() -> Listing:
+    """The device profiles."""
+    rows = []
+    for name in list_devices():
+        profile = load_device(name)
+        error = profile.latency.error
+        rows.append(
+            (
+                profile.name,
+                profile.description,
+                profile.runtime,
+                profile.memory.budget.value,
+                profile.batch,
+                profile.latency.confidence,
+                None if error is None else error.value,
+            )
+        )
+    columns = ("device", "description", "runtime", "memory_budget", "batch", "confidence", "latency_error_percent")
+    return Listing("Devices", columns, rows, {"memory_budget": format_bytes})
+
+
+def device_text(name: str) -> str:
+    """A profile field by field: value, source, and what is assumed."""
+    profile = load_device(name)
+    lines = [f"{profile.name}: {profile.description}", f"runtime: {profile.runtime}", ""]
+    lines += _fields(profile.model_dump(mode="json"), "")
+    lines += ["", f"assumed, not measured: {', '.join(profile.assumed) or 'nothing'}"]
+    return "\n".join(lines) + "\n"
+
+
+def _fields(content: dict[str, Any], path: str) -> list[str]:
+    lines = []
+    for key, value in content.items():
+        if isinstance(value, dict) and "assumed" in value:
+            origin = (
+                "ASSUMED" + (f": {value['source']}" if value["source"] else "") if value["assumed"] else value["source"]
+            )
+            lines.append(f"{path + key:<36}{value['value']!s:<16}{origin}")
+        elif isinstance(value, dict):
+            lines += _fields(value, f"{path}{key}.")
+        elif path or key in ("batch", "optimizer"):
+            lines.append(f"{path + key:<36}{value}")
+    return lines
+
+
+def backbones() -> Listing:
+    """The built-in backbones."""
+    rows = [(info.name, info.summary, info.input_size, ", ".join(info.weights)) for info in list_backbones()]
+    notes = ("MobileNets come at any width: mobilenetv2-w0.5. Your own: package.module:function.",)
+    return Listing("Backbones", ("backbone", "summary", "input_size", "weights"), rows, {}, notes)
+
+
+def datasets() -> Listing:
+    """The data sets known by name."""
+    rows = [(info.name, info.summary, info.origin) for info in list_datasets()]
+    notes = ("Any folder or archive of class folders, and any .npz, is a data set too: --dataset PATH.",)
+    return Listing("Data sets", ("dataset", "summary", "origin"), rows, {}, notes)
+
+
+def methods(
+    *,
+    backbone: str | None,
+    weights: str | None,
+    input_size: int | None,
+    device: str | None,
+    batch: int | None,
+) -> Listing:
+    """The published methods on a backbone, with their costs on a device."""
+    profile = load_device(device or "rpi4")
+    table = _trace(backbone, weights, input_size, 10)
+    policies = named_methods.named(table)
+    updates = UpdateTable.of(table, list(policies.values()))
+    costs = cost_table(updates, profile, batch=batch)
+    rows = [
+        (
+            name,
+            int(updates.trained_params[n].sum()),
+            int(costs.peak_bytes[n]),
+            int(costs.saved_bytes[n]),
+            int(costs.macs[n]),
+            float(costs.latency_s[n]),
+            float(costs.energy_j[n]),
+        )
+        for n, name in enumerate(policies)
+    ]
+    columns = ("method", "trained_parameters", "peak_bytes", "saved_bytes", "macs", "latency_s", "energy_j")
+    title = f"{table.name} at {table.input_shape[1]} px on {profile.name}, batch {batch or profile.batch}, per step"
+    notes = (*(f"note: {warning}" for warning in costs.warnings), "tinytrain needs data: it is tried in every run.")
+    return Listing(title, columns, rows, _COSTS, notes)
+
+
+def layers(
+    *,
+    backbone: str | None,
+    weights: str | None,
+    input_size: int | None,
+    device: str | None,
+    policy: str,
+    classes: int,
+    batch: int | None,
+) -> Listing:
+    """What a policy trains, computes and keeps, layer by layer."""
+    profile = load_device(device or "rpi4")
+    stored = UpdatePolicy.load(policy) if Path(policy).suffix == ".json" else None
+    if stored is not None:
+        backbone, input_size = backbone or stored.backbone, input_size or stored.input_shape[1]
+    table = _trace(backbone, weights, input_size, classes)
+    chosen = stored or _method(table, policy)
+    cost = estimate(table, chosen, profile, batch=batch, optimizer=profile.optimizer)
+    columns = ("layer", "kind", "trains", "macs_forward", "macs_dx", "macs_dw", "saved_bytes", "seconds", "peak")
+    rows = [
+        (x.name, x.kind, x.trains, x.macs_forward, x.macs_dx, x.macs_dw, x.saved_bytes, x.seconds, x.peak)
+        for x in cost.by_layer()
+    ]
+    notes = (
+        chosen.describe(),
+        f"saved {format_bytes(cost.saved_bytes)}, peak {format_bytes(cost.peak_bytes)} at the {cost.peak_at}, "
+        f"flash {format_bytes(cost.flash_bytes)}, {cost.macs / 1e6:.4g} MMAC, {format_seconds(cost.latency_s)}, "
+        f"{format_joules(cost.energy_j)} a step",
+        *(f"note: {warning}" for warning in cost.warnings),
+    )
+    title = f"{table.name} at {table.input_shape[1]} px on {profile.name}, batch {batch or profile.batch}"
+    return Listing(title, columns, rows, _COSTS, notes)
+
+
+def _macs(value: float) -> str:
+    return f"{value / 1e6:.4g} M" if value else ""
+
+
+_COSTS = {
+    "peak_bytes": format_bytes,
+    "saved_bytes": lambda value: format_bytes(value) if value else "",
+    "macs": _macs,
+    "macs_forward": _macs,
+    "macs_dx": _macs,
+    "macs_dw": _macs,
+    "latency_s": format_seconds,
+    "seconds": lambda value: format_seconds(value) if value else "",
+    "energy_j": format_joules,
+}
+
+
+def _method(table: Trace, name: str) -> UpdatePolicy:
+    policies = named_methods.named(table)
+    if name not in policies:
+        raise InputError(
+            f"no method named {name!r} for {table.name}: there are {', '.join(policies)} (or a .json file)"
+        )
+    return policies[name]
+
+
+def _trace(backbone: str | None, weights: str | None, input_size: int | None, classes: int) -> Trace:
+    request = Request.make(backbone=backbone, weights=weights, input_size=input_size)
+    # Costs do not depend on the weights' values: random ones do where none are published.
+    chosen = request.weights or default_weights(request.backbone) if weights != "none" else None
+    model = load_backbone(request.backbone, num_classes=classes, input_size=input_size, weights=chosen)
+    size = int(model.input_size)  # type: ignore[arg-type]
+    return trace(model, (3, size, size))
