@@ -35,6 +35,8 @@ SUPPORT_SEEN = 256
 SHARPNESS = 10.0
 #: Images run at once where no gradient is needed.
 CHUNK = 100
+#: Rank of a fine-tuning whose loss is not finite: below all others, whatever its accuracy happens to be.
+_DIVERGED = (-math.inf, -math.inf)
 
 
 @dataclass(frozen=True)
@@ -91,7 +93,11 @@ class FewShotProxy:
         self._prototypes = [self._prototype_head(images) for images in self._episodes]
 
     def __call__(self, policy: UpdatePolicy) -> Score:
-        """Fine-tune under a policy and measure."""
+        """Fine-tune under a policy and measure.
+
+        Raises:
+            FloatingPointError: Training diverged at every learning rate that was tried.
+        """
         start = time.perf_counter()
         rate, tuned = self._climb(policy)
         models = [tuned] + [self._fine_tune(policy, number, rate) for number in range(1, len(self._episodes))]
@@ -103,6 +109,8 @@ class FewShotProxy:
         if len(results) > 1:
             se = max(se, float(accuracies.std()) / math.sqrt(len(results)))
         loss = sum(loss for _, loss in results) / len(results)
+        if not math.isfinite(loss):
+            raise FloatingPointError(f"the loss on the queries is not finite at the learning rate {rate:g}")
         return Score(mean, se, loss, rate, time.perf_counter() - start)
 
     def support_task(self) -> tuple[nn.Module, Tensor, Tensor]:
@@ -120,9 +128,16 @@ class FewShotProxy:
         What counts is the accuracy on the first episode's validation images, and of equal ones the loss.
         """
         rates = RATES[policy.training.optimizer]
-        best = start = rates.index(DEFAULT_RATE[policy.training.optimizer])
+        start = rates.index(DEFAULT_RATE[policy.training.optimizer])
         tuned = self._fine_tune(policy, 0, rates[start])
         rank = _rank(*tuned)
+        while rank == _DIVERGED and start > 0:  # a higher rate would diverge as well
+            start -= 1
+            tuned = self._fine_tune(policy, 0, rates[start])
+            rank = _rank(*tuned)
+        if rank == _DIVERGED:
+            raise FloatingPointError(f"training diverges at every learning rate down to {rates[0]:g}")
+        best = start
         for direction in (1, -1):
             while 0 <= best + direction < len(rates):
                 other = self._fine_tune(policy, 0, rates[best + direction])
@@ -213,8 +228,9 @@ def prototype_head(features: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
 
 def _split(episode: Episode, settings: ProxySettings, normalisation: Normalisation) -> _Images:
     queries = to_float(episode.query_images, normalisation)
-    # Where a data set has fewer images than asked for, both parts shrink alike.
+    # Where a data set has fewer images than asked for, both parts shrink alike, and neither to nothing.
     held = round(len(queries) * settings.validation / (settings.validation + settings.queries))
+    held = min(max(held, 1), len(queries) - 1)
     labels = episode.query_labels
     return _Images(
         support=to_float(episode.support_images, normalisation),
@@ -228,7 +244,7 @@ def _split(episode: Episode, settings: ProxySettings, normalisation: Normalisati
 
 def _rank(model: nn.Module, images: _Images) -> tuple[float, float]:
     accuracy, loss = _measure(model, images.validation, images.validation_labels)
-    return accuracy, -loss if math.isfinite(loss) else -math.inf
+    return (accuracy, -loss) if math.isfinite(loss) else _DIVERGED
 
 
 def _batches(count: int, batch: int, steps: int, generator: torch.Generator) -> list[Tensor]:

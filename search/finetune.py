@@ -66,8 +66,12 @@ def finetune(
     Raises:
         InputError: A number is not positive, or the policy is for another backbone.
     """
-    if min(steps, batch) < 1:
-        raise InputError(f"finetune: steps {steps} and batch {batch} must be at least 1")
+    counts = {"steps": steps, "batch": batch, "train_images": train_images, "test_images": test_images}
+    for name, count in counts.items():
+        if count is not None and count < 1:
+            raise InputError(f"finetune: {name} is {count}: it must be at least 1")
+    if learning_rate is not None and not 0 < learning_rate < math.inf:
+        raise InputError(f"finetune: learning_rate is {learning_rate}: it must be positive")
     rng = torch.Generator().manual_seed(seed)
     size, normalisation = policy.input_shape[1], getattr(backbone, "normalisation", ((0.5,) * 3, (0.5,) * 3))
     model = apply(backbone, policy, seed=seed)

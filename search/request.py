@@ -67,7 +67,7 @@ class Request(BaseModel):
         batch: Samples of a training step on the device; None takes the device's.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     device: str = "rpi4"
     dataset: str = "digits"
@@ -99,8 +99,11 @@ class Request(BaseModel):
             ("max_energy", parse_joules),
             ("time_budget", parse_seconds),
         ):
-            if key in given:
-                given[key] = parse(given[key])
+            if isinstance(given.get(key), str):  # a number is in base units already
+                try:
+                    given[key] = parse(given[key])
+                except InputError as error:
+                    raise InputError(f"request: {key}: {error}") from error
         if isinstance(given.get("proxy"), str):
             given["proxy"] = {"name": given["proxy"]}
         try:

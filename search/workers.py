@@ -7,13 +7,17 @@ do not depend on how many policies are scored at once.
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from types import ModuleType
 
 import torch
 
+from ..spaces.errors import TinySearchError
 from ..spaces.policy import UpdatePolicy
 from .fewshot import Score
 
@@ -30,7 +34,8 @@ def evaluator(make: Callable[[], Scorer], jobs: int) -> Iterator[Evaluate]:
         jobs: Processes.
 
     Yields:
-        A function from policies to an iterator of (index, score or reason of failure), in order of completion.
+        A function from policies to an iterator of (index, score or reason of failure), in order of completion. It
+        raises TinySearchError if a process dies.
     """
     if jobs == 1:
         threads = torch.get_num_threads()
@@ -46,11 +51,18 @@ def evaluator(make: Callable[[], Scorer], jobs: int) -> Iterator[Evaluate]:
     pool = ProcessPoolExecutor(jobs, mp_context=context, initializer=_initialise, initargs=(make,))
 
     def evaluate(policies: Sequence[UpdatePolicy]) -> Iterator[tuple[int, Score | str]]:
-        futures: dict[Future[Score | str], int] = {
-            pool.submit(_score_here, policy): n for n, policy in enumerate(policies)
-        }
-        for future in as_completed(futures):
-            yield futures[future], future.result()
+        with _starting_processes():
+            futures: dict[Future[Score | str], int] = {
+                pool.submit(_score_here, policy): n for n, policy in enumerate(policies)
+            }
+        try:
+            for future in as_completed(futures):
+                yield futures[future], future.result()
+        except BrokenProcessPool as error:
+            raise TinySearchError(
+                "a process that scored policies died, perhaps for want of memory; finished trials are kept: run again "
+                "with fewer --jobs"
+            ) from error
 
     processes: list[multiprocessing.process.BaseProcess] = []
     try:
@@ -63,6 +75,26 @@ def evaluator(make: Callable[[], Scorer], jobs: int) -> Iterator[Evaluate]:
         pool.shutdown(wait=not processes, cancel_futures=True)
         for process in processes:
             process.terminate()
+
+
+@contextmanager
+def _starting_processes() -> Iterator[None]:
+    """Let processes begin without running the caller's script again, and without hearing Ctrl-C.
+
+    A spawned process imports the main module of its parent, and so would run a script that has no
+    `if __name__ == "__main__"`. It would also answer a Ctrl-C at the terminal with a traceback until its initialiser
+    has run; blocked signals stay blocked in it, while those for this process wait until it is done here.
+    """
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    masking = hasattr(signal, "pthread_sigmask")  # not on Windows
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT}) if masking else set()
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
+        if masking:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 _scorer: Scorer | None = None
@@ -91,5 +123,6 @@ def _score_here(policy: UpdatePolicy) -> Score | str:
 def _score(scorer: Scorer, policy: UpdatePolicy) -> Score | str:
     try:
         return scorer(policy)
-    except RuntimeError as error:  # what PyTorch raises: one policy's failure, not the run's
+    # What PyTorch raises, and what the proxy does when training diverges: one policy's failure, not the run's.
+    except (RuntimeError, FloatingPointError) as error:
         return str(error).splitlines()[0] if str(error) else type(error).__name__

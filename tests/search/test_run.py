@@ -1,0 +1,297 @@
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tinysearch.results.front import Front
+from tinysearch.results.records import TrialRecord
+from tinysearch.results.rundir import RunDirectory
+from tinysearch.search.data import load_dataset
+from tinysearch.search.finetune import finetune
+from tinysearch.search.request import Request
+from tinysearch.search.run import Task, run
+from tinysearch.spaces.apply import apply
+from tinysearch.spaces.backbones import load_backbone
+from tinysearch.spaces.errors import BudgetError, ConflictError, InputError, TinySearchError
+from tinysearch.spaces.policy import UpdatePolicy
+
+TRIALS = 14
+#: A proxy that learns little; options of the command line too.
+SMALL = {"shot": 5, "queries": 100, "steps": 4}
+#: What `python -m tinysearch run` and `search` below are both asked.
+OPTIONS = {"backbone": "tiny_net:build", "weights": "none", "trials": TRIALS, "seed": 3}
+FILES = {"request.json", "environment.json", "study.db", "front.json", "policies", "pareto.png", ".lock"}
+
+
+def search(out: Path, **changes: Any) -> RunDirectory:
+    return run(out=out, **({"jobs": 1, "proxy": SMALL} | OPTIONS | changes))
+
+
+def start(out: Path, tmp_path: Path, *more: str, **changes: Any) -> "subprocess.Popen[str]":
+    """The same on the command line, as the leader of a process group of its own, as a shell starts it."""
+    config = tmp_path / "options.yaml"
+    config.write_text(json.dumps(OPTIONS | SMALL | changes))
+    return subprocess.Popen(
+        [sys.executable, "-m", "tinysearch", "run", "-c", str(config), "--out", str(out), *more],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def read_until(process: "subprocess.Popen[str]", pattern: str) -> str:
+    """Read standard error up to a line that matches."""
+    text = ""
+    assert process.stderr is not None
+    for line in process.stderr:
+        text += line
+        if re.search(pattern, line):
+            return text
+    raise AssertionError(f"ended without {pattern!r}:\n{text}")
+
+
+def assert_group_ends(group: int) -> None:
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        try:
+            os.killpg(group, 0)
+        except ProcessLookupError:
+            return
+        time.sleep(0.1)
+    raise AssertionError("processes are left behind")
+
+
+def wait_for_a_spawned_process(group: int) -> None:
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        listed = subprocess.run(["ps", "-A", "-o", "pgid=,args="], capture_output=True, text=True, check=True).stdout
+        if any(line.split()[0] == str(group) and "spawn_main" in line for line in listed.splitlines()):
+            return
+        time.sleep(0.05)
+    raise AssertionError("no process was spawned")
+
+
+class Watcher:
+    """An observer that remembers what it was told."""
+
+    def __init__(self) -> None:
+        self.done: list[TrialRecord] = []
+        self.trials: list[TrialRecord] = []
+
+    def prepared(self, task: Task, run: RunDirectory, done: Sequence[TrialRecord]) -> None:
+        self.done = list(done)
+
+    def trial(self, record: TrialRecord) -> None:
+        self.trials.append(record)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
+    torch.set_num_threads(1)
+    return search(tmp_path_factory.mktemp("finished") / "run")
+
+
+def test_a_run_leaves_its_files_and_a_front_of_policies_that_train(finished: RunDirectory) -> None:
+    assert {path.name for path in finished.path.iterdir()} == FILES
+    front = Front.from_json((finished.path / "front.json").read_text())
+    assert front == finished.front
+    assert front.run.trials == len(finished.trials()) >= TRIALS
+    assert len(front.members) >= 2
+    assert (finished.path / "pareto.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+    assert {f"policies/{path.name}" for path in (finished.path / "policies").iterdir()} == {
+        member.policy for member in front.members
+    }
+    backbone = load_backbone("tiny_net:build", num_classes=10)
+    digits = load_dataset("digits", None)
+    for member in front.members:
+        policy = UpdatePolicy.load(finished.policy_path(member))
+        assert (policy.hash, policy.training.learning_rate) == (member.hash, member.learning_rate)
+        model = apply(backbone, policy)
+        assert sum(p.numel() for p in model.parameters() if p.requires_grad) > 0
+    result = finetune(backbone, policy, digits, steps=3, train_images=100, test_images=50)
+    assert 0 <= result.accuracy <= 1
+
+
+def test_the_same_request_finds_its_run_finished(finished: RunDirectory) -> None:
+    before = (finished.path / "front.json").read_bytes()
+    watcher = Watcher()
+    search(finished.path, observer=watcher)
+    assert watcher.trials == []
+    assert len(watcher.done) == len(finished.trials())
+    assert (finished.path / "front.json").read_bytes() == before
+
+
+def test_the_same_seed_gives_the_same_front_and_another_seed_another(finished: RunDirectory, tmp_path: Path) -> None:
+    again = search(tmp_path / "again")
+    assert (again.path / "front.json").read_bytes() == (finished.path / "front.json").read_bytes()
+    other = search(tmp_path / "other", seed=4, trials=4)
+    assert [t.accuracy for t in other.trials()] != [t.accuracy for t in finished.trials()[:4]]
+
+
+def test_more_trials_may_be_asked_of_a_finished_run(finished: RunDirectory, tmp_path: Path) -> None:
+    search(tmp_path / "run", trials=6)
+    longer = search(tmp_path / "run", trials=TRIALS)
+    assert longer.front == finished.front
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"seed": 9}, r"seed was 3, now 9"),
+        ({"device": "jetson-nano"}, r'device was "rpi4", now "jetson-nano"'),
+        ({"max_memory": "1MiB"}, r"max_memory was null, now 1048576"),
+        ({"proxy": SMALL | {"steps": 5}}, r"proxy.steps was 4, now 5"),
+        ({"backbone": "tiny_net:one_conv"}, r"backbone was"),
+    ],
+)
+def test_another_request_is_refused(changes: dict[str, Any], said: str, finished: RunDirectory) -> None:
+    before = (finished.path / "front.json").stat().st_mtime_ns
+    with pytest.raises(ConflictError, match=said):
+        search(finished.path, **changes)
+    assert (finished.path / "front.json").stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize(
+    ("limit", "said"),
+    [
+        ({"max_memory": "10KiB"}, r"nothing fits 10 KiB of memory on rpi4.*--max-memory"),
+        ({"max_latency": "1us"}, r"nothing fits 1 us of a step.*--max-latency"),
+        ({"max_energy": "1uJ"}, r"nothing fits 1 uJ of energy.*--max-energy"),
+    ],
+)
+def test_an_impossible_budget_is_refused_before_anything_is_made(
+    limit: dict[str, str], said: str, tmp_path: Path
+) -> None:
+    with pytest.raises(BudgetError, match=said) as caught:
+        search(tmp_path / "run", **limit)
+    needed = re.search(r"the smallest policy \(head only\) of tiny_net:build at 16x16, batch 8, needs ([^:]+):", str(caught.value))
+    assert needed
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_budget_that_the_refusal_named_is_enough(tmp_path: Path, make_task: Callable[..., Task]) -> None:
+    with pytest.raises(BudgetError) as caught:
+        make_task(max_memory="10KiB")
+    needed = re.search(r"needs ([\d.]+) KiB", str(caught.value))
+    assert needed
+    assert make_task(max_memory=f"{float(needed[1]) + 1:.0f}KiB").limits.peak_bytes
+
+
+@pytest.mark.parametrize("limit", [{"max_latency": 0.5}, {"max_energy": 0.5}, {"max_memory": 10**6}, {"time_budget": 60}])
+def test_limits_may_be_numbers_in_base_units(limit: dict[str, float]) -> None:
+    (name, value), *_ = limit.items()
+    assert getattr(Request.make(**limit), name) == value
+
+
+@pytest.mark.parametrize("limit", [{"max_latency": -1}, {"max_energy": float("nan")}, {"max_memory": 0}, {"max_latency": "1"}])
+def test_limits_that_are_none_are_refused(limit: dict[str, Any]) -> None:
+    with pytest.raises(InputError):
+        Request.make(**limit)
+
+
+@pytest.mark.parametrize("jobs", [0, -1, 65])
+def test_a_wrong_number_of_jobs_is_refused(jobs: int, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=f"jobs is {jobs}: it must be from 1 to 64"):
+        search(tmp_path / "run", jobs=jobs)
+    assert not (tmp_path / "run").exists()
+
+
+def test_limits_are_kept_by_all_that_was_trained(tmp_path: Path, finished: RunDirectory) -> None:
+    peaks = sorted(trial.peak_bytes or 0 for trial in finished.trials())
+    limited = search(tmp_path / "run", max_memory=peaks[3], trials=8)
+    trials = limited.trials()
+    assert all((t.peak_bytes or 0) <= peaks[3] for t in trials if t.state == "complete")
+    assert sum(t.state == "complete" for t in trials) == 8
+    assert any(t.state == "infeasible" and t.method == "full" for t in trials)
+
+
+def test_a_run_in_which_every_policy_fails_says_why(tmp_path: Path) -> None:
+    for _ in range(2):  # and again when it is resumed
+        with pytest.raises(TinySearchError, match="none of 3 policies could be trained; the first: training diverges"):
+            search(tmp_path / "run", backbone="tiny_net:diverging", trials=3)
+    assert not (tmp_path / "run" / "front.json").exists()
+
+
+# --- stopped and killed ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_a_killed_run_resumes_to_the_same_front(finished: RunDirectory, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    process = start(out, tmp_path, "--jobs", "2")
+    read_until(process, r"^\[5/")
+    process.kill()
+    process.communicate()
+    assert_group_ends(process.pid)
+    kept = RunDirectory.load(out).trials()
+    assert 5 <= len(kept) < TRIALS
+    process = start(out, tmp_path, "--jobs", "1")
+    printed, told = process.communicate(timeout=120)
+    assert process.returncode == 0
+    assert f"resuming after {len(kept)} trials" in told
+    assert (out / "front.json").read_bytes() == (finished.path / "front.json").read_bytes()
+    numbers = [trial.number for trial in RunDirectory.load(out).trials()]
+    assert numbers == list(range(TRIALS))
+    assert "hypervolume" in printed
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("moment", [r"^\[5/", r"kept in"], ids=["at work", "while processes start"])
+def test_ctrl_c_keeps_what_is_done_and_leaves_no_process(moment: str, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    process = start(out, tmp_path, "--jobs", "2", trials=5000)
+    read_until(process, moment)
+    if moment == "kept in":
+        wait_for_a_spawned_process(process.pid)
+        time.sleep(0.5)  # within the seconds that importing torch takes
+    os.killpg(process.pid, signal.SIGINT)  # a terminal sends it to all
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in told
+    assert told.splitlines()[-1] == "tinysearch: stopped; finished trials are kept, and the same command goes on"
+    assert_group_ends(process.pid)
+    if moment != "kept in":
+        run_ = RunDirectory.load(out)
+        assert len(run_.trials()) >= 5
+        assert run_.front.members
+        assert (out / "pareto.png").is_file()
+
+
+@pytest.mark.slow
+def test_a_script_without_a_main_guard_may_use_processes(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import tinysearch as ts\n"
+        "print('once')\n"
+        f"run = ts.run(out={str(tmp_path / 'run')!r}, jobs=2, proxy={SMALL!r}, **{OPTIONS | {'trials': 2}!r})\n"
+        "print(len(run.trials()))\n"
+    )
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=120, check=False)
+    assert (done.returncode, done.stdout.splitlines(), done.stderr) == (0, ["once", "2"], "")
+
+
+@pytest.mark.slow
+def test_a_process_that_dies_ends_the_run_with_a_reason(tmp_path: Path) -> None:
+    with pytest.raises(TinySearchError, match="a process that scored policies died"):
+        search(tmp_path / "run", backbone="tiny_net:build", jobs=2, observer=Assassin(), trials=50)
+
+
+class Assassin(Watcher):
+    """Kills the worker processes after the second trial, as a kernel short of memory does."""
+
+    def trial(self, record: TrialRecord) -> None:
+        import multiprocessing
+
+        super().trial(record)
+        if len(self.trials) == 2:
+            for child in multiprocessing.active_children():
+                child.kill()
