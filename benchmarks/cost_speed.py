@@ -7,6 +7,7 @@ import time
 
 import numpy as np
 import torch
+
 from tinysearch.devices.costs import cost_table
 from tinysearch.devices.profile import list_devices, load_device
 from tinysearch.spaces.backbones.mobilenetv2 import MobileNetV2

@@ -11,10 +11,11 @@ from pathlib import Path
 
 import numpy as np
 from scipy.optimize import lsq_linear
+from torch import nn
+
 from tinysearch.devices.latency import op_class
 from tinysearch.spaces.backbones.mobilenetv2 import MobileNetV2
 from tinysearch.spaces.trace import Trace, trace
-from torch import nn
 
 DATA = Path(__file__).parent / "data" / "h747_inference.csv"
 CLASSES = ("dense", "pointwise", "depthwise", "linear")

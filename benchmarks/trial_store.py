@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import optuna
+
 from tinysearch.results.records import TrialRecord
 from tinysearch.results.trials import TrialStore
 

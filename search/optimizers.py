@@ -7,7 +7,7 @@ from torch import nn
 
 #: Learning rates from low to high, by optimizer; a policy's rate is looked for among them.
 RATES: dict[str, tuple[float, ...]] = {
-    "adam": (1e-4, 3e-4, 1e-3, 3e-3, 1e-2),
+    "adam": (3e-4, 1e-3, 3e-3, 1e-2, 3e-2),
     "sgd": (3e-3, 1e-2, 3e-2, 1e-1, 3e-1),
     "sgd-momentum": (3e-4, 1e-3, 3e-3, 1e-2, 3e-2),
 }

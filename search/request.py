@@ -33,8 +33,8 @@ class ProxySettings(BaseModel):
     name: str = "few-shot"
     episodes: int = Field(default=1, ge=1, le=100)
     shot: int = Field(default=50, ge=1)
-    queries: int = Field(default=600, ge=10)
-    validation: int = Field(default=200, ge=10)
+    queries: int = Field(default=1000, ge=10)
+    validation: int = Field(default=300, ge=10)
     steps: int = Field(default=50, ge=1)
     batch: int = Field(default=32, ge=1)
 
@@ -75,7 +75,7 @@ class Request(BaseModel):
     backbone: str = DEFAULT_BACKBONE
     weights: str | None = None
     input_size: int | None = Field(default=None, ge=16, le=1024)
-    trials: int = Field(default=40, ge=1, le=100_000)
+    trials: int = Field(default=30, ge=1, le=100_000)
     time_budget: float | None = Field(default=None, gt=0)
     seed: int = Field(default=0, ge=0, lt=2**32)
     sampler: str = "nsga2"

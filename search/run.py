@@ -9,6 +9,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import nn
 
@@ -24,14 +26,13 @@ from ..spaces.errors import BudgetError, InputError, TinySearchError
 from ..spaces.policy import UpdatePolicy
 from ..spaces.space import UpdateSpace
 from ..spaces.table import UpdateTable
-from ..spaces.tinytrain import tinytrain
 from ..spaces.trace import Trace, trace
 from ..spaces.units import format_bytes, format_joules, format_seconds
 from .data import Dataset, load_dataset
 from .engine import ROUND, Limits, Search
 from .episodes import sample_episodes
 from .fewshot import FewShotProxy
-from .request import DEFAULT_BACKBONE, Request
+from .request import DEFAULT_BACKBONE, ProxySettings, Request
 from .samplers import gene_names, make_sampler
 from .workers import evaluator
 
@@ -197,11 +198,12 @@ def make_proxy(task: Task) -> Callable[[], FewShotProxy]:
     """A picklable function that makes the request's proxy, its episodes drawn from the training split alone."""
     settings = task.request.proxy
     head = task.trace.layers[task.trace.head].name
+    train = task.dataset.train
     episodes = sample_episodes(
-        task.dataset.train,
+        train,
         episodes=settings.episodes,
         shot=settings.shot,
-        queries=settings.queries + settings.validation,
+        queries=_queries(settings, train.labels),
         size=task.trace.input_shape[1],
         seed=task.request.seed,
     )
@@ -211,7 +213,7 @@ def make_proxy(task: Task) -> Callable[[], FewShotProxy]:
 def seeds_of(task: Task, proxy: FewShotProxy) -> list[UpdatePolicy]:
     """The published methods on this task, the cheapest first."""
     policies = list(methods.named(task.trace).values())
-    policies.append(tinytrain(task.trace, *proxy.support_task()))
+    policies.append(methods.tinytrain(task.trace, *proxy.support_task()))
     costs = task.cost(UpdateTable.of(task.trace, policies))
     return [task.on_device(policies[n]) for n in costs.peak_bytes.argsort(kind="stable")]
 
@@ -242,6 +244,14 @@ def _conclude(task: Task, directory: RunDirectory, trials: list[TrialRecord]) ->
     if any(record.state == "complete" for record in trials):
         directory.write_front(front_of(task, trials), trials)
         directory.plot_pareto()
+
+
+def _queries(settings: ProxySettings, labels: npt.NDArray[np.int64]) -> int:
+    """Validation and query images of an episode: those asked for, or what the support leaves, but a third at least."""
+    counts = np.unique_counts(labels).counts
+    fewest = int(counts.min())
+    left = max(fewest - settings.shot, fewest // 3, 1) * len(counts)
+    return min(settings.queries + settings.validation, left)
 
 
 def _require_success(path: Path, trials: list[TrialRecord]) -> None:
@@ -303,8 +313,13 @@ def _check_budget(task: Task) -> None:
             shape = "x".join(str(side) for side in task.trace.input_shape[1:])
             raise BudgetError(
                 f"nothing fits {show(most)} of {label} on {task.device.name}: the smallest policy (head only) of "
+<<<<<<< HEAD
                 f"{task.trace.name} at {shape}, batch {task.batch}, needs {show(need)}: raise {option}, or take "
                 "a smaller --input-size, --batch or --backbone"
+=======
+                f"{task.trace.name} at {shape}, batch {task.batch}, needs {show(need)}: raise {option}, or take a "
+                "smaller --input-size, --batch or --backbone"
+>>>>>>> main
             )
 
 

@@ -7,7 +7,7 @@ from torch import fx, nn
 
 from . import layers
 from .errors import InputError, UnsupportedError
-from .graph import block_names, blocks, node_name, symbolic_trace
+from .graph import block_names, blocks, is_fused_padding, node_name, symbolic_trace
 from .lite_residual import LiteResidual
 from .policy import Channels, UpdatePolicy
 from .tracing import operation
@@ -40,6 +40,7 @@ def apply(backbone: nn.Module, policy: UpdatePolicy, *, seed: int = 0) -> fx.Gra
     if missing:
         raise InputError(f"the policy names {min(missing)}, which {policy.backbone} as given has not")
     _insert_lite_residuals(graph, names, policy, seed)
+    _fuse_padding(graph)
     _replace_operations(graph, set(policy.sign_masks))
     _replace_layers(graph, policy)
     graph.graph.lint()
@@ -50,6 +51,16 @@ def apply(backbone: nn.Module, policy: UpdatePolicy, *, seed: int = 0) -> fx.Gra
 def _policy_names(policy: UpdatePolicy) -> set[str]:
     weighted = {entry.name for entry in policy.layers}
     return weighted | {norm.name for norm in policy.norms} | set(policy.sign_masks) | {policy.head}
+
+
+def _fuse_padding(graph: fx.GraphModule) -> None:
+    """Hand the zeros of a padding to the convolutions that read it, so that no padded copy is made or kept."""
+    for node in list(graph.graph.nodes):
+        if is_fused_padding(node, graph):
+            source, pads = node.args[0], node.args[1] if len(node.args) > 1 else node.kwargs["pad"]
+            for conv in list(node.users):
+                conv.args, conv.kwargs = (source, pads), {}
+            graph.graph.erase_node(node)
 
 
 def _replace_operations(graph: fx.GraphModule, sign_masks: set[str]) -> None:

@@ -5,35 +5,21 @@ gradient of y (TinyTL, Cai et al. 2020, section 3.1). PyTorch's own convolutions
 these keep it when, and only as far as, the weight trains. Parameters and buffers are referred to, never copied.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd import Function
 
+from .masks import SLOPES, derivative_mask, is_channels_last, masked, pack_bits, unpack_bits
+
 _aten = torch.ops.aten
 
-
-def pack_bits(mask: Tensor) -> Tensor:
-    """Pack a boolean (N, ...) of n elements a sample into uint8 (N, ceil(n / 8)), first element in the high bit."""
-    flat = mask.reshape(mask.shape[0], -1)
-    if flat.device.type == "cpu":
-        return torch.from_numpy(np.packbits(flat.numpy(), axis=1))
-    padded = F.pad(flat, (0, -flat.shape[1] % 8)).view(flat.shape[0], -1, 8).to(torch.uint8)
-    return (padded << torch.arange(7, -1, -1, device=flat.device, dtype=torch.uint8)).sum(-1, dtype=torch.uint8)
-
-
-def unpack_bits(packed: Tensor, shape: torch.Size) -> Tensor:
-    """Undo `pack_bits`: a boolean tensor of the given shape."""
-    count = shape[1:].numel()
-    if packed.device.type == "cpu":
-        bits = torch.from_numpy(np.unpackbits(packed.numpy(), axis=1, count=count))
-    else:
-        shifts = torch.arange(7, -1, -1, device=packed.device, dtype=torch.uint8)
-        bits = ((packed.unsqueeze(-1) >> shifts) & 1).flatten(1)[:, :count]
-    return bits.view(torch.bool).view(shape) if bits.is_contiguous() else bits.bool().view(shape)
+Pair = tuple[int, int]
+#: Stride, padding, dilation and groups of a convolution, and zeros to put left, right, above and below besides.
+Geometry = tuple[Pair, Pair, Pair, int, tuple[int, int, int, int]]
 
 
 def compose(weight: Tensor, update: Tensor | None, index: Tensor | None, axis: int) -> Tensor:
@@ -54,19 +40,20 @@ class MaskedActivation(Function):
     """An activation whose derivative is a constant times 0 or 1: one packed bit an element is kept."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, output: Tensor, mask: Tensor, slope: float) -> Tensor:
-        """Return `output`, keeping the packed `mask` (both computed from x outside of autograd)."""
-        ctx.slope = slope
-        ctx.shape = x.shape
-        ctx.save_for_backward(pack_bits(mask))
+    def forward(ctx: Any, x: Tensor, op: str, sign: bool) -> Tensor:
+        """Apply the activation, exactly; `sign` is a matter of the backward pass."""
+        ctx.shape, ctx.channels_last = x.shape, is_channels_last(x)
+        ctx.slope = 1.0 if sign else SLOPES.get(op, 1.0)
+        ctx.save_for_backward(pack_bits(derivative_mask(x, op, sign=sign)))
+        output: Tensor = getattr(F, op)(x)
         return output
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         """Pass the gradient where the mask is set, times the slope."""
         (packed,) = ctx.saved_tensors
-        grad = grads[0] * unpack_bits(packed, ctx.shape)
-        return (grad if ctx.slope == 1.0 else grad * ctx.slope), None, None, None
+        grad = masked(grads[0], unpack_bits(packed, ctx.shape, channels_last=ctx.channels_last))
+        return (grad if ctx.slope == 1.0 else grad * ctx.slope), None, None
 
 
 class FrozenBatchNorm(Function):
@@ -107,10 +94,10 @@ class Conv2d(Function):
         bias: Tensor | None,
         index: Tensor | None,
         axis: int,
-        geometry: tuple[tuple[int, int], tuple[int, int], tuple[int, int], int],
+        geometry: Geometry,
     ) -> Tensor:
-        """Convolve (N, C, H, W); `geometry` is (stride, padding, dilation, groups)."""
-        stride, padding, dilation, groups = geometry
+        """Convolve (N, C, H, W)."""
+        stride, padding, dilation, groups, pads = geometry
         ctx.axis, ctx.geometry, ctx.shape, ctx.bias = axis, geometry, x.shape, bias is not None
         kept = None
         if ctx.needs_input_grad[1]:
@@ -119,13 +106,14 @@ class Conv2d(Function):
             # index_select copies: a view would keep the whole input alive.
             kept = x.index_select(1, index) if axis == 1 or groups > 1 else x
         ctx.save_for_backward(kept, weight, update, index)
-        return F.conv2d(x, compose(weight, update, index, axis), bias, stride, padding, dilation, groups)
+        full = compose(weight, update, index, axis)
+        return F.conv2d(_pad(x, pads), full, bias, stride, padding, dilation, groups)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         """Gradients of input, weight or its trained channels, and bias, each only if asked for."""
         kept, weight, update, index = ctx.saved_tensors
-        stride, padding, dilation, groups = ctx.geometry
+        stride, padding, dilation, groups, pads = ctx.geometry
         need_x, need_weight, need_update, need_bias = ctx.needs_input_grad[:4]
         grad = grads[0]
 
@@ -135,17 +123,37 @@ class Conv2d(Function):
 
         dx = dw = du = None
         if need_weight:
-            dx, dw, _ = backward(kept, weight, grad, groups, [need_x, True, False])
+            dx, dw, _ = backward(_pad(kept, pads), weight, grad, groups, [need_x, True, False])
         else:
             if need_x:
-                shape_only = grad.new_empty(1).expand(ctx.shape)
+                left, right, above, below = pads
+                n, c, height, width = ctx.shape
+                shape_only = _shape_only(grad, (n, c, height + above + below, width + left + right))
                 full = compose(weight, update, index, ctx.axis)
                 dx = backward(shape_only, full, grad, groups, [True, False, False])[0]
             if need_update:
                 depthwise = groups > 1
                 gy = grad.index_select(1, index) if ctx.axis == 0 or depthwise else grad
-                du = backward(kept, update, gy, len(index) if depthwise else 1, [False, True, False])[1]
+                count = len(index) if depthwise else 1
+                du = backward(_pad(kept, pads), update, gy, count, [False, True, False])[1]
+        if dx is not None:
+            dx = _pad(dx, tuple(-zeros for zeros in pads))
         return dx, dw, du, grad.sum((0, 2, 3)) if need_bias else None, None, None, None
+
+
+def _shape_only(like: Tensor, shape: Sequence[int]) -> Tensor:
+    """A stand-in for an input that PyTorch asks for and reads nothing but the shape of.
+
+    On the CPU it is unwritten memory, which costs nothing: a single expanded element would be written out in full.
+    """
+    if like.device.type == "cpu":
+        order = torch.channels_last if is_channels_last(like) else torch.contiguous_format
+        return torch.empty(tuple(shape), dtype=like.dtype, memory_format=order)
+    return like.new_empty(1).expand(tuple(shape))
+
+
+def _pad(x: Tensor, pads: tuple[int, ...]) -> Tensor:
+    return F.pad(x, pads) if any(pads) else x
 
 
 class Linear(Function):
@@ -200,6 +208,6 @@ class AvgPool2d(Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         """Spread each gradient evenly over its window."""
-        shape_only = grads[0].new_empty(1).expand(ctx.shape)
+        shape_only = _shape_only(grads[0], ctx.shape)
         k = [ctx.kernel, ctx.kernel]
         return _aten.avg_pool2d_backward(grads[0], shape_only, k, k, [0, 0], False, True, None), None

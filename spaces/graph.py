@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import torch.nn.functional as F
 from torch import fx, nn
 
 from .errors import UnsupportedError
@@ -95,6 +96,18 @@ def blocks(graph: fx.GraphModule, names: tuple[str, ...]) -> Iterator[BlockNodes
                 f"block {name} has {len(entering)} inputs and {len(leaving)} outputs: only one of each is supported"
             )
         yield BlockNodes(name, entering.pop(), tuple(nodes), leaving[0])
+
+
+def is_fused_padding(node: fx.Node, graph: fx.GraphModule) -> bool:
+    """Whether a node pads with zeros for convolutions alone: they can do that themselves, without a padded copy."""
+    if node.op != "call_function" or node.target is not F.pad:
+        return False
+    mode = node.args[2] if len(node.args) > 2 else node.kwargs.get("mode", "constant")
+    value = node.args[3] if len(node.args) > 3 else node.kwargs.get("value")
+    pads = node.args[1] if len(node.args) > 1 else node.kwargs.get("pad")
+    readers = [graph.get_submodule(str(user.target)) for user in node.users if user.op == "call_module"]
+    convolved = len(readers) == len(node.users) and all(isinstance(reader, nn.Conv2d) for reader in readers)
+    return convolved and mode == "constant" and not value and isinstance(pads, tuple | list) and len(pads) == 4
 
 
 def node_name(node: fx.Node) -> str:

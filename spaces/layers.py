@@ -66,16 +66,11 @@ class Conv2d(PartialWeight, nn.Conv2d):
         self._no_update()
         self.geometry = geometry
 
-    def forward(self, input: Tensor) -> Tensor:
-        """Convolve (N, C, H, W)."""
+    def forward(self, input: Tensor, pads: tuple[int, int, int, int] = (0, 0, 0, 0)) -> Tensor:
+        """Convolve (N, C, H, W), with `pads` zeros left, right, above and below besides the layer's own padding."""
+        index, axis, geometry = self.update_index, self.update_axis, (*self.geometry, pads)
         output: Tensor = functions.Conv2d.apply(  # type: ignore[no-untyped-call]
-            input,
-            self.weight,
-            self.weight_update,
-            self.bias,
-            self.update_index,
-            self.update_axis,
-            self.geometry,
+            input, self.weight, self.weight_update, self.bias, index, axis, geometry
         )
         return output
 
@@ -135,28 +130,15 @@ class MaskedActivation(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply element by element; any shape."""
-        with torch.no_grad():  # PyTorch's own backward would keep x
-            output: Tensor = getattr(F, self.op)(x)
-        if not (torch.is_grad_enabled() and x.requires_grad):
-            return output
-        mask, slope = _derivative(x, self.op, self.sign)
-        masked: Tensor = functions.MaskedActivation.apply(x, output, mask, slope)  # type: ignore[no-untyped-call]
-        return masked
+        if torch.is_grad_enabled() and x.requires_grad:
+            masked: Tensor = functions.MaskedActivation.apply(x, self.op, self.sign)  # type: ignore[no-untyped-call]
+            return masked
+        output: Tensor = getattr(F, self.op)(x)
+        return output
 
     def extra_repr(self) -> str:
         """What `repr` shows."""
         return f"{self.op}, sign mask" if self.sign else self.op
-
-
-@torch.no_grad()
-def _derivative(x: Tensor, op: str, sign: bool) -> tuple[Tensor, float]:
-    if sign:
-        return x >= 0, 1.0
-    if op == "relu":
-        return x > 0, 1.0
-    if op == "relu6":
-        return (x > 0) & (x < 6), 1.0
-    return (x > -3) & (x < 3), 1 / 6
 
 
 #: Activations, by the name that policies and costs know them by (and `torch.nn.functional` has them under).

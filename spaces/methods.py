@@ -11,7 +11,22 @@ from typing import Literal
 from .errors import InputError
 from .policy import LayerUpdate, NormUpdate, UpdatePolicy
 from .space import largest_channels, lite_update
+from .tinytrain import tinytrain
 from .trace import Layer, Trace
+
+__all__ = [
+    "SCHEMES",
+    "Scheme",
+    "bias",
+    "full",
+    "last",
+    "mobiletl",
+    "named",
+    "norm_last",
+    "sparse_update",
+    "tinytl",
+    "tinytrain",
+]
 
 
 @dataclass(frozen=True, slots=True)

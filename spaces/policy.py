@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
@@ -17,6 +17,9 @@ from .errors import InputError
 from .files import read_text
 from .lite_residual import LiteShape
 from .validation import first_error
+
+if TYPE_CHECKING:
+    from torch import fx, nn
 
 Name = Annotated[str, Field(min_length=1, max_length=200)]
 
@@ -228,6 +231,12 @@ class UpdatePolicy(_Record):
         } | schema["properties"]
         schema["required"] = ["format", "version", *schema["required"]]
         return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+
+    def apply(self, backbone: "nn.Module", *, seed: int = 0) -> "fx.GraphModule":
+        """A copy of the backbone that trains exactly this; see `tinysearch.spaces.apply.apply`."""
+        from .apply import apply
+
+        return apply(backbone, self, seed=seed)
 
     def describe(self) -> str:
         """What trains, in words."""

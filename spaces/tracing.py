@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from .errors import UnsupportedError
-from .graph import block_of, blocks, node_name, symbolic_trace
+from .graph import block_of, blocks, is_fused_padding, node_name, symbolic_trace
 from .layers import ACTIVATIONS, lean
 from .lite_residual import LiteResidual, lite_shape
 from .retention import observe
@@ -69,6 +69,7 @@ def trace_lite_residuals(
 class _Recorder(fx.Interpreter):
     def __init__(self, graph: fx.GraphModule, names: tuple[str, ...]) -> None:
         super().__init__(graph)
+        self._graph = graph
         self.layers: list[Layer] = []
         self.rows: dict[fx.Node, int] = {}
         self.shapes: dict[fx.Node, tuple[int, ...]] = {}
@@ -100,6 +101,10 @@ class _Recorder(fx.Interpreter):
     def _add_row(self, node: fx.Node, value: Tensor) -> None:
         sources = [source for source in node.all_input_nodes if source in self.rows]
         if not sources:
+            return
+        if is_fused_padding(node, self._graph):
+            # Part of the convolution that reads it, which sees the unpadded tensor.
+            self.rows[node], self.shapes[node] = self.rows[sources[0]], self.shapes[sources[0]]
             return
         module = self.submodules.get(str(node.target)) if node.op == "call_module" else None
         weighted = module is not None and next(module.parameters(), None) is not None

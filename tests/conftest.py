@@ -4,6 +4,10 @@ import os
 from pathlib import Path
 
 import pytest
+import torch
+
+# The tests' networks are small: more threads would only wait for each other.
+torch.set_num_threads(1)
 
 _ROOT = Path(__file__).resolve().parent.parent
 

@@ -66,7 +66,7 @@ def cli(context: click.Context) -> None:
 @BACKBONE
 @WEIGHTS
 @INPUT_SIZE
-@click.option("--trials", type=int, help="Policies to score.  [default: 40]")
+@click.option("--trials", type=int, help="Policies to score.  [default: 30]")
 @click.option("--time-budget", metavar="TIME", help="Begin no trial after this long, such as 10min.")
 @click.option("--seed", type=int, help="Seed of episodes and search.  [default: 0]")
 @click.option(
@@ -132,10 +132,10 @@ def plot(run_dir: Path, output: Path | None) -> None:
 @FORMAT
 @click.pass_context
 def devices(context: click.Context, form: Any) -> None:
-    """List the device profiles, or show one with its sources."""
-    from .listings import devices as listing
-
+    """List the device profiles; `devices show ID` prints one with its sources."""
     if context.invoked_subcommand is None:
+        from .listings import devices as listing
+
         click.echo(listing().render(form, _width()), nl=False)
 
 

@@ -6,9 +6,10 @@ import re
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from tinysearch.spaces.backbones.mobilenetv2 import MobileNetV2
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from tinysearch.spaces.backbones.mobilenetv2 import MobileNetV2
 
 from .probe import Split, features, support
 
@@ -21,12 +22,14 @@ POLICIES = {
     "all": r"",
 }
 RATES = (1e-3, 3e-3)
-STEPS, BATCH, SHOT = 40, 100, 50
+BATCH = 100
 
 
-def finetuned(backbone: MobileNetV2, split: Split, policy: str, rate: float, seed: int) -> float:
-    """Test accuracy after an episode: 50 images a class, a head of class centroids, 40 steps of Adam."""
-    chosen = support(split[1], SHOT, seed)
+def finetuned(
+    backbone: MobileNetV2, split: Split, policy: str, rate: float, seed: int, *, shot: int, steps: int
+) -> float:
+    """Test accuracy after an episode: `shot` images a class, a head of class centroids, steps of Adam."""
+    chosen = support(split[1], shot, seed)
     images, labels = split[0][chosen], torch.from_numpy(split[1][chosen])
     model = copy.deepcopy(backbone)
     model.classifier[1] = _centroid_head(features(model, images), split[1][chosen])
@@ -34,7 +37,7 @@ def finetuned(backbone: MobileNetV2, split: Split, policy: str, rate: float, see
         parameter.requires_grad_(re.search(POLICIES[policy], name) is not None)
     optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=rate)
     generator = torch.Generator().manual_seed(seed)
-    for _ in range(STEPS):
+    for _ in range(steps):
         batch = torch.randperm(len(labels), generator=generator)[:BATCH]
         loss = F.cross_entropy(_logits(model, images[batch]), labels[batch])
         optimizer.zero_grad()

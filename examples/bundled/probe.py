@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from tinysearch.spaces.backbones.mobilenetv2 import MobileNetV2
 from torch import Tensor
 from torch.nn import functional as F
+
+from tinysearch.spaces.backbones.mobilenetv2 import MobileNetV2
 
 from .images import IMAGE_SIZE
 

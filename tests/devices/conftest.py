@@ -5,6 +5,8 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
+from torch import Tensor, nn
+
 from tinysearch.spaces.backbones.mobilenetv2 import MobileNetV2
 from tinysearch.spaces.layers import SIGN_MASK
 from tinysearch.spaces.lite_residual import lite_shape
@@ -16,7 +18,6 @@ from tinysearch.spaces.policy import (
     UpdatePolicy,
 )
 from tinysearch.spaces.trace import Trace, trace
-from torch import Tensor, nn
 
 RandomPolicy = Callable[[Trace, int], UpdatePolicy]
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from tinysearch.devices.costs import Costs, cost_table, estimate, smallest
 from tinysearch.devices.energy import extra_joules, step_joules
 from tinysearch.devices.latency import CLASSES, Work, op_class

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from tinysearch.devices.memory import find_peak, flash_bytes, peak_bytes
 from tinysearch.devices.profile import DeviceProfile, load_device
 from tinysearch.devices.saved import find_kept, saved_bytes

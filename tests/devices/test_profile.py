@@ -3,6 +3,7 @@
 from importlib import resources
 
 import pytest
+
 from tinysearch.devices.profile import list_devices, load_device, parse_profile
 from tinysearch.spaces.errors import InputError
 

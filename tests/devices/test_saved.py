@@ -4,6 +4,7 @@ from copy import deepcopy
 
 import pytest
 import torch
+
 from tinysearch.devices.measure import measure
 from tinysearch.devices.saved import saved_bytes
 from tinysearch.spaces.apply import apply

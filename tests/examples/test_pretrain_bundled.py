@@ -27,25 +27,28 @@ def bank(recipe: ModuleType) -> Any:
 
 
 def run(recipe: ModuleType, out: Path, *options: str) -> Any:
-    arguments = ["train", "--out", str(out), "--steps", "2", "--glyphs", "8", *options]
+    arguments = ["train", "--out", str(out), "--steps", "2", "--glyphs", "8", "--fractals", "1", *options]
     return CliRunner().invoke(recipe.main, arguments)
 
 
-@pytest.mark.slow
-def test_two_steps_give_a_loadable_file(recipe: ModuleType, tmp_path: Path) -> None:
-    result = run(recipe, tmp_path / "w.safetensors")
+@pytest.fixture(scope="module")
+def whole(recipe: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("whole") / "w.safetensors"
+    result = run(recipe, out)
     assert result.exit_code == 0, result.output
     assert "step 2/2" in result.output
-    assert [path.name for path in tmp_path.iterdir()] == ["w.safetensors"]
-    model = recipe.load_backbone(tmp_path / "w.safetensors")
+    return out
+
+
+def test_two_steps_give_a_loadable_file(recipe: ModuleType, whole: Path) -> None:
+    assert list(whole.parent.iterdir()) == [whole]
+    model = recipe.load_backbone(whole)
     assert model.features[0][1].num_batches_tracked == 2
 
 
-@pytest.mark.slow
 def test_a_stopped_run_goes_on_where_it_was(
-    recipe: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    recipe: ModuleType, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run(recipe, tmp_path / "whole.safetensors")
     monkeypatch.setattr(recipe, "SAVE_EVERY", 1)
     with monkeypatch.context() as stop:
         step = recipe._train_step
@@ -62,8 +65,8 @@ def test_a_stopped_run_goes_on_where_it_was(
     assert (tmp_path / "parts.state").is_file()
     assert "another training" in run(recipe, tmp_path / "parts.safetensors", "--seed", "1").output
     assert run(recipe, tmp_path / "parts.safetensors").exit_code == 0
-    whole, parts = (recipe.load_file(tmp_path / f"{name}.safetensors") for name in ("whole", "parts"))
-    assert all(torch.equal(whole[name], parts[name]) for name in whole)
+    at_once, in_parts = recipe.load_file(whole), recipe.load_file(tmp_path / "parts.safetensors")
+    assert all(torch.equal(at_once[name], in_parts[name]) for name in at_once)
 
 
 def test_drawing_depends_on_seed_and_step_alone(recipe: ModuleType, bank: Any) -> None:

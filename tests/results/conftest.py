@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from tinysearch.results.front import Front
 from tinysearch.results.records import RunInfo, TrialRecord
 

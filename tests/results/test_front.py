@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
+
 from tinysearch.results.front import Front
 from tinysearch.results.records import Member
 from tinysearch.spaces.errors import InputError

@@ -3,6 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+
 from tinysearch.results.pareto import OBJECTIVES, Objective, as_minimised, hypervolume, nondominated
 
 SHAPES = st.tuples(st.integers(0, 25), st.integers(1, 4))

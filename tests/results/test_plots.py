@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib.text import Text
 from PIL import Image
+
 from tinysearch.results.axes import BYTES, SECONDS, span, ticks
 from tinysearch.results.plots import draw_pareto, plot_pareto
 from tinysearch.spaces.errors import InputError

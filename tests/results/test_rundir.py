@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+
 from tinysearch.results.request import differences, run_name
 from tinysearch.results.rundir import RunDirectory
 from tinysearch.spaces.errors import ConflictError, InputError

@@ -4,6 +4,7 @@ import json
 
 import pytest
 import yaml
+
 from tinysearch.results.front import Front
 from tinysearch.results.tables import FORMATS, render
 from tinysearch.spaces.errors import InputError

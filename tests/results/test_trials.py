@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from pydantic import ValidationError
+
 from tinysearch.results.pareto import Objective
 from tinysearch.results.trials import STUDY, TrialStore
 from tinysearch.spaces.errors import ConflictError, InputError
@@ -102,11 +103,20 @@ def test_wrong_trials_are_refused_and_leave_no_trace(path, genes, trial, changes
     with TrialStore.open(path, genes) as store:
         with pytest.raises(ValueError, match=message):
             store.append(trial(0, **changes))
-        with pytest.raises(ValueError, match="cannot follow"):
-            store.append(trial(1))
         store.append(trial(0))
+        with pytest.raises(ValueError, match="is there already"):
+            store.append(trial(0))
     with TrialStore.load(path) as store:
         assert store.all() == [trial(0)]
+
+
+def test_trials_may_come_in_any_order_and_are_given_back_by_number(path, genes, trial):
+    with TrialStore.open(path, genes) as store:
+        for number in (2, 0, 1):
+            store.append(trial(number))
+        assert store.all() == [trial(0), trial(1), trial(2)]
+    with TrialStore.load(path) as store:
+        assert store.all() == [trial(0), trial(1), trial(2)]
 
 
 def test_records_take_numpy_values_and_refuse_nonsense(trial):

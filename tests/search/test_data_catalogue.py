@@ -9,6 +9,7 @@ import zipfile
 
 import numpy as np
 import pytest
+
 from tinysearch.search.data import list_datasets, load_dataset
 from tinysearch.spaces.errors import InputError, MissingDataError
 

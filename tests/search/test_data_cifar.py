@@ -12,6 +12,7 @@ import threading
 
 import numpy as np
 import pytest
+
 from tinysearch.search.data import cifar, load_dataset
 from tinysearch.search.data.cifar_batch import read_python_batch
 from tinysearch.search.data.download import RemoteFile

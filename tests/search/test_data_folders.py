@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+
 from tinysearch.search.data import archives, load_dataset
 from tinysearch.spaces.errors import InputError
 

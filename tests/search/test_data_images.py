@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+
 from tinysearch.search.data.images import ArraySplit, FileSplit, ImageFile
 from tinysearch.spaces.errors import InputError
 

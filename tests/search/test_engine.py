@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from tinysearch.devices.costs import Costs
 from tinysearch.results.records import TrialRecord
 from tinysearch.search.engine import ROUND, Limits, Search

@@ -5,6 +5,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from tinysearch.search.data import load_dataset
 from tinysearch.search.data.images import ArraySplit
 from tinysearch.search.episodes import sample_episodes, to_float

@@ -1,6 +1,7 @@
 import numpy as np
 import optuna
 import pytest
+
 from tinysearch.search.run import Task
 from tinysearch.search.samplers import SAMPLERS, OptunaSampler, Sampler, _nsga2, gene_names, make_sampler
 from tinysearch.spaces.backbones import load_backbone

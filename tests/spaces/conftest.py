@@ -3,9 +3,10 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import nn
+
 from tinysearch.spaces.backbones.mobilenetv2 import MobileNetV2
 from tinysearch.spaces.trace import Trace, trace
-from torch import nn
 
 
 class SqueezeBlock(nn.Module):
@@ -40,8 +41,9 @@ class SqueezeNet(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.stem = nn.Conv2d(3, 8, 3, 2, 1)
+        self.stem = nn.Conv2d(3, 8, 3, 2)
         self.blocks = nn.Sequential(SqueezeBlock(8, 16, 1), SqueezeBlock(8, 16, 2))
+        self.lower = nn.Conv2d(8, 8, 3, 2)
         self.grouped = nn.Conv2d(8, 12, 3, padding=1, groups=2)
         self.norm = nn.GroupNorm(3, 12)
         self.act = nn.SiLU()
@@ -49,7 +51,8 @@ class SqueezeNet(nn.Module):
         self.head = nn.Linear(10, 5)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        x = self.blocks(F.relu(self.stem(x)))
+        x = self.blocks(F.relu(self.stem(F.pad(x, (x.shape[-1] % 2, 1, x.shape[-2] % 2, 1)))))
+        x = self.lower(F.pad(x, (0, 1, 0, 1)))
         x = self.act(self.norm(self.grouped(x)))
         return self.head(F.relu(self.fc(x.mean((2, 3)).flatten(1))))
 

@@ -8,10 +8,11 @@ import torch
 import torch.nn.functional as F
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
 from tinysearch.spaces import methods
 from tinysearch.spaces.apply import apply
 from tinysearch.spaces.errors import InputError
-from tinysearch.spaces.functions import pack_bits, unpack_bits
+from tinysearch.spaces.masks import pack_bits, unpack_bits
 from tinysearch.spaces.policy import LayerUpdate, UpdatePolicy
 from tinysearch.spaces.space import UpdateSpace
 from tinysearch.spaces.table import UpdateTable

@@ -6,6 +6,7 @@ import jsonschema
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from tinysearch.spaces.errors import InputError
 from tinysearch.spaces.policy import Channels, LayerUpdate, NormUpdate, UpdatePolicy
 

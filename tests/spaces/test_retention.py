@@ -1,6 +1,7 @@
 """What operations keep, as autograd tells it."""
 
 import torch
+
 from tinysearch.spaces.retention import Retention, observe
 
 

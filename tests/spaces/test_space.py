@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from tinysearch.spaces import methods
 from tinysearch.spaces.errors import InputError
 from tinysearch.spaces.space import UpdateSpace

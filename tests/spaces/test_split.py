@@ -3,6 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
+
 from tinysearch.spaces import methods
 from tinysearch.spaces.apply import apply
 from tinysearch.spaces.graph import symbolic_trace

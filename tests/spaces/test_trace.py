@@ -3,10 +3,11 @@
 import pytest
 import torch
 from fvcore.nn import FlopCountAnalysis
+from torch import nn
+
 from tinysearch.spaces.backbones.mobilenetv2 import MobileNetV2
 from tinysearch.spaces.errors import UnsupportedError
 from tinysearch.spaces.trace import INPUT, trace
-from torch import nn
 
 
 @pytest.mark.parametrize(("width", "size"), [(0.35, 96), (1.0, 224), (0.5, 97)])
@@ -36,8 +37,9 @@ def test_functional_activations_are_found(squeeze_trace):
     assert [layer.op for layer in squeeze_trace if layer.kind == "act"].count("relu") == 4
 
 
-def test_views_have_no_rows(squeeze_trace):
-    assert not any(layer.op == "flatten" for layer in squeeze_trace)
+def test_views_and_paddings_of_convolutions_have_no_rows(squeeze_trace):
+    assert not any(layer.op in ("flatten", "pad") for layer in squeeze_trace)
+    assert squeeze_trace.layers[squeeze_trace.index["lower"]].in_shape == (8, 9, 9)
 
 
 def test_blocks(mobilenet_trace, squeeze_trace):

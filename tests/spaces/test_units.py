@@ -3,6 +3,7 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from tinysearch.spaces.errors import InputError
 from tinysearch.spaces.units import (
     HERTZ,

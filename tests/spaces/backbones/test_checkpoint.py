@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import save_file
+from torch import nn
+
 from tinysearch.spaces.backbones import load_backbone
 from tinysearch.spaces.backbones.checkpoint import MAX_BYTES, load_into, read_checkpoint
 from tinysearch.spaces.errors import InputError, MissingDataError
-from torch import nn
 
 NAME = "mobilenetv2-w0.1"
 

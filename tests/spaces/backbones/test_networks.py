@@ -3,6 +3,8 @@
 import pytest
 import torch
 from fvcore.nn import FlopCountAnalysis
+from torch import nn
+
 from tinysearch.spaces.backbones import list_backbones, load_backbone
 from tinysearch.spaces.backbones.blocktable import (
     MCUNET_5FPS,
@@ -12,7 +14,6 @@ from tinysearch.spaces.backbones.blocktable import (
 )
 from tinysearch.spaces.backbones.mobilenetv2 import PaddedSequential, conv_norm_act, make_divisible
 from tinysearch.spaces.backbones.proxylessnas import ProxylessNASMobile
-from torch import nn
 
 NAMES = [info.name for info in list_backbones()]
 

@@ -12,8 +12,9 @@ import warnings
 import numpy as np
 import pytest
 import torch
-from tinysearch.spaces.backbones import load_backbone
 from torch import Tensor, nn
+
+from tinysearch.spaces.backbones import load_backbone
 
 #: ImageNet class of each Imagenette folder, in sorted order.
 IMAGENET_CLASSES = torch.tensor([0, 217, 482, 491, 497, 566, 569, 571, 574, 701])

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
+
 from tinysearch.spaces.backbones import BackboneInfo, list_backbones, load_backbone
 from tinysearch.spaces.backbones.info import IMAGENET, SYMMETRIC
 from tinysearch.spaces.errors import InputError
-from torch import nn
 
 
 @pytest.mark.parametrize(
