@@ -313,13 +313,8 @@ def _check_budget(task: Task) -> None:
             shape = "x".join(str(side) for side in task.trace.input_shape[1:])
             raise BudgetError(
                 f"nothing fits {show(most)} of {label} on {task.device.name}: the smallest policy (head only) of "
-<<<<<<< HEAD
-                f"{task.trace.name} at {shape}, batch {task.batch}, needs {show(need)}: raise {option}, or take "
-                "a smaller --input-size, --batch or --backbone"
-=======
                 f"{task.trace.name} at {shape}, batch {task.batch}, needs {show(need)}: raise {option}, or take a "
                 "smaller --input-size, --batch or --backbone"
->>>>>>> main
             )
 
 

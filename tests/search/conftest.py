@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+
 from tinysearch.search.request import Request
 from tinysearch.search.run import Task, prepare
 

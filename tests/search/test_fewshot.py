@@ -8,6 +8,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import Tensor
+
 from tinysearch.search import fewshot
 from tinysearch.search.fewshot import FewShotProxy, Score, prototype_head
 from tinysearch.search.optimizers import DEFAULT_RATE, RATES
@@ -17,7 +19,6 @@ from tinysearch.spaces import methods
 from tinysearch.spaces.apply import apply
 from tinysearch.spaces.policy import LayerUpdate, UpdatePolicy
 from tinysearch.spaces.split import frozen_boundary
-from torch import Tensor
 
 
 @pytest.fixture(scope="module")

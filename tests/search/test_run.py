@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+
 from tinysearch.results.front import Front
 from tinysearch.results.records import TrialRecord
 from tinysearch.results.rundir import RunDirectory

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+
 from tinysearch.results.front import Front
 from tinysearch.results.rundir import RunDirectory
 from tinysearch.spaces.policy import UpdatePolicy
