@@ -1,3 +1,4 @@
+import itertools
 import math
 from collections.abc import Callable
 from dataclasses import replace
@@ -7,6 +8,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import Tensor
+
 from tinysearch.search import fewshot
 from tinysearch.search.fewshot import FewShotProxy, Score, prototype_head
 from tinysearch.search.optimizers import DEFAULT_RATE, RATES
@@ -16,7 +19,6 @@ from tinysearch.spaces import methods
 from tinysearch.spaces.apply import apply
 from tinysearch.spaces.policy import LayerUpdate, UpdatePolicy
 from tinysearch.spaces.split import frozen_boundary
-from torch import Tensor
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +53,9 @@ def test_reusing_the_frozen_part_changes_nothing(
 
 def test_the_policies_above_do_and_do_not_have_a_frozen_part(task: Task, policies: dict[str, UpdatePolicy]) -> None:
     frozen = {name: frozen_boundary(apply(task.backbone, policies[name])) is not None for name in policies}
-    assert frozen["last"] and frozen["mobiletl-1"] and frozen["mobiletl-2"]
+    assert frozen["last"]
+    assert frozen["mobiletl-1"]
+    assert frozen["mobiletl-2"]
     assert not frozen["full"]
 
 
@@ -153,7 +157,9 @@ def test_support_validation_and_queries_share_no_image(make_task: Callable[..., 
     assert (len(images.support), len(images.validation), len(images.query)) == (600, 200, 300)
     parts = [{image.numpy().tobytes() for image in part} for part in (images.support, images.validation, images.query)]
     assert [len(part) for part in parts] == [600, 200, 300]
-    assert not parts[0] & parts[1] and not parts[0] & parts[2] and not parts[1] & parts[2]
+    assert not parts[0] & parts[1]
+    assert not parts[0] & parts[2]
+    assert not parts[1] & parts[2]
 
 
 @pytest.mark.parametrize(("validation", "queries"), [(10, 5000), (5000, 10)])
@@ -179,7 +185,7 @@ def test_the_climb_finds_the_best_rate_where_there_is_one_peak(
     ranks = [fewshot._rank(*proxy._fine_tune(policy, 0, rate)) for rate in rates]
     chosen = rates.index(proxy(policy).learning_rate)
     peak = ranks.index(max(ranks))
-    rising = all(a < b for a, b in zip(ranks[:peak], ranks[1 : peak + 1], strict=True))
+    rising = all(a < b for a, b in itertools.pairwise(ranks))
     falling = all(a > b for a, b in zip(ranks[peak:], ranks[peak + 1 :], strict=False))
     if rising and falling:
         assert chosen == peak
@@ -194,7 +200,7 @@ def test_the_climb_on_any_hill(data: st.DataObject, proxy: FewShotProxy, policie
     rates = RATES["adam"]
     heights = sorted(data.draw(st.lists(st.floats(0, 1), min_size=5, max_size=5, unique=True)))
     left = data.draw(st.integers(0, 4))
-    hill = heights[:left] + [heights[4]] + heights[left:4][::-1]
+    hill = [*heights[:left], heights[4], *heights[left:4][::-1]]
     finite = data.draw(st.integers(1, 5))
     ranks = [(h, 0.0) if place < finite else (-math.inf, -math.inf) for place, h in enumerate(hill)]
 
@@ -231,7 +237,7 @@ def test_a_policy_that_diverges_at_every_rate_fails_alone(make_task: Callable[..
     with pytest.raises(FloatingPointError, match="diverges at every learning rate"):
         make_proxy(task)()(policy)
     with evaluator(make_proxy(task), 1) as evaluate:
-        reason = "training diverges at every learning rate down to 0.0001"
+        reason = f"training diverges at every learning rate down to {fewshot.RATES[policy.training.optimizer][0]:g}"
         assert dict(evaluate([policy, policy])) == {0: reason, 1: reason}
 
 
@@ -267,5 +273,6 @@ def test_the_prototype_head_is_nearest_centroid_classification(drawn: tuple[Tens
 def test_prototypes_of_features_that_do_not_spread_are_finite() -> None:
     """One image a class: every sample is its prototype."""
     weight, bias = prototype_head(torch.eye(3), torch.arange(3))
-    assert bool(weight.isfinite().all()) and bool(bias.isfinite().all())
+    assert bool(weight.isfinite().all())
+    assert bool(bias.isfinite().all())
     assert (torch.eye(3) @ weight.T + bias).argmax(1).tolist() == [0, 1, 2]

@@ -2,6 +2,7 @@ from typing import Any
 
 import pytest
 import torch
+
 from tinysearch.search.finetune import finetune
 from tinysearch.search.run import Task
 from tinysearch.spaces import methods

@@ -1,8 +1,9 @@
 import pytest
 import torch
+from torch import nn
+
 from tinysearch.search.optimizers import DEFAULT_RATE, RATES, make_optimizer
 from tinysearch.spaces.policy import Training
-from torch import nn
 
 
 def test_every_optimizer_of_a_policy_has_rates_from_low_to_high_and_starts_in_the_middle() -> None:

@@ -1,6 +1,7 @@
 from typing import Any
 
 import pytest
+
 from tinysearch.search.request import ProxySettings, Request
 from tinysearch.spaces.errors import InputError
 

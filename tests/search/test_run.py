@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+
 from tinysearch.results.front import Front
 from tinysearch.results.records import TrialRecord
 from tinysearch.results.rundir import RunDirectory
@@ -173,7 +174,9 @@ def test_an_impossible_budget_is_refused_before_anything_is_made(
 ) -> None:
     with pytest.raises(BudgetError, match=said) as caught:
         search(tmp_path / "run", **limit)
-    needed = re.search(r"the smallest policy \(head only\) of tiny_net:build at 16x16, batch 8, needs ([^:]+):", str(caught.value))
+    needed = re.search(
+        r"the smallest policy \(head only\) of tiny_net:build at 16x16, batch 8, needs ([^:]+):", str(caught.value)
+    )
     assert needed
     assert not (tmp_path / "run").exists()
 
@@ -186,13 +189,17 @@ def test_a_budget_that_the_refusal_named_is_enough(tmp_path: Path, make_task: Ca
     assert make_task(max_memory=f"{float(needed[1]) + 1:.0f}KiB").limits.peak_bytes
 
 
-@pytest.mark.parametrize("limit", [{"max_latency": 0.5}, {"max_energy": 0.5}, {"max_memory": 10**6}, {"time_budget": 60}])
+@pytest.mark.parametrize(
+    "limit", [{"max_latency": 0.5}, {"max_energy": 0.5}, {"max_memory": 10**6}, {"time_budget": 60}]
+)
 def test_limits_may_be_numbers_in_base_units(limit: dict[str, float]) -> None:
     (name, value), *_ = limit.items()
     assert getattr(Request.make(**limit), name) == value
 
 
-@pytest.mark.parametrize("limit", [{"max_latency": -1}, {"max_energy": float("nan")}, {"max_memory": 0}, {"max_latency": "1"}])
+@pytest.mark.parametrize(
+    "limit", [{"max_latency": -1}, {"max_energy": float("nan")}, {"max_memory": 0}, {"max_latency": "1"}]
+)
 def test_limits_that_are_none_are_refused(limit: dict[str, Any]) -> None:
     with pytest.raises(InputError):
         Request.make(**limit)
