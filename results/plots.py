@@ -53,10 +53,12 @@ def plot_pareto(front: Front, trials: Sequence[TrialRecord], path: str | Path) -
         The path.
 
     Raises:
-        InputError: The front is empty.
+        InputError: The front is empty, or the name of the file does not end in .png.
     """
     if not front.members:
         raise InputError("the front is empty, so there is nothing to draw")
+    if Path(path).suffix.lower() != ".png":
+        raise InputError(f"{path}: pictures are PNG files: choose a name that ends in .png")
     buffer = io.BytesIO()
     draw_pareto(front, trials).savefig(buffer, format="png", metadata={"Software": None})
     return write_atomically(Path(path), buffer.getvalue())

@@ -1,5 +1,6 @@
 """The command line: options in, one call of the library, text out."""
 
+import os
 import sys
 import warnings
 from pathlib import Path
@@ -42,13 +43,20 @@ def _read_config(context: click.Context, parameter: click.Parameter, value: Path
     options = {str(key).replace("-", "_"): entry for key, entry in content.items()}
     if unknown := sorted(set(options) - names):
         raise InputError(f"{value}: no option named {unknown[0]}: there are {', '.join(sorted(n for n in names if n))}")
+    if nested := [key for key, entry in options.items() if isinstance(entry, dict | list)]:
+        raise InputError(f"{value}: {nested[0]} must be a single value, not a {type(options[nested[0]]).__name__}")
     context.default_map = {**(context.default_map or {}), **options}
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.group(
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110}, invoke_without_command=True
+)
 @click.version_option(__version__, prog_name="tinysearch")
-def cli() -> None:
+@click.pass_context
+def cli(context: click.Context) -> None:
     """Search update policies for on-device transfer learning: what to train, and what it costs there."""
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
 
 
 @cli.command()
@@ -223,6 +231,13 @@ def main() -> None:
     except click.ClickException as error:
         click.echo(f"tinysearch: error: {error.format_message()}", err=True)
         sys.exit(error.exit_code)
+    except BrokenPipeError:
+        # The reader, such as `head`, has enough; Python must not meet the closed pipe again when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except OSError as error:
+        click.echo(f"tinysearch: error: {error.filename or 'file'}: {error.strerror or error}", err=True)
+        sys.exit(InputError.exit_code)
     except (KeyboardInterrupt, click.Abort):
         click.echo("tinysearch: stopped; finished trials are kept, and the same command goes on", err=True)
         sys.exit(INTERRUPTED)

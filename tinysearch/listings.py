@@ -171,8 +171,9 @@ def _method(table: Trace, name: str) -> UpdatePolicy:
 
 def _trace(backbone: str | None, weights: str | None, input_size: int | None, classes: int) -> Trace:
     request = Request.make(backbone=backbone, weights=weights, input_size=input_size)
-    # Costs do not depend on the weights' values: random ones do where none are published.
-    chosen = request.weights or default_weights(request.backbone) if weights != "none" else None
+    # Costs do not depend on the weights' values: random ones do where the package brings none.
+    default = "bundled" if default_weights(request.backbone) == "bundled" else None
+    chosen = None if request.weights == "none" else request.weights or default
     model = load_backbone(request.backbone, num_classes=classes, input_size=input_size, weights=chosen)
     size = int(model.input_size)  # type: ignore[arg-type]
     return trace(model, (3, size, size))
