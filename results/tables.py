@@ -6,7 +6,7 @@ from dataclasses import asdict, fields
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from ..spaces.errors import InputError
-from ..spaces.units import format_bytes, format_joules, format_seconds
+from ..spaces.units import format_bytes, format_seconds
 from .front import Front
 from .records import Member
 
@@ -33,7 +33,7 @@ def front_table(front: Front) -> "Table":
     )
     for heading in ("policy", "method"):
         table.add_column(heading, no_wrap=True)
-    for heading in ("accuracy", "peak", "saved", "step", "energy"):
+    for heading in ("accuracy", "peak", "saved", "step"):  # what 80 columns hold; other formats have all
         table.add_column(heading, justify="right", no_wrap=True)
     notes = list(dict.fromkeys(warning for member in front.members for warning in member.warnings))
     # What holds for every member is said once, below; a row is marked by what sets it apart.
@@ -47,7 +47,6 @@ def front_table(front: Front) -> "Table":
             format_bytes(member.peak_bytes),
             format_bytes(member.saved_bytes),
             format_seconds(member.latency_s),
-            "-" if member.energy_j is None else format_joules(member.energy_j),
         ]
         # Text, not str: names come from files and must not be read as markup.
         table.add_row(*(Text(cell) for cell in cells), style="yellow" if marks else "")

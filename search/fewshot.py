@@ -82,13 +82,14 @@ class FewShotProxy:
     def __init__(
         self, backbone: nn.Module, head: str, episodes: Sequence[Episode], settings: ProxySettings, seed: int = 0
     ) -> None:
-        self._backbone = backbone.eval()
+        # Channels last is the order that convolutions on a CPU compute in: no time is lost to reordering.
+        self._backbone = deepcopy(backbone).eval().to(memory_format=torch.channels_last)
         self._head = head
         self._settings = settings
         self._seed = seed
         normalisation = getattr(backbone, "normalisation", ((0.5,) * 3, (0.5,) * 3))
         self._episodes = [_split(episode, settings, normalisation) for episode in episodes]
-        self._frozen = symbolic_trace(backbone)
+        self._frozen = symbolic_trace(self._backbone)
         self._cache: OrderedDict[tuple[int, str], _Images] = OrderedDict()
         self._prototypes = [self._prototype_head(images) for images in self._episodes]
 
@@ -227,13 +228,16 @@ def prototype_head(features: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _split(episode: Episode, settings: ProxySettings, normalisation: Normalisation) -> _Images:
-    queries = to_float(episode.query_images, normalisation)
+    support, queries = (
+        to_float(images, normalisation).contiguous(memory_format=torch.channels_last)
+        for images in (episode.support_images, episode.query_images)
+    )
     # Where a data set has fewer images than asked for, both parts shrink alike, and neither to nothing.
     held = round(len(queries) * settings.validation / (settings.validation + settings.queries))
     held = min(max(held, 1), len(queries) - 1)
     labels = episode.query_labels
     return _Images(
-        support=to_float(episode.support_images, normalisation),
+        support=support,
         support_labels=episode.support_labels,
         validation=queries[:held],
         validation_labels=labels[:held],

@@ -35,7 +35,7 @@ class ProxySettings(BaseModel):
     shot: int = Field(default=50, ge=1)
     queries: int = Field(default=1000, ge=10)
     validation: int = Field(default=300, ge=10)
-    steps: int = Field(default=50, ge=1)
+    steps: int = Field(default=60, ge=1)
     batch: int = Field(default=32, ge=1)
 
     @field_validator("name")

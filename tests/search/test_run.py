@@ -24,9 +24,9 @@ from tinysearch.spaces.backbones import load_backbone
 from tinysearch.spaces.errors import BudgetError, ConflictError, InputError, TinySearchError
 from tinysearch.spaces.policy import UpdatePolicy
 
-TRIALS = 14
+TRIALS = 12
 #: A proxy that learns enough for a front of several members; options of the command line too.
-SMALL = {"shot": 40, "queries": 100, "steps": 40}
+SMALL = {"shot": 40, "queries": 100, "steps": 25}
 #: What `python -m tinysearch run` and `search` below are both asked.
 OPTIONS = {"backbone": "tiny_net:build", "weights": "none", "trials": TRIALS, "seed": 3}
 FILES = {"request.json", "environment.json", "study.db", "front.json", "policies", "pareto.png", ".lock"}
@@ -150,7 +150,7 @@ def test_more_trials_may_be_asked_of_a_finished_run(finished: RunDirectory, tmp_
         ({"seed": 9}, r"seed was 3, now 9"),
         ({"device": "jetson-nano"}, r'device was "rpi4", now "jetson-nano"'),
         ({"max_memory": "1MiB"}, r"max_memory was null, now 1048576"),
-        ({"proxy": SMALL | {"steps": 5}}, r"proxy.steps was 40, now 5"),
+        ({"proxy": SMALL | {"steps": 5}}, r"proxy.steps was 25, now 5"),
         ({"backbone": "tiny_net:one_conv"}, r"backbone was"),
     ],
 )
