@@ -232,11 +232,7 @@ def test_a_policy_that_diverges_at_every_rate_fails_alone(make_task: Callable[..
     with pytest.raises(FloatingPointError, match="diverges at every learning rate"):
         make_proxy(task)()(policy)
     with evaluator(make_proxy(task), 1) as evaluate:
-<<<<<<< HEAD
-        reason = f"training diverges at every learning rate down to {RATES['adam'][0]:g}"
-=======
         reason = f"training diverges at every learning rate down to {fewshot.RATES[policy.training.optimizer][0]:g}"
->>>>>>> main
         assert dict(evaluate([policy, policy])) == {0: reason, 1: reason}
 
 
