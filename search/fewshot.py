@@ -83,7 +83,8 @@ class FewShotProxy:
         self, backbone: nn.Module, head: str, episodes: Sequence[Episode], settings: ProxySettings, seed: int = 0
     ) -> None:
         # Channels last is the order that convolutions on a CPU compute in: no time is lost to reordering.
-        self._backbone = deepcopy(backbone).eval().to(memory_format=torch.channels_last)
+        self._backbone = deepcopy(backbone).eval()
+        self._backbone.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in its stubs
         self._head = head
         self._settings = settings
         self._seed = seed

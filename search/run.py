@@ -103,7 +103,7 @@ def prepare(request: Request) -> Task:
         input_size=request.input_size,
         weights=_weights(request),
     )
-    size = request.input_size or min(MAX_DEFAULT_SIZE, int(backbone.input_size))  # type: ignore[arg-type]
+    size = image_size(request, backbone)
     table = trace(backbone, (3, size, size))
     limits = Limits(
         peak_bytes=request.max_memory or device.memory.budget.value,
@@ -258,6 +258,11 @@ def _require_success(path: Path, trials: list[TrialRecord]) -> None:
     failed = [record for record in trials if record.state == "failed"]
     if failed and not any(record.state == "complete" for record in trials):
         raise TinySearchError(f"{path}: none of {len(failed)} policies could be trained; the first: {failed[0].error}")
+
+
+def image_size(request: Request, backbone: nn.Module) -> int:
+    """Side of the images: what was asked for, or the weights' own, but at most `MAX_DEFAULT_SIZE`."""
+    return request.input_size or min(MAX_DEFAULT_SIZE, int(backbone.input_size))  # type: ignore[arg-type]
 
 
 def default_weights(backbone: str) -> str | None:

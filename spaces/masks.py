@@ -4,6 +4,8 @@ On the CPU NumPy does this work: at these sizes its comparisons, packing and pro
 PyTorch's time (`python benchmarks/masks.py`).
 """
 
+from typing import Any
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -23,7 +25,8 @@ def derivative_mask(x: Tensor, op: str, *, sign: bool) -> Tensor:
     """
     values = x.detach()
     if not _numpy_can(values):
-        return _compare(values, op, sign)
+        mask: Tensor = _compare(values, op, sign)
+        return mask
     return torch.from_numpy(_compare(values.numpy(), op, sign))
 
 
@@ -62,8 +65,8 @@ def is_channels_last(x: Tensor) -> bool:
     return x.ndim == 4 and not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last)
 
 
-def _compare(x: Tensor, op: str, sign: bool) -> Tensor:
-    """Tensors and arrays alike."""
+def _compare(x: Any, op: str, sign: bool) -> Any:
+    """For tensors and arrays alike."""
     if sign:
         return x >= 0
     if op == "relu":

@@ -52,7 +52,7 @@ def channel_fisher(model: nn.Module, images: Tensor, labels: Tensor) -> dict[str
     try:
         with torch.enable_grad():
             loss = F.cross_entropy(model(images), labels, reduction="sum")
-            gradients = torch.autograd.grad(loss, list(outputs.values()))
+            gradients = torch.autograd.grad(loss, list(outputs.values())) if outputs else ()
     finally:
         model.train(training)
         for hook in hooks:
@@ -130,8 +130,8 @@ def tinytrain(
 
 
 def _scores(trace: Trace, rows: list[int], information: dict[str, FloatArray]) -> dict[int, float]:
-    most_params = max(trace.layers[n].weights for n in rows)
-    most_macs = max(trace.layers[n].macs_forward for n in rows)
+    most_params = max((trace.layers[n].weights for n in rows), default=1)
+    most_macs = max((trace.layers[n].macs_forward for n in rows), default=1)
 
     def score(layer: Layer) -> float:
         share = (layer.weights / most_params) * (layer.macs_forward / most_macs)

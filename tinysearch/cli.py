@@ -220,7 +220,7 @@ def _width() -> int:
 def main() -> None:
     """Run the command line; a user's mistake is one line on standard error and an exit code of its own."""
     # A backbone of the user's own, package.module:function, lies where the command is called.
-    sys.path.insert(0, "")
+    sys.path.append("")
     warnings.showwarning = lambda message, *_, **__: click.echo(f"tinysearch: warning: {message}", err=True)
     warnings.simplefilter("once", UserWarning)
     try:

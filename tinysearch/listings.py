@@ -8,7 +8,7 @@ from .devices.profile import list_devices, load_device
 from .listing import Listing
 from .search.data import list_datasets
 from .search.request import Request
-from .search.run import default_weights
+from .search.run import default_weights, image_size
 from .spaces import methods as named_methods
 from .spaces.backbones import list_backbones, load_backbone
 from .spaces.errors import InputError
@@ -175,5 +175,5 @@ def _trace(backbone: str | None, weights: str | None, input_size: int | None, cl
     default = "bundled" if default_weights(request.backbone) == "bundled" else None
     chosen = None if request.weights == "none" else request.weights or default
     model = load_backbone(request.backbone, num_classes=classes, input_size=input_size, weights=chosen)
-    size = int(model.input_size)  # type: ignore[arg-type]
+    size = image_size(request, model)
     return trace(model, (3, size, size))
