@@ -57,7 +57,8 @@ def masked(grad: Tensor, mask: Tensor) -> Tensor:
     """The gradient where the mask is set, 0 elsewhere."""
     if not _numpy_can(grad):
         return grad * mask
-    return torch.from_numpy(np.multiply(grad.detach().numpy(), mask.numpy()))
+    with np.errstate(invalid="ignore"):  # a training that diverges says so by its loss
+        return torch.from_numpy(np.multiply(grad.detach().numpy(), mask.numpy()))
 
 
 def is_channels_last(x: Tensor) -> bool:
