@@ -220,7 +220,7 @@ def seeds_of(task: Task, proxy: FewShotProxy) -> list[UpdatePolicy]:
 
 def _search(task: Task, store: Any, jobs: int, observer: Observer | None) -> None:
     make = make_proxy(task)
-    with _one_thread():
+    with one_thread():
         seeds = seeds_of(task, make())
     with evaluator(make, jobs) as evaluate:
         search = Search(
@@ -324,7 +324,8 @@ def _check_budget(task: Task) -> None:
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
+def one_thread() -> Iterator[None]:
+    """Compute with one thread meanwhile: the small operations of these networks gain nothing from more."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

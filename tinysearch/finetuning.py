@@ -7,7 +7,7 @@ from .results.rundir import RunDirectory
 from .results.tables import percent
 from .search.finetune import finetune
 from .search.request import Request
-from .search.run import prepare
+from .search.run import one_thread, prepare
 from .spaces.errors import InputError
 from .spaces.policy import UpdatePolicy
 
@@ -39,9 +39,14 @@ def finetune_member(
     given = {"data_dir": data_dir, "weights": weights}
     task = prepare(Request.make(**(stated | {key: value for key, value in given.items() if value is not None})))
     start = time.perf_counter()
-    result = finetune(
-        task.backbone, UpdatePolicy.load(run.policy_path(member)), task.dataset, steps=steps, test_images=test_images
-    )
+    with one_thread():
+        result = finetune(
+            task.backbone,
+            UpdatePolicy.load(run.policy_path(member)),
+            task.dataset,
+            steps=steps,
+            test_images=test_images,
+        )
     name = member.method or member.hash[:8]
     return (
         f"{name}: test accuracy {percent(result.accuracy, result.accuracy_se)} after {steps} "
