@@ -21,7 +21,7 @@ from ..results.records import RunInfo, TrialRecord
 from ..results.request import run_name
 from ..results.rundir import RunDirectory
 from ..spaces import methods
-from ..spaces.backbones import list_backbones, load_backbone
+from ..spaces.backbones import backbone_info, load_backbone
 from ..spaces.errors import BudgetError, InputError, TinySearchError
 from ..spaces.policy import UpdatePolicy
 from ..spaces.space import UpdateSpace
@@ -266,9 +266,13 @@ def image_size(request: Request, backbone: nn.Module) -> int:
 
 
 def default_weights(backbone: str) -> str | None:
-    """What is published for a backbone: `bundled`, `imagenet`, or None."""
-    known = {info.name: info.weights for info in list_backbones()}
-    return next((name for name in ("bundled", "imagenet") if name in known.get(backbone, ())), None)
+    """What is published for a backbone: `bundled`, `imagenet`, or None.
+
+    Raises:
+        InputError: There is no such backbone.
+    """
+    published = backbone_info(backbone).weights
+    return next((name for name in ("bundled", "imagenet") if name in published), None)
 
 
 def _weights(request: Request) -> str | None:

@@ -59,6 +59,15 @@ def list_backbones() -> tuple[BackboneInfo, ...]:
     return tuple(_resolve(name)[0] for name in _SHOWN)
 
 
+def backbone_info(name: str) -> BackboneInfo:
+    """What is known of a backbone before it is built.
+
+    Raises:
+        InputError: There is no such backbone; the closest names are told.
+    """
+    return _resolve(name)[0]
+
+
 def load_backbone(
     name: str, *, num_classes: int = 10, input_size: int | None = None, weights: str | Path | None = None
 ) -> nn.Module:
