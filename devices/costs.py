@@ -140,13 +140,13 @@ def estimate(
         policy: What trains.
         device: The device and runtime.
         batch: Samples of one step; the profile's without it.
-        optimizer: That of the policy's training settings without it.
+        optimizer: adam, sgd or sgd-momentum; the profile's without it.
 
     Raises:
         InputError: The policy is for another backbone, or batch or optimizer are wrong.
     """
     table = UpdateTable.of(trace, [policy])
-    return _estimate(table, device, _batch(device, batch), optimizer or policy.training.optimizer)
+    return _estimate(table, device, _batch(device, batch), optimizer or device.optimizer)
 
 
 def smallest(

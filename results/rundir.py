@@ -202,7 +202,10 @@ class RunDirectory:
     def _note_environment(self, threads: int | None) -> None:
         """Add this process to the ones that have worked on the run."""
         path = self.path / ENVIRONMENT
-        sessions = json.loads(read_text(path))["sessions"] if path.exists() else []
+        try:
+            sessions = json.loads(read_text(path))["sessions"] if path.exists() else []
+        except (json.JSONDecodeError, KeyError, TypeError) as error:
+            raise InputError(f"{path}: damaged; delete it, the run does not need it") from error
         header = {"format": _ENVIRONMENT_FORMAT, "version": 1}
         write_atomically(path, _json(header | {"sessions": [*sessions, environment(threads)]}))
 

@@ -83,7 +83,7 @@ def finetune(
     optimizer = make_optimizer(policy.training.optimizer, trained, rate)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     chosen = _subset(dataset.train, train_images, rng)
-    images, labels = dataset.train.load(chosen, size), torch.from_numpy(dataset.train.labels[chosen])
+    labels = torch.from_numpy(dataset.train.labels[chosen])
     model.train()
     order = torch.empty(0, dtype=torch.long)
     for _ in range(steps):
@@ -91,7 +91,8 @@ def finetune(
             order = torch.cat([order, torch.randperm(len(labels), generator=rng)])
         picked, order = order[:batch], order[batch:]
         optimizer.zero_grad(set_to_none=True)
-        loss = F.cross_entropy(model(to_float(images[picked], normalisation)), labels[picked])
+        images = dataset.train.load(chosen[picked.numpy()], size)
+        loss = F.cross_entropy(model(to_float(images, normalisation)), labels[picked])
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         schedule.step()

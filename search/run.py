@@ -20,6 +20,7 @@ from ..results.front import Front
 from ..results.records import RunInfo, TrialRecord
 from ..results.request import run_name
 from ..results.rundir import RunDirectory
+from ..results.trials import TrialStore
 from ..spaces import methods
 from ..spaces.backbones import backbone_info, load_backbone
 from ..spaces.errors import BudgetError, InputError, TinySearchError
@@ -83,7 +84,11 @@ class Task:
         return cost_table(table, self.device, batch=self.batch)
 
     def on_device(self, policy: UpdatePolicy) -> UpdatePolicy:
-        """The policy with the device's optimizer and batch: it is tried as it will be trained."""
+        """The policy with the device's optimizer, which it is tried with, and its batch, which it is priced at.
+
+        The proxy takes a batch of its own: where statistics are frozen, a device gets the same gradient by adding up
+        smaller batches.
+        """
         return policy.with_training(optimizer=self.device.optimizer, batch=self.batch)
 
 
@@ -149,12 +154,12 @@ def run(
     """
     if jobs is None:
         jobs = min(ROUND, os.cpu_count() or 1)
-    if not 1 <= jobs <= 64:
-        raise InputError(f"jobs is {jobs}: it must be from 1 to 64")
+    if not 1 <= jobs <= ROUND:
+        raise InputError(f"jobs is {jobs}: it must be from 1 to {ROUND}, the policies of a round")
     task = prepare(Request.make(**request))
-    identity = _identity(task)
-    path = Path(out) if out is not None else Path("runs") / run_name(identity)
-    with RunDirectory.open(path, identity, threads=1) as directory:
+    asked = identity(task)
+    path = Path(out) if out is not None else Path("runs") / run_name(asked)
+    with RunDirectory.open(path, asked, threads=1) as directory:
         genes = dict(zip(gene_names(task.space), (gene.levels for gene in task.space.genes), strict=True))
         with directory.store(genes) as store:
             done = store.all()
@@ -162,7 +167,7 @@ def run(
                 observer.prepared(task, directory, done)
             try:
                 if sum(record.tried for record in done) < task.request.trials:
-                    _search(task, store, jobs, observer)
+                    _search(task, directory, store, jobs, observer)
             finally:
                 _conclude(task, directory, store.all())
             _require_success(path, store.all())
@@ -218,7 +223,7 @@ def seeds_of(task: Task, proxy: FewShotProxy) -> list[UpdatePolicy]:
     return [task.on_device(policies[n]) for n in costs.peak_bytes.argsort(kind="stable")]
 
 
-def _search(task: Task, store: Any, jobs: int, observer: Observer | None) -> None:
+def _search(task: Task, directory: RunDirectory, store: TrialStore, jobs: int, observer: Observer | None) -> None:
     make = make_proxy(task)
     with one_thread():
         seeds = seeds_of(task, make())
@@ -236,22 +241,29 @@ def _search(task: Task, store: Any, jobs: int, observer: Observer | None) -> Non
             seconds=task.request.time_budget,
         )
         for record in search:
+            _write_front(task, directory, store.all())
             if observer is not None:
                 observer.trial(record)
 
 
 def _conclude(task: Task, directory: RunDirectory, trials: list[TrialRecord]) -> None:
-    if any(record.state == "complete" for record in trials):
-        directory.write_front(front_of(task, trials), trials)
+    if _write_front(task, directory, trials):
         directory.plot_pareto()
 
 
+def _write_front(task: Task, directory: RunDirectory, trials: list[TrialRecord]) -> bool:
+    """Write the front as it stands, so that a run that is killed can be shown; whether there is one yet."""
+    if not any(record.state == "complete" for record in trials):
+        return False
+    directory.write_front(front_of(task, trials), trials)
+    return True
+
+
 def _queries(settings: ProxySettings, labels: npt.NDArray[np.int64]) -> int:
-    """Validation and query images of an episode: those asked for, or what the support leaves, but a third at least."""
+    """Validation and query images of an episode: those asked for, or what the support leaves, a third at least."""
     counts = np.unique_counts(labels).counts
-    fewest = int(counts.min())
-    left = max(fewest - settings.shot, fewest // 3, 1) * len(counts)
-    return min(settings.queries + settings.validation, left)
+    left = np.maximum(np.maximum(counts - settings.shot, counts // 3), 1)
+    return min(settings.queries + settings.validation, int(left.sum()))
 
 
 def _require_success(path: Path, trials: list[TrialRecord]) -> None:
@@ -292,7 +304,7 @@ def _weights(request: Request) -> str | None:
     return weights
 
 
-def _identity(task: Task) -> dict[str, Any]:
+def identity(task: Task) -> dict[str, Any]:
     """What decides a run's outcome. How long it may go on does not: a finished run can be taken further."""
     request = task.request
     content = request.model_dump(mode="json", exclude={"trials", "time_budget", "data_dir", "weights"})
@@ -305,24 +317,31 @@ def _identity(task: Task) -> dict[str, Any]:
         "weights": request.weights or default_weights(request.backbone),
         "backbone_sha256": digest.hexdigest(),
         "train_images": len(task.dataset.train),
+        "train_labels_sha256": hashlib.sha256(task.dataset.train.labels.tobytes()).hexdigest(),
+        "device_sha256": hashlib.sha256(task.device.model_dump_json().encode()).hexdigest(),
     }
 
 
 def _check_budget(task: Task) -> None:
     least = task.cost(UpdateTable.frozen(task.trace, 1))
-    limits = task.limits
-    for name, label, show, option in (
-        ("peak_bytes", "memory", format_bytes, "--max-memory"),
-        ("flash_bytes", "flash", format_bytes, "a device with more flash"),
-        ("latency_s", "a step", format_seconds, "--max-latency"),
-        ("energy_j", "energy a step", format_joules, "--max-energy"),
+    limits, capacity = task.limits, task.device.memory.capacity.value
+    if limits.peak_bytes is not None and limits.peak_bytes > capacity:
+        raise InputError(
+            f"--max-memory {format_bytes(limits.peak_bytes)} is more than the {format_bytes(capacity)} of RAM that "
+            f"{task.device.name} has"
+        )
+    for name, label, show, advice in (
+        ("peak_bytes", "memory", format_bytes, f"raise --max-memory (RAM: {format_bytes(capacity)})"),
+        ("flash_bytes", "flash", format_bytes, "take a device with more flash"),
+        ("latency_s", "a step", format_seconds, "raise --max-latency"),
+        ("energy_j", "energy a step", format_joules, "raise --max-energy"),
     ):
         most, need = getattr(limits, name), float(getattr(least, name)[0])
         if most is not None and need > most:
             shape = "x".join(str(side) for side in task.trace.input_shape[1:])
             raise BudgetError(
                 f"nothing fits {show(most)} of {label} on {task.device.name}: the smallest policy (head only) of "
-                f"{task.trace.name} at {shape}, batch {task.batch}, needs {show(need)}: raise {option}, or take a "
+                f"{task.trace.name} at {shape}, batch {task.batch}, needs {show(need)}: {advice}, or take a "
                 "smaller --input-size, --batch or --backbone"
             )
 

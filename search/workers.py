@@ -8,6 +8,7 @@ import contextlib
 import ctypes
 import multiprocessing
 import os
+import pickle
 import signal
 import sys
 import threading
@@ -19,7 +20,7 @@ from types import ModuleType
 
 import torch
 
-from ..spaces.errors import TinySearchError
+from ..spaces.errors import InputError, TinySearchError
 from ..spaces.policy import UpdatePolicy
 from .fewshot import Score
 
@@ -48,6 +49,10 @@ def evaluator(make: Callable[[], Scorer], jobs: int) -> Iterator[Evaluate]:
         finally:
             torch.set_num_threads(threads)
         return
+    try:
+        pickle.dumps(make)
+    except Exception as error:  # whatever the user's classes raise
+        raise InputError(f"the backbone cannot be sent to other processes ({error}): use --jobs 1") from error
     # Spawned, not forked: a fork of a process whose threads hold OpenMP's locks hangs.
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(jobs, mp_context=context, initializer=_initialise, initargs=(make,))

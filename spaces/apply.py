@@ -12,6 +12,9 @@ from .lite_residual import LiteResidual
 from .policy import Channels, UpdatePolicy
 from .tracing import operation
 
+_WEIGHTED = (nn.Conv2d, nn.Linear)
+_NORMS = (nn.BatchNorm2d, nn.GroupNorm, nn.LayerNorm)
+
 
 def apply(backbone: nn.Module, policy: UpdatePolicy, *, seed: int = 0) -> fx.GraphModule:
     """Make a copy of a backbone that trains what a policy says, and keeps what that needs.
@@ -90,19 +93,26 @@ def _replace_operations(graph: fx.GraphModule, sign_masks: set[str]) -> None:
 def _replace_layers(graph: fx.GraphModule, policy: UpdatePolicy) -> None:
     updates = {entry.name: entry for entry in policy.layers}
     norms = {norm.name: norm for norm in policy.norms}
+    for names, kinds, what in ((updates, _WEIGHTED, "conv or linear layer"), (norms, _NORMS, "norm")):
+        for name in names:
+            if not isinstance(graph.get_submodule(name), kinds):
+                raise InputError(f"{name} is a {type(graph.get_submodule(name)).__name__}, no {what}")
     for node in graph.graph.nodes:
         if node.op != "call_module":
             continue
         name = str(node.target)
         module = graph.get_submodule(name)
-        if isinstance(module, nn.Conv2d | nn.Linear):
+        if isinstance(module, _WEIGHTED):
             layer = layers.Conv2d(module) if isinstance(module, nn.Conv2d) else layers.Linear(module)
             graph.set_submodule(name, layer)
             update = updates.get(name)
             weight = "all" if name == policy.head else update.weight if update else "none"
             _train_weight(layer, name, weight)
-            _train_bias(layer, name, name == policy.head or (update is not None and update.bias))
-        elif isinstance(module, nn.BatchNorm2d | nn.GroupNorm | nn.LayerNorm):
+            if layer.bias is not None:
+                layer.bias.requires_grad_(name == policy.head or (update is not None and update.bias))
+            elif update is not None and update.bias:
+                raise InputError(f"{name} has no bias to train")
+        elif isinstance(module, _NORMS):
             norm = norms.get(name)
             if isinstance(module, nn.BatchNorm2d):
                 module = layers.BatchNorm2d(module, train_statistics=norm is not None and norm.statistics)
@@ -126,13 +136,6 @@ def _train_weight(layer: layers.Conv2d | layers.Linear, name: str, weight: str |
             layer.weight.requires_grad_(True)
             return
         layer.train_channels(weight.axis, weight.index, depthwise=groups > 1)
-
-
-def _train_bias(layer: layers.Conv2d | layers.Linear, name: str, wanted: bool) -> None:
-    if layer.bias is not None:
-        layer.bias.requires_grad_(wanted)
-    elif wanted and not isinstance(layer, layers.Linear):
-        raise InputError(f"{name} has no bias to train")
 
 
 def _insert_lite_residuals(graph: fx.GraphModule, names: tuple[str, ...], policy: UpdatePolicy, seed: int) -> None:

@@ -7,7 +7,6 @@ import hashlib
 import json
 import warnings
 from collections.abc import Iterable
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
@@ -146,7 +145,7 @@ class UpdatePolicy(_Record):
     training: Training = Training()
     method: str | None = None
 
-    @cached_property
+    @property
     def hash(self) -> str:
         """16 hex digits that identify what trains: equal for equal policies, whoever proposed them."""
         content = self.model_dump(mode="json", exclude={"training", "method"})
@@ -158,7 +157,7 @@ class UpdatePolicy(_Record):
 
     def with_training(self, **changes: Any) -> Self:
         """The same policy with other training settings, such as a tuned `learning_rate`."""
-        return self.model_copy(update={"training": self.training.model_copy(update=changes)})
+        return self.model_copy(update={"training": Training(**(self.training.model_dump() | changes))})
 
     def to_json(self) -> str:
         """The policy as JSON text, with its format, version and hash."""

@@ -108,6 +108,8 @@ class UpdateTable:
                     by_input = entry.weight.axis == "in"
                     table.inputs[n, row] = count if by_input or layer.depthwise else layer.in_channels
                     table.outputs[n, row] = count if not by_input or layer.depthwise else layer.out_channels
+                if entry.bias and not layer.bias:
+                    raise InputError(f"{layer.name} has no bias to train")
                 table.bias[n, row] = entry.bias
             for norm in policy.norms:
                 row, _ = _find(trace, norm.name, ("norm",))

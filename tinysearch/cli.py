@@ -1,6 +1,7 @@
 """The command line: options in, one call of the library, text out."""
 
 import os
+import signal
 import sys
 import warnings
 from pathlib import Path
@@ -67,7 +68,7 @@ def cli(context: click.Context) -> None:
 @WEIGHTS
 @INPUT_SIZE
 @click.option("--trials", type=int, help="Policies to score.  [default: 30]")
-@click.option("--time-budget", metavar="TIME", help="Begin no trial after this long, such as 10min.")
+@click.option("--time-budget", metavar="TIME", help="Begin no round of trials after this long, such as 10min.")
 @click.option("--seed", type=int, help="Seed of episodes and search.  [default: 0]")
 @click.option(
     "--out", type=click.Path(path_type=Path), help="Run directory.  [default: a name from the request in runs/]"
@@ -223,6 +224,7 @@ def main() -> None:
     sys.path.append("")
     warnings.showwarning = lambda message, *_, **__: click.echo(f"tinysearch: warning: {message}", err=True)
     warnings.simplefilter("once", UserWarning)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ended politely: as after Ctrl-C
     try:
         cli.main(standalone_mode=False)
     except TinySearchError as error:

@@ -7,8 +7,8 @@ from .results.rundir import RunDirectory
 from .results.tables import percent
 from .search.finetune import finetune
 from .search.request import Request
-from .search.run import one_thread, prepare
-from .spaces.errors import InputError
+from .search.run import identity, one_thread, prepare
+from .spaces.errors import ConflictError, InputError
 from .spaces.policy import UpdatePolicy
 
 
@@ -38,6 +38,8 @@ def finetune_member(
     stated = {key: value for key, value in run.request.items() if key in Request.model_fields}
     given = {"data_dir": data_dir, "weights": weights}
     task = prepare(Request.make(**(stated | {key: value for key, value in given.items() if value is not None})))
+    if identity(task)["backbone_sha256"] != run.request["backbone_sha256"]:
+        raise ConflictError(f"these are not the weights that {run_dir} was searched with: give those as --weights")
     start = time.perf_counter()
     with one_thread():
         result = finetune(

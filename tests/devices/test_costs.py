@@ -20,7 +20,7 @@ FIELDS = ("saved_bytes", "peak_bytes", "flash_bytes", "macs", "latency_s", "ener
 def test_one_policy_equals_many(mobilenet_trace, random_policy, device):
     profile = load_device(device)
     policies = [random_policy(mobilenet_trace, seed) for seed in range(12)]
-    costs = cost_table(UpdateTable.of(mobilenet_trace, policies), profile, optimizer="adam")
+    costs = cost_table(UpdateTable.of(mobilenet_trace, policies), profile)
     assert len(costs) == 12
     for n, policy in enumerate(policies):
         one = estimate(mobilenet_trace, policy, profile)
