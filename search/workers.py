@@ -58,11 +58,11 @@ def evaluator(make: Callable[[], Scorer], jobs: int) -> Iterator[Evaluate]:
     pool = ProcessPoolExecutor(jobs, mp_context=context, initializer=_initialise, initargs=(make,))
 
     def evaluate(policies: Sequence[UpdatePolicy]) -> Iterator[tuple[int, Score | str]]:
-        with _starting_processes():
-            futures: dict[Future[Score | str], int] = {
-                pool.submit(_score_here, policy): n for n, policy in enumerate(policies)
-            }
         try:
+            with _starting_processes():
+                futures: dict[Future[Score | str], int] = {
+                    pool.submit(_score_here, policy): n for n, policy in enumerate(policies)
+                }
             for future in as_completed(futures):
                 yield futures[future], future.result()
         except BrokenProcessPool as error:
