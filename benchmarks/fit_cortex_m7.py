@@ -13,7 +13,7 @@ import numpy as np
 from scipy.optimize import lsq_linear
 from torch import nn
 
-from tinysearch.devices.latency import op_class
+from tinysearch.devices.kernels import class_keys
 from tinysearch.spaces.backbones.mobilenetv2 import MobileNetV2
 from tinysearch.spaces.trace import Trace, trace
 
@@ -38,7 +38,7 @@ def mobilenetv1(width: float, classes: int) -> nn.Module:
 
 
 def macs_by_class(found: Trace) -> list[int]:
-    return [sum(layer.macs_forward for layer in found if op_class(layer) == name) for name in CLASSES]
+    return [sum(layer.macs_forward for layer in found if class_keys(layer)[-1] == name) for name in CLASSES]
 
 
 def main() -> None:

@@ -9,10 +9,11 @@ from ..spaces.errors import InputError
 from ..spaces.policy import UpdatePolicy
 from ..spaces.table import UpdateTable
 from ..spaces.trace import Trace
+from .caveats import caveats
 from .energy import step_joules
 from .latency import step_seconds
 from .memory import find_peak, flash_bytes
-from .profile import DeviceProfile
+from .records import DeviceProfile
 from .saved import find_kept
 
 Ints = npt.NDArray[np.int64]
@@ -122,7 +123,7 @@ def cost_table(
     ]
     names = [f.name for f in fields(Costs) if f.name != "warnings"]
     arrays = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
-    return Costs(**arrays, warnings=_warnings(table.trace, profile, batch))
+    return Costs(**arrays, warnings=caveats(table.trace, profile, batch))
 
 
 def estimate(
@@ -184,23 +185,6 @@ def _macs(table: UpdateTable, batch: int) -> tuple[Ints, Ints, Ints]:
     forward = batch * np.array([layer.macs_forward for layer in rows])
     per_weight = forward // np.array([max(1, layer.weights) for layer in rows])
     return table.present * forward, table.live_inputs * forward, table.trained_weights * per_weight
-
-
-def _warnings(trace: Trace, profile: DeviceProfile, batch: int) -> tuple[str, ...]:
-    latency, name = profile.latency, profile.name
-    warnings = []
-    low, high = latency.valid.batch
-    if not low <= batch <= high:
-        warnings.append(f"{name}: time and energy at batch {batch} are extrapolated: fitted on batches {low} to {high}")
-    least, most = latency.valid.macs
-    if not least <= trace.macs_forward <= most:
-        warnings.append(
-            f"{name}: time and energy of {trace.macs_forward / 1e6:.4g} MMAC are extrapolated: fitted on "
-            f"{least / 1e6:.4g} to {most / 1e6:.4g} MMAC"
-        )
-    if any(field.startswith("latency.backward.") for field in profile.assumed if "overhead" not in field):
-        warnings.append(f"{name}: parts of the backward pass's speed are assumed, not measured")
-    return tuple(warnings)
 
 
 def _estimate(table: UpdateTable, profile: DeviceProfile, batch: int, optimizer: str) -> PolicyCost:

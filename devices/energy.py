@@ -8,7 +8,7 @@ figures by three to four orders of magnitude and are not.
 import numpy as np
 import numpy.typing as npt
 
-from .profile import DeviceProfile
+from .records import DeviceProfile
 
 Floats = npt.NDArray[np.float64]
 

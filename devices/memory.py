@@ -31,7 +31,7 @@ import numpy as np
 from ..spaces.errors import InputError
 from ..spaces.table import UpdateTable
 from ..spaces.trace import INPUT, Layer, Trace
-from .profile import DeviceProfile
+from .records import DeviceProfile
 from .saved import Bools, Ints, Kept, columns, find_kept
 
 #: Values of optimizer state per trained value.

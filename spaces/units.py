@@ -53,16 +53,16 @@ def parse_quantity(value: str | int | float, units: Mapping[str, float], *, plai
     if match:
         number, unit = float(match[1]), (match[2] or "").strip()
     elif isinstance(value, int | float) and not isinstance(value, bool):
-        number, unit = float(value), ""
+        number, unit = _float(value), ""
     else:
-        raise InputError(f"{value!r} is no quantity: write a number and one of {known}")
+        raise InputError(f"{value!r:.60} is no quantity: write a number and one of {known}")
     if not unit and not plain:
-        raise InputError(f"{value!r} has no unit: add one of {known}")
+        raise InputError(f"{value!r:.60} has no unit: add one of {known}")
     if unit and unit not in units:
-        raise InputError(f"{value!r} has an unknown unit {unit!r}: use one of {known}")
+        raise InputError(f"{value!r:.60} has an unknown unit {unit!r:.60}: use one of {known}")
     result = number * (units[unit] if unit else 1.0)
     if not math.isfinite(result) or result < 0:
-        raise InputError(f"{value!r} is out of range: it must be a finite number and not negative")
+        raise InputError(f"{value!r:.60} is out of range: it must be a finite number and not negative")
     return result
 
 
@@ -75,7 +75,7 @@ def parse_bytes(value: str | int) -> int:
     exact = parse_quantity(value, BYTES, plain=True)
     whole = round(exact)
     if abs(exact - whole) > 1e-6 * max(1.0, exact):
-        raise InputError(f"{value!r} is no whole number of bytes")
+        raise InputError(f"{value!r:.60} is no whole number of bytes")
     return whole
 
 
@@ -102,6 +102,13 @@ def format_seconds(value: float) -> str:
 def format_joules(value: float) -> str:
     """Joules in three significant digits, as "48 mJ"."""
     return _format(value, [("kJ", 1e3), ("J", 1.0), ("mJ", 1e-3), ("uJ", 1e-6)])
+
+
+def _float(value: int | float) -> float:
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf
 
 
 def _format(value: float, scale: list[tuple[str, float]]) -> str:

@@ -32,7 +32,7 @@ def devices() -> Listing:
                 profile.memory.budget.value,
                 profile.batch,
                 profile.latency.confidence,
-                None if error is None else error.value,
+                None if error is None else error.mape,
             )
         )
     columns = ("device", "description", "runtime", "memory_budget", "batch", "confidence", "latency_error_percent")
@@ -52,14 +52,15 @@ def _fields(content: dict[str, Any], path: str) -> list[str]:
     lines = []
     for key, value in content.items():
         if isinstance(value, dict) and "assumed" in value:
-            origin = (
-                "ASSUMED" + (f": {value['source']}" if value["source"] else "") if value["assumed"] else value["source"]
-            )
-            lines.append(f"{path + key:<36}{value['value']!s:<16}{origin}")
+            source, assumed = value.pop("source"), value.pop("assumed")
+            parts = {name: part for name, part in value.items() if part is not None}
+            text = str(parts["value"]) if "value" in parts else ", ".join(f"{n} {part}" for n, part in parts.items())
+            origin = ("ASSUMED" + (f": {source}" if source else "")) if assumed else source
+            lines.append(f"{path + key:<36} {text:<15} {origin}")
         elif isinstance(value, dict):
             lines += _fields(value, f"{path}{key}.")
-        elif path or key in ("batch", "optimizer"):
-            lines.append(f"{path + key:<36}{value}")
+        elif value is not None and (path or key in ("batch", "optimizer")):
+            lines.append(f"{path + key:<36} {value}")
     return lines
 
 

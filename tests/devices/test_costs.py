@@ -7,7 +7,6 @@ from hypothesis import strategies as st
 
 from tinysearch.devices.costs import Costs, cost_table, estimate, smallest
 from tinysearch.devices.energy import extra_joules, step_joules
-from tinysearch.devices.latency import CLASSES, Work, op_class
 from tinysearch.devices.profile import list_devices, load_device
 from tinysearch.spaces import methods
 from tinysearch.spaces.errors import InputError
@@ -91,20 +90,6 @@ def test_the_smallest_policy_is_the_head(mobilenet_trace):
     least = smallest(mobilenet_trace, profile)
     assert least == estimate(mobilenet_trace, methods.last(mobilenet_trace), profile, optimizer=profile.optimizer)
     assert least.peak_bytes <= profile.memory.budget.value
-
-
-def test_classes_and_bytes_of_rows(small_trace):
-    classes = {layer.name: op_class(layer) for layer in small_trace}
-    assert classes["stem.0"] == "dense"
-    assert classes["blocks.0.depthwise.0"] == "depthwise"
-    assert classes["blocks.0.expand.0"] == "pointwise"
-    assert classes["mix"] == "dense"
-    assert classes["head"] == "linear"
-    work = Work.of(small_trace, 2, 4)
-    row = small_trace.index["mul"]
-    a, b = (small_trace.layers[source].out_elements for source in small_trace.layers[row].inputs)
-    assert CLASSES[work.classes[row]] == "elementwise"
-    assert work.amount[row] == 2 * 4 * (a + b + small_trace.layers[row].out_elements)
 
 
 def test_energy_is_power_times_time():
