@@ -1,8 +1,7 @@
 """The truth that the cost models are held to: what a training step really keeps, and how long it takes here."""
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import dataclass
 from statistics import median
@@ -12,21 +11,28 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..spaces.errors import InputError
+from ..spaces.origin import Origin, find_origin
+from ..spaces.table import UpdateTable
+from ..spaces.trace import trace
+from .meter import SavedTensor, saved_tensors
+from .saved import saved_bytes
 
 
 @dataclass(frozen=True, slots=True)
-class SavedTensor:
-    """A storage kept from the forward to the backward pass.
+class LayerSaved:
+    """What is kept of one row of the trace: its output, and what it makes to keep besides.
 
     Attributes:
-        name: Qualified name of the module that first kept it; empty for an operation outside of modules.
-        shape: Shape of the tensor that was kept.
-        bytes: Bytes of its storage.
+        name: Qualified name of the layer or operation.
+        predicted_bytes: By the cost models; None where there is no prediction.
+        measured_bytes: What autograd kept.
+        tensors: What that is made of.
     """
 
     name: str
-    shape: tuple[int, ...]
-    bytes: int
+    predicted_bytes: int | None
+    measured_bytes: int
+    tensors: tuple[SavedTensor, ...]
 
 
 @dataclass(frozen=True)
@@ -37,27 +43,56 @@ class Measurement:
         saved_bytes: Bytes kept between the network's input and its logits.
         tensors: What they are made of, in the order in which they were kept.
         step_seconds: Median time of a step: forward, loss, backward and update.
+        predicted: Bytes that the cost models say each layer keeps, in data-flow order and those that keep any; None
+            for a model that is no applied policy.
     """
 
     saved_bytes: int
     tensors: tuple[SavedTensor, ...]
     step_seconds: float
+    predicted: Mapping[str, int] | None = None
+
+    @property
+    def predicted_bytes(self) -> int | None:
+        """What the cost models say is kept, in all; None for a model that is no applied policy."""
+        return None if self.predicted is None else sum(self.predicted.values())
+
+    @property
+    def as_predicted(self) -> bool:
+        """Whether every layer keeps what was predicted, to the byte; not so where there is no prediction."""
+        return all(layer.predicted_bytes == layer.measured_bytes for layer in self.by_layer())
+
+    def by_layer(self) -> tuple[LayerSaved, ...]:
+        """What was measured beside what was predicted, for every layer of which either says that something is kept."""
+        tensors: dict[str, list[SavedTensor]] = {name: [] for name in self.predicted or ()}
+        for tensor in self.tensors:
+            tensors.setdefault(tensor.made_by, []).append(tensor)
+        return tuple(
+            LayerSaved(
+                name,
+                None if self.predicted is None else self.predicted.get(name, 0),
+                sum(tensor.bytes for tensor in kept),
+                tuple(kept),
+            )
+            for name, kept in tensors.items()
+        )
 
 
 def measure(
     model: nn.Module, images: Tensor, labels: Tensor, *, optimizer: str = "adam", repeats: int = 5
 ) -> Measurement:
-    """Run training steps on a copy of a model and see what they keep and take.
+    """Run training steps on a copy of a model and see what they keep and take, beside what was predicted.
 
     Args:
-        model: A model, such as `apply` returns; unchanged by this.
+        model: What `apply` returned; or any other model, of which nothing is predicted. Unchanged by this.
         images: One batch, (N, C, H, W).
         labels: Its classes, (N,).
         optimizer: adam, sgd or sgd-momentum.
         repeats: Timed steps, after one that is not timed.
 
     Returns:
-        Saved bytes: distinct storages, with parameters, buffers and the batch itself left out.
+        Saved bytes: distinct storages, with parameters, buffers and the batch itself left out; in all, tensor by
+        tensor, and `by_layer()` beside the prediction.
 
     Raises:
         InputError: Nothing of the model trains, or the optimizer is unknown.
@@ -67,7 +102,7 @@ def measure(
     if not trained:
         raise InputError("no parameter of the model has requires_grad: apply a policy first")
     update = _optimizer(optimizer, trained)
-    tensors = tuple(_saved(model, images))
+    tensors, origin = saved_tensors(model, images), find_origin(model)
 
     def step() -> float:
         start = _now(images)
@@ -79,44 +114,15 @@ def measure(
 
     step()
     seconds = median(step() for _ in range(repeats))
-    return Measurement(sum(tensor.bytes for tensor in tensors), tensors, seconds)
+    predicted = None if origin is None else _predicted(origin, images)
+    return Measurement(sum(tensor.bytes for tensor in tensors), tensors, seconds, predicted)
 
 
-def _saved(model: nn.Module, images: Tensor) -> list[SavedTensor]:
-    own = [*model.parameters(), *model.buffers(), images]
-    ignored = {tensor.untyped_storage().data_ptr() for tensor in own}
-    kept: dict[int, SavedTensor] = {}
-    held: list[Tensor] = []  # a freed storage's address could come again
-
-    with _running_module(model) as running:
-
-        def pack(tensor: Tensor) -> Tensor:
-            storage = tensor.untyped_storage()
-            held.append(tensor)
-            if storage.nbytes() and storage.data_ptr() not in ignored:
-                saved = SavedTensor(running[-1], tuple(tensor.shape), storage.nbytes())
-                kept.setdefault(storage.data_ptr(), saved)
-            return tensor
-
-        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-            logits = model(images)
-    del logits
-    return list(kept.values())
-
-
-@contextmanager
-def _running_module(model: nn.Module) -> Iterator[list[str]]:
-    """A stack of the names of the modules that are running, the innermost last."""
-    stack = [""]
-    handles = []
-    for name, module in model.named_modules():
-        handles.append(module.register_forward_pre_hook(lambda *_, name=name: stack.append(name)))
-        handles.append(module.register_forward_hook(lambda *_: stack.pop() and None))
-    try:
-        yield stack
-    finally:
-        for handle in handles:
-            handle.remove()
+def _predicted(origin: Origin, images: Tensor) -> dict[str, int]:
+    """Bytes kept, by row that keeps any, in the images' type, which activations have here."""
+    found = trace(origin.backbone, images.shape[1:])
+    rows = saved_bytes(UpdateTable.of(found, [origin.policy]), len(images), images.element_size())[0]
+    return {found.rows[row].name: int(rows[row]) for row in found.order if rows[row]}
 
 
 def _optimizer(name: str, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:

@@ -1,5 +1,6 @@
 """Applying a policy: a copy of the backbone that trains exactly what the policy says."""
 
+from collections.abc import Callable
 from copy import deepcopy
 
 import torch
@@ -9,6 +10,7 @@ from . import layers
 from .errors import InputError, UnsupportedError
 from .graph import block_names, blocks, is_fused_padding, node_name, symbolic_trace
 from .lite_residual import LiteResidual
+from .origin import Origin, base_digest, mark
 from .policy import Channels, UpdatePolicy
 from .tracing import operation
 
@@ -42,12 +44,13 @@ def apply(backbone: nn.Module, policy: UpdatePolicy, *, seed: int = 0) -> fx.Gra
     missing = _policy_names(policy) - {node_name(node) for node in graph.graph.nodes}
     if missing:
         raise InputError(f"the policy names {min(missing)}, which {policy.backbone} as given has not")
-    _insert_lite_residuals(graph, names, policy, seed)
+    insert_lite_residuals(graph, names, policy, seed=seed, prepare=_lean_lite_residual)
     _fuse_padding(graph)
     _replace_operations(graph, set(policy.sign_masks))
     _replace_layers(graph, policy)
     graph.graph.lint()
     graph.recompile()
+    mark(graph, Origin(backbone, policy, base_digest(backbone, policy.head)))
     return graph
 
 
@@ -138,7 +141,26 @@ def _train_weight(layer: layers.Conv2d | layers.Linear, name: str, weight: str |
         layer.train_channels(weight.axis, weight.index, depthwise=groups > 1)
 
 
-def _insert_lite_residuals(graph: fx.GraphModule, names: tuple[str, ...], policy: UpdatePolicy, seed: int) -> None:
+def insert_lite_residuals(
+    graph: fx.GraphModule,
+    names: tuple[str, ...],
+    policy: UpdatePolicy,
+    *,
+    seed: int = 0,
+    prepare: Callable[[LiteResidual], nn.Module] = lambda module: module,
+) -> None:
+    """Put a policy's lite residual modules into a graph, each at `<block>.lite_residual`.
+
+    Args:
+        graph: The backbone's graph, changed in place, for the caller to recompile.
+        names: The backbone's blocks.
+        policy: Says which modules.
+        seed: Seed of their first weights.
+        prepare: What is done to a module before it is put in.
+
+    Raises:
+        InputError: The policy names a block that is none.
+    """
     if not policy.lite_residuals:
         return
     found = {block.name: block for block in blocks(graph, names)}
@@ -147,19 +169,34 @@ def _insert_lite_residuals(graph: fx.GraphModule, names: tuple[str, ...], policy
         if lite.block not in found:
             raise InputError(f"the policy puts a lite residual module beside {lite.block}, which is no block")
         block = found[lite.block]
+        _keep(graph, block.input)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             module = LiteResidual(lite.shape)
         name = f"{lite.block}.lite_residual"
-        prepared = symbolic_trace(module)
-        _replace_operations(prepared, set())
-        _lean_layers(prepared)
-        prepared.recompile()
-        graph.add_submodule(name, prepared.to(device))
+        graph.add_submodule(name, prepare(module).to(device))
         with graph.graph.inserting_after(block.output):
             call = graph.graph.call_module(name, (block.input, block.output))
         for user in set(block.output.users) - {call}:
             user.replace_input_with(block.output, call)
+
+
+def _keep(graph: fx.GraphModule, value: fx.Node) -> None:
+    """Let no activation overwrite a value that is read again later."""
+    for user in value.users:
+        module = graph.get_submodule(str(user.target)) if user.op == "call_module" else None
+        if module is not None and hasattr(module, "inplace"):
+            vars(module).update(inplace=False)
+        elif user.kwargs.get("inplace"):
+            user.kwargs = {**user.kwargs, "inplace": False}
+
+
+def _lean_lite_residual(module: LiteResidual) -> fx.GraphModule:
+    prepared = symbolic_trace(module)
+    _replace_operations(prepared, set())
+    _lean_layers(prepared)
+    prepared.recompile()
+    return prepared
 
 
 def _lean_layers(graph: fx.GraphModule) -> None:

@@ -32,7 +32,7 @@ class BudgetError(TinySearchError):
 
 
 class ConflictError(TinySearchError):
-    """A run directory holds another request than the one that was asked for."""
+    """Two things do not belong together: a run directory and a request, or a delta and a backbone."""
 
     exit_code = 6
 

@@ -237,6 +237,23 @@ class UpdatePolicy(_Record):
 
         return apply(backbone, self, seed=seed)
 
+    def delta(self, model: "nn.Module") -> bytes:
+        """What training changed: a safetensors file that `merge` puts back into the same backbone.
+
+        Args:
+            model: What `apply` of this policy returned, trained since; or a copy of it.
+
+        Returns:
+            The file's bytes: the tensors that train (of a partly trained weight its trained channels), the
+            statistics that follow their batches, the head and lite residual modules whole, and nothing else.
+
+        Raises:
+            InputError: The model is no applied policy or another's, or holds NaN or infinity.
+        """
+        from .delta import delta
+
+        return delta(model, self)
+
     def describe(self) -> str:
         """What trains, in words."""
         parts = ["the classifier"]

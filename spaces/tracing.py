@@ -108,7 +108,7 @@ class _Recorder(fx.Interpreter):
             return
         module = self.submodules.get(str(node.target)) if node.op == "call_module" else None
         weighted = module is not None and next(module.parameters(), None) is not None
-        if not weighted and _is_view(value, self.env[sources[0]]) and not _is_in_place(node, module):
+        if not weighted and _is_view(value, self.env[sources[0]]) and not is_in_place(node, module):
             self.rows[node] = self.rows[sources[0]]  # its readers read what it views
             return
         block = block_of(node, self._names)
@@ -184,7 +184,8 @@ def _is_view(value: Tensor, of: Tensor) -> bool:
     return value.untyped_storage().data_ptr() == of.untyped_storage().data_ptr()
 
 
-def _is_in_place(node: fx.Node, module: nn.Module | None) -> bool:
+def is_in_place(node: fx.Node, module: nn.Module | None) -> bool:
+    """Whether an operation overwrites its input, so that what it returns is a tensor of its own all the same."""
     if module is not None:
         return bool(getattr(module, "inplace", False))
     name = str(getattr(node.target, "__name__", node.target))

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from .spaces.apply import apply
     from .spaces.backbones import list_backbones, load_backbone
     from .spaces.errors import TinySearchError
+    from .spaces.merge import merge
     from .spaces.policy import UpdatePolicy
     from .spaces.space import UpdateSpace
     from .spaces.trace import Trace, trace
@@ -53,6 +54,7 @@ _WHERE = {
     "load_dataset": "search.data",
     "load_device": "devices.profile",
     "measure": "devices.measure",
+    "merge": "spaces.merge",
     "run": "search.run",
     "smallest": "devices.costs",
     "trace": "spaces.trace",
@@ -81,6 +83,7 @@ __all__ = [
     "load_device",
     "load_run",
     "measure",
+    "merge",
     "methods",
     "run",
     "smallest",

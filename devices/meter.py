@@ -1,0 +1,146 @@
+"""The meter: which tensors autograd really keeps in a forward pass, who made them and who keeps them."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+from ..spaces.graph import node_name
+from ..spaces.tracing import is_in_place
+
+
+@dataclass(frozen=True, slots=True)
+class SavedTensor:
+    """A storage kept from the forward to the backward pass.
+
+    Attributes:
+        name: Qualified name of the module or operation that first kept it; empty for an operation outside of
+            modules in a model that is no graph.
+        made_by: Name of the module or operation that made it, which is the row of the trace that it is predicted
+            at; empty where the model is no graph.
+        shape: Shape of the tensor that was kept.
+        bytes: Bytes of its storage.
+    """
+
+    name: str
+    made_by: str
+    shape: tuple[int, ...]
+    bytes: int
+
+
+def saved_tensors(model: nn.Module, images: Tensor) -> tuple[SavedTensor, ...]:
+    """Run a model forward and see what autograd keeps.
+
+    Args:
+        model: Any model in the mode to be seen; a graph, such as `apply` returns, is run operation by operation.
+        images: One batch, (N, C, H, W).
+
+    Returns:
+        Distinct storages in the order in which they were kept, with parameters, buffers and the batch left out.
+    """
+    own = [*model.parameters(), *model.buffers(), images]
+    ignored = {_address(tensor) for tensor in own}
+    kept: dict[int, SavedTensor] = {}
+    held: list[Tensor] = []  # a freed storage's address could come again
+    log = _Log()
+
+    def pack(tensor: Tensor) -> Tensor:
+        address, size = _address(tensor), tensor.untyped_storage().nbytes()
+        held.append(tensor)
+        if size and address not in ignored:
+            kept.setdefault(address, SavedTensor(log.running, log.maker(address), tuple(tensor.shape), size))
+        return tensor
+
+    with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        if isinstance(model, fx.GraphModule):
+            logits = _Interpreter(model, log).run(images)
+        else:
+            with _named_modules_running(model, log):
+                logits = model(images)
+    del logits
+    return tuple(kept.values())
+
+
+@dataclass
+class _Log:
+    """What is running, and the makers of the tensors that are there.
+
+    Attributes:
+        stack: Names of what is running, the innermost last.
+        makers: By address of a storage, who made it; only to be asked of storages that are alive.
+        operands: Addresses of what the running operation reads; None where that is not known.
+    """
+
+    stack: list[str] = field(default_factory=lambda: [""])
+    makers: dict[int, str] = field(default_factory=dict)
+    operands: set[int] | None = None
+
+    @property
+    def running(self) -> str:
+        return self.stack[-1]
+
+    def maker(self, address: int) -> str:
+        """Who made a tensor that is being kept: another if it is an operand, else the operation itself."""
+        if self.operands is None:
+            return ""
+        return self.makers[address] if address in self.operands else self.running
+
+
+class _Interpreter(fx.Interpreter):
+    """Runs a graph, and graphs within it, and logs each operation under the name that a trace has for it."""
+
+    def __init__(self, graph: fx.GraphModule, log: _Log, path: str = "") -> None:
+        super().__init__(graph)
+        self._log, self._path = log, path
+
+    def run_node(self, n: fx.Node) -> Any:
+        log, name = self._log, self._path + node_name(n)
+        values = [self.env[source] for source in n.all_input_nodes]
+        operands = [_address(value) for value in values if isinstance(value, Tensor)]
+        outer = log.operands
+        log.operands = set(operands)
+        log.stack.append(name)
+        try:
+            value = super().run_node(n)
+        finally:
+            log.stack.pop()
+            log.operands = outer
+        if isinstance(value, Tensor):
+            address = _address(value)
+            if n.op == "placeholder":
+                log.makers.setdefault(address, name)
+            elif n.op == "call_module" and name.endswith(".lite_residual"):
+                # The sum stands for the output of the block, which a trace counts at the block's last row.
+                log.makers[address] = log.makers[operands[-1]]
+            elif address not in operands or is_in_place(n, self._module(n)):
+                log.makers[address] = name
+        return value
+
+    def call_module(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        module = self.fetch_attr(target)
+        if isinstance(module, fx.GraphModule) and not kwargs:
+            return _Interpreter(module, self._log, f"{self._path}{target}.").run(*args)
+        return super().call_module(target, args, kwargs)
+
+    def _module(self, node: fx.Node) -> nn.Module | None:
+        return self.fetch_attr(str(node.target)) if node.op == "call_module" else None
+
+
+@contextmanager
+def _named_modules_running(model: nn.Module, log: _Log) -> Iterator[None]:
+    handles = []
+    for name, module in model.named_modules():
+        handles.append(module.register_forward_pre_hook(lambda *_, name=name: log.stack.append(name)))
+        handles.append(module.register_forward_hook(lambda *_: log.stack.pop() and None))
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _address(tensor: Tensor) -> int:
+    return tensor.untyped_storage().data_ptr()
