@@ -60,9 +60,7 @@ def delta(model: nn.Module, policy: UpdatePolicy) -> bytes:
     origin = require_origin(model)
     if origin.policy != policy and origin.policy.hash != policy.hash:
         raise InputError(f"the model trains policy {origin.policy.hash}, not {policy.hash}: ask its own policy")
-    tensors = {
-        name: tensor.detach().cpu().contiguous().clone() for name, tensor in changing(model, policy).items()
-    }
+    tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in changing(model, policy).items()}
     if broken := not_finite(tensors):
         raise InputError(f"{broken} holds NaN or infinity: the training diverged; take a lower learning rate")
     header = _Header(

@@ -1,6 +1,7 @@
 """A delta holds what training changed and nothing else, and merges into the backbone that it was trained on alone."""
 
 import json
+from contextlib import suppress
 from copy import deepcopy
 from math import prod
 
@@ -137,7 +138,7 @@ def test_every_value_is_the_trained_ones_bit_for_bit(squeeze_net, squeeze_trace)
 
 
 def test_a_file_on_disk_is_the_same_delta_and_opens_elsewhere(tinytl, mobilenet, mobilenet_trace, tmp_path):
-    model, data = tinytl
+    _, data = tinytl
     path = tmp_path / "digits.safetensors"
     path.write_bytes(data)
     batch = images(mobilenet_trace)
@@ -247,7 +248,10 @@ def test_what_a_block_overwrites_is_still_there_for_a_lite_residual_module():
     found = trace(net, (3, 8, 8))
     lites = tuple(lite_update(found, block) for block in found.blocks)
     policy = UpdatePolicy(backbone="b", input_shape=(3, 8, 8), head="head", lite_residuals=lites)
-    model = trained(net, policy, images(found))
+    model = apply(net, policy)
+    with torch.no_grad():
+        for lite in lites:
+            model.get_parameter(f"{lite.block}.lite_residual.norm2.weight").fill_(1)
     merged = merge(net, policy.delta(model))
     torch.testing.assert_close(outputs(merged, images(found)), outputs(model, images(found)), rtol=1e-4, atol=1e-5)
 
@@ -317,10 +321,8 @@ def test_damage_is_refused(tinytl, mobilenet, tmp_path):
 def test_a_changed_byte_of_the_header_is_an_error_of_ours_or_harmless(tinytl, mobilenet, place, value):
     data = bytearray(tinytl[1])
     data[place] = value
-    try:
+    with suppress(InputError, ConflictError):
         merge(mobilenet, bytes(data))
-    except (InputError, ConflictError):
-        pass
 
 
 def test_a_plain_safetensors_file_is_no_delta(mobilenet):
