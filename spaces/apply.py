@@ -165,20 +165,23 @@ def insert_lite_residuals(
         return
     found = {block.name: block for block in blocks(graph, names)}
     device = next(graph.parameters()).device
+    sums: dict[fx.Node, fx.Node] = {}
     for lite in policy.lite_residuals:
         if lite.block not in found:
             raise InputError(f"the policy puts a lite residual module beside {lite.block}, which is no block")
         block = found[lite.block]
-        _keep(graph, block.input)
+        entering = sums.get(block.input, block.input)  # what the block before leaves, its own module's part included
+        _keep(graph, entering)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             module = LiteResidual(lite.shape)
         name = f"{lite.block}.lite_residual"
         graph.add_submodule(name, prepare(module).to(device))
         with graph.graph.inserting_after(block.output):
-            call = graph.graph.call_module(name, (block.input, block.output))
+            call = graph.graph.call_module(name, (entering, block.output))
         for user in set(block.output.users) - {call}:
             user.replace_input_with(block.output, call)
+        sums[block.output] = call
 
 
 def _keep(graph: fx.GraphModule, value: fx.Node) -> None:

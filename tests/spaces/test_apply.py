@@ -168,6 +168,32 @@ def test_wrong_policies_are_refused(squeeze_net, layers, words):
         apply(squeeze_net, policy)
 
 
+@pytest.mark.parametrize("backwards", [False, True])
+def test_a_lite_residual_module_reads_what_enters_its_block_with_the_module_before_in_it(
+    mobilenet, mobilenet_trace, backwards
+):
+    """x' = F(x) + lite(x) of each block in turn (TinyTL, section 3.2), in whatever order a policy lists them."""
+    policy = methods.tinytl(mobilenet_trace, variant="L")
+    order = -1 if backwards else 1
+    policy = policy.model_copy(update={"lite_residuals": policy.lite_residuals[::order]})
+    model = apply(mobilenet, policy).eval()
+    entered, added = {}, {}
+    names = {lite.block for lite in policy.lite_residuals}
+    for name in names:
+        module = model.get_submodule(f"{name}.lite_residual")
+        torch.nn.init.ones_(module.norm2.weight)
+        module.register_forward_pre_hook(lambda _, args, name=name: entered.update({name: args}))
+        module.register_forward_hook(lambda *answer, name=name: added.update({name: answer[2]}))
+    images, _ = batch(mobilenet_trace.input_shape[1], mobilenet_trace.num_classes)
+    with torch.no_grad():
+        model(images)
+        for name, block in mobilenet.named_modules():
+            if name in names:
+                x, branch = entered[name]
+                torch.testing.assert_close(branch, block(x), rtol=1e-3, atol=1e-4)
+                assert not torch.allclose(added[name], branch, atol=1e-3)
+
+
 def test_equal_policies_start_equal(mobilenet, mobilenet_trace):
     policy = methods.tinytl(mobilenet_trace)
     one, other = apply(mobilenet, policy, seed=3), apply(mobilenet, policy, seed=3)
