@@ -60,7 +60,9 @@ class Measurement:
     @property
     def as_predicted(self) -> bool:
         """Whether every layer keeps what was predicted, to the byte; not so where there is no prediction."""
-        return all(layer.predicted_bytes == layer.measured_bytes for layer in self.by_layer())
+        return self.predicted is not None and all(
+            layer.predicted_bytes == layer.measured_bytes for layer in self.by_layer()
+        )
 
     def by_layer(self) -> tuple[LayerSaved, ...]:
         """What was measured beside what was predicted, for every layer of which either says that something is kept."""
