@@ -21,13 +21,15 @@ class SavedTensor:
             modules in a model that is no graph.
         made_by: Name of the module or operation that made it, which is the row of the trace that it is predicted
             at; empty where the model is no graph.
-        shape: Shape of the tensor that was kept.
+        shape: Shape of the tensor that was kept; packed bits count as bytes, uint8.
+        dtype: Type of its elements, as "float32".
         bytes: Bytes of its storage.
     """
 
     name: str
     made_by: str
     shape: tuple[int, ...]
+    dtype: str
     bytes: int
 
 
@@ -51,7 +53,8 @@ def saved_tensors(model: nn.Module, images: Tensor) -> tuple[SavedTensor, ...]:
         address, size = _address(tensor), tensor.untyped_storage().nbytes()
         held.append(tensor)
         if size and address not in ignored:
-            kept.setdefault(address, SavedTensor(log.running, log.maker(address), tuple(tensor.shape), size))
+            shape, dtype = tuple(tensor.shape), str(tensor.dtype).removeprefix("torch.")
+            kept.setdefault(address, SavedTensor(log.running, log.maker(address), shape, dtype, size))
         return tensor
 
     with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):

@@ -106,7 +106,7 @@ def prepare(request: Request) -> Task:
         request.backbone,
         num_classes=len(dataset.classes),
         input_size=request.input_size,
-        weights=_weights(request),
+        weights=requested_weights(request),
     )
     size = image_size(request, backbone)
     table = trace(backbone, (3, size, size))
@@ -287,7 +287,7 @@ def default_weights(backbone: str) -> str | None:
     return next((name for name in ("bundled", "imagenet") if name in published), None)
 
 
-def _weights(request: Request) -> str | None:
+def requested_weights(request: Request) -> str | None:
     """What was asked for, or what is published for the backbone; None for random weights.
 
     Raises:

@@ -86,7 +86,8 @@ def changing(model: nn.Module, policy: UpdatePolicy) -> dict[str, Tensor]:
     for path, module in model.named_modules():
         if getattr(module, "train_statistics", False):
             names |= {f"{path}.{name}" for name, _ in module.named_buffers(recurse=False)}
-    return {name: value for name, value in model.state_dict().items() if name in names or name.startswith(new)}
+    state = {name: value for name, value in model.state_dict().items() if isinstance(value, Tensor)}
+    return {name: value for name, value in state.items() if name in names or name.startswith(new)}
 
 
 def not_finite(tensors: Mapping[str, Tensor]) -> str | None:

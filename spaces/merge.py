@@ -10,6 +10,7 @@ from .apply import apply, insert_lite_residuals
 from .delta import Delta, changing, read_delta
 from .errors import ConflictError, InputError
 from .graph import block_names, symbolic_trace
+from .layers import PartialWeight
 from .lite_residual import LiteResidual
 from .origin import base_digest
 from .policy import UpdatePolicy
@@ -49,8 +50,9 @@ def merge(backbone: nn.Module, delta: Delta | bytes | str | Path) -> nn.Module:
     with torch.no_grad():
         for name, value in changing(trained, delta.policy).items():
             path, _, leaf = name.rpartition(".")
-            if leaf == "weight_update":
-                slots[f"{path}.weight"].copy_(trained.get_submodule(path).composed_weight())
+            layer = trained.get_submodule(path)
+            if isinstance(layer, PartialWeight) and leaf == "weight_update":
+                slots[f"{path}.weight"].copy_(layer.composed_weight())
             else:
                 slots[name].copy_(value)
     return plain.eval()

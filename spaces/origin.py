@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 import torch
-from torch import fx, nn
+from torch import Tensor, fx, nn
 
 from .errors import InputError
 from .policy import UpdatePolicy
@@ -43,7 +43,8 @@ def base_digest(backbone: nn.Module, head: str) -> str:
     """
     digest = hashlib.sha256()
     for name, tensor in sorted(backbone.state_dict().items()):
-        if not name.startswith(f"{head}.") and not name.endswith(".num_batches_tracked"):
+        left_out = name.startswith(f"{head}.") or name.endswith(".num_batches_tracked")
+        if isinstance(tensor, Tensor) and not left_out:  # a module may add anything else to its state
             digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
             values = tensor.detach().cpu().contiguous().reshape(-1)
             digest.update(values.view(torch.uint8).numpy().data)

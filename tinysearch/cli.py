@@ -205,11 +205,42 @@ def inspect(form: Any, **options: Any) -> None:
 @click.option("--weights", metavar="FILE", help="As in the run, if it was a file that has moved.")
 @click.option("--steps", type=int, default=200, help="Optimizer steps.")
 @click.option("--test-images", type=int, help="Measure on so many test images only.")
+@click.option("--delta", type=click.Path(path_type=Path), help="Keep what training changed in this .safetensors file.")
 def finetune(run_dir: Path, **options: Any) -> None:
     """Train a policy of a run on the whole training split and measure it on the test split."""
     from .finetuning import finetune_member
 
     click.echo(finetune_member(run_dir, **options))
+
+
+@cli.command()
+@click.argument("delta", metavar="DELTA", type=click.Path(path_type=Path))
+@BACKBONE
+@WEIGHTS
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="The .safetensors file to write.")
+def merge(delta: Path, **options: Any) -> None:
+    """Write the weights of the plain network that a delta gives with its backbone."""
+    from .finetuning import merge_delta
+
+    click.echo(merge_delta(delta, **options))
+
+
+@cli.command()
+@RUN
+@click.option("--policy", default="all", metavar="HASH|best|all", help="Members of the front.  [default: all]")
+@click.option("--batch", type=int, help="Samples of a training step.  [default: the run's]")
+@click.option("--tensors", is_flag=True, help="List what one policy keeps, tensor by tensor.")
+@DATA_DIR
+@click.option("--weights", metavar="FILE", help="As in the run, if it was a file that has moved.")
+@FORMAT
+def verify(run_dir: Path, form: Any, **options: Any) -> None:
+    """Measure what policies of a run really keep for the backward pass, beside what was predicted."""
+    from .verifying import verify as measured
+
+    listing, wrong = measured(run_dir, **options)
+    click.echo(listing.render(form, _width()), nl=False)
+    if wrong:
+        raise TinySearchError(f"{len(wrong)} policies keep other bytes here than predicted: {', '.join(wrong)}")
 
 
 def _width() -> int:

@@ -1,15 +1,21 @@
-"""Fine-tuning a member of a finished run, from nothing but the run directory."""
+"""Fine-tuning a member of a finished run, and merging what it changed into its backbone."""
 
 import time
 from pathlib import Path
 
+from .members import find_member, load_task
+from .results.atomic import write_atomically
 from .results.rundir import RunDirectory
 from .results.tables import percent
 from .search.finetune import finetune
 from .search.request import Request
-from .search.run import identity, one_thread, prepare
-from .spaces.errors import ConflictError, InputError
+from .search.run import one_thread, requested_weights
+from .spaces.backbones import load_backbone
+from .spaces.delta import read_delta
+from .spaces.errors import InputError
+from .spaces.merge import merge
 from .spaces.policy import UpdatePolicy
+from .spaces.units import format_bytes
 
 
 def finetune_member(
@@ -21,36 +27,66 @@ def finetune_member(
     weights: str | None,
     steps: int,
     test_images: int | None,
+    delta: Path | None,
 ) -> str:
-    """Train a member of a run's front on the whole training split; a line with its test accuracy.
+    """Train a member of a run's front on the whole training split; lines with its test accuracy and its delta.
 
     Raises:
-        InputError: The run has no such member, or its data or weights are not given.
+        InputError: The run has no such member, its data or weights are not given, or the delta cannot be kept there.
     """
+    if delta is not None:
+        _check_target(delta)  # before minutes of training
     run = RunDirectory.load(run_dir)
-    if policy == "best":
-        member = run.front.best(memory=max_memory)
-    else:
-        matching = [m for m in run.front.members if m.hash.startswith(policy) or m.method == policy]
-        if len(matching) != 1:
-            raise InputError(f"{len(matching)} members of the front of {run_dir} are called {policy!r}: see `show`")
-        member = matching[0]
-    stated = {key: value for key, value in run.request.items() if key in Request.model_fields}
-    given = {"data_dir": data_dir, "weights": weights}
-    task = prepare(Request.make(**(stated | {key: value for key, value in given.items() if value is not None})))
-    if identity(task)["backbone_sha256"] != run.request["backbone_sha256"]:
-        raise ConflictError(f"these are not the weights that {run_dir} was searched with: give those as --weights")
+    member = find_member(run, policy, max_memory)
+    task = load_task(run, data_dir=data_dir, weights=weights)
+    chosen = UpdatePolicy.load(run.policy_path(member))
     start = time.perf_counter()
     with one_thread():
-        result = finetune(
-            task.backbone,
-            UpdatePolicy.load(run.policy_path(member)),
-            task.dataset,
-            steps=steps,
-            test_images=test_images,
-        )
+        result = finetune(task.backbone, chosen, task.dataset, steps=steps, test_images=test_images)
+    seconds = time.perf_counter() - start
     name = member.method or member.hash[:8]
-    return (
+    text = (
         f"{name}: test accuracy {percent(result.accuracy, result.accuracy_se)} after {steps} "
-        f"steps, {time.perf_counter() - start:.0f} s; the proxy said {percent(member.accuracy, member.accuracy_se)}"
+        f"steps, {seconds:.0f} s; the proxy said {percent(member.accuracy, member.accuracy_se)}"
     )
+    if delta is not None:
+        data = chosen.delta(result.model)
+        write_atomically(delta, data)
+        whole = sum(tensor.nbytes for tensor in task.backbone.state_dict().values())
+        text += f"\n{delta}: what training changed, {format_bytes(len(data))} (the network: {format_bytes(whole)})"
+    return text
+
+
+def merge_delta(delta: Path, *, backbone: str | None, weights: str | None, out: Path) -> str:
+    """Write the weights of the plain network that a delta gives with its backbone; a line that says how to use them.
+
+    Raises:
+        InputError: The delta or a name is wrong, or `out` cannot be written.
+        MissingDataError: The backbone's weights are missing.
+        ConflictError: The delta was trained on other weights.
+    """
+    from safetensors.torch import save
+
+    _check_target(out)
+    change = read_delta(delta)
+    if backbone is None and ":" in change.policy.backbone:
+        raise InputError(
+            f"{delta} is of a backbone that is no built-in one: say that its code may run, by --backbone "
+            f"{change.policy.backbone}"
+        )
+    request = Request.make(backbone=backbone or change.policy.backbone, weights=weights)
+    network = load_backbone(request.backbone, num_classes=change.classes, weights=requested_weights(request))
+    state = merge(network, change).state_dict()
+    # Clones, since tensors that share memory are refused.
+    write_atomically(out, save({name: tensor.contiguous().clone() for name, tensor in state.items()}))
+    text = f"{out}: {change.policy.backbone}, {change.classes} classes, {format_bytes(out.stat().st_size)}"
+    if lites := len(change.policy.lite_residuals):
+        return f"{text}; with {lites} lite residual modules, which --weights does not take: load it by ts.merge"
+    return f"{text}; --weights takes it"
+
+
+def _check_target(path: Path) -> None:
+    if path.suffix != ".safetensors":
+        raise InputError(f"{path}: a safetensors file is written: let its name end in .safetensors")
+    if not path.parent.is_dir():
+        raise InputError(f"{path}: there is no folder {path.parent}")

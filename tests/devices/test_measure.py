@@ -36,9 +36,9 @@ def test_every_tensor_is_named_by_who_made_it_and_who_keeps_it(small_net, small_
     # A copy of three channels, the shared output of a norm and the head's input, which a mask has one bit of besides.
     copy = tensors["blocks.1.project.0", "blocks.1.project.0"]
     assert (copy.shape, copy.bytes) == ((2, 3, 6, 6), 2 * 3 * 6 * 6 * 4)
-    assert tensors["norm", "hidden"] == SavedTensor("hidden", "norm", (2, 20), 2 * 20 * 4)
-    assert tensors["act", "head"] == SavedTensor("head", "act", (2, 18), 2 * 18 * 4)
-    assert tensors["act", "act"].bytes == 2 * 3
+    assert tensors["norm", "hidden"] == SavedTensor("hidden", "norm", (2, 20), "float32", 2 * 20 * 4)
+    assert tensors["act", "head"] == SavedTensor("head", "act", (2, 18), "float32", 2 * 18 * 4)
+    assert (tensors["act", "act"].bytes, tensors["act", "act"].dtype) == (2 * 3, "uint8")
     assert tensors["blocks.2.depthwise.0", "blocks.2.depthwise.1"].shape == (2, 60, 6, 6)
     assert result.as_predicted
     layer = {layer.name: layer for layer in result.by_layer()}["act"]

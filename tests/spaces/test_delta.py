@@ -135,6 +135,8 @@ def test_every_value_is_the_trained_ones_bit_for_bit(squeeze_net, squeeze_trace)
     assert changed == weights | statistics | counts | {"stem.bias", "blocks.0.norm1.bias", "head.weight", "head.bias"}
     state = model.state_dict()
     assert all(torch.equal(merged[name], state[name]) for name in changed - weights)
+    for name in ("blocks.0.expand", "blocks.1.project", "blocks.1.depthwise"):
+        assert torch.equal(merged[f"{name}.weight"], model.get_submodule(name).composed_weight())
 
 
 def test_a_file_on_disk_is_the_same_delta_and_opens_elsewhere(tinytl, mobilenet, mobilenet_trace, tmp_path):

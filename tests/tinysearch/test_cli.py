@@ -214,7 +214,7 @@ def test_a_profile_is_shown_with_its_sources(command: Command) -> None:
 def test_no_command_is_the_help(commands: Commands) -> None:
     bare, asked, run, version = commands([[], ["--help"], ["run", "-h"], ["--version"]])
     assert (bare.returncode, bare.stdout) == (0, asked.stdout)
-    for name in ("run", "show", "plot", "devices", "backbones", "methods", "inspect", "finetune"):
+    for name in ("run", "show", "plot", "devices", "backbones", "methods", "inspect", "finetune", "merge", "verify"):
         assert f"\n  {name} " in asked.stdout
     assert "--max-memory" in run.stdout
     assert version.stdout.startswith("tinysearch, version ")

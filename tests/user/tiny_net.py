@@ -100,3 +100,10 @@ def deep(num_classes: int) -> nn.Module:
     model = TinyNet(num_classes)
     model.blocks = nn.Sequential(*(Unit(8, 8, 1) for _ in range(120)), Unit(8, 12, 1))
     return model
+
+
+def dropping(num_classes: int) -> nn.Module:
+    """The same values under the same names, but in training some activations are dropped."""
+    model = build(num_classes)
+    model.stem.append(nn.Dropout(0.5))
+    return model.eval()
