@@ -101,24 +101,24 @@ class _Interpreter(fx.Interpreter):
 
     def run_node(self, n: fx.Node) -> Any:
         log, name = self._log, self._path + node_name(n)
-        values = [self.env[source] for source in n.all_input_nodes]
-        operands = [_address(value) for value in values if isinstance(value, Tensor)]
+        operands = [_address(tensor) for source in n.all_input_nodes for tensor in _tensors(self.env[source])]
+        in_place = is_in_place(n, self.fetch_attr(str(n.target)) if n.op == "call_module" else None)
         outer = log.operands
-        log.operands = set(operands)
+        # What is overwritten and kept is the result, under the operand's address.
+        log.operands = set(operands[in_place:])
         log.stack.append(name)
         try:
             value = super().run_node(n)
         finally:
             log.stack.pop()
             log.operands = outer
-        if isinstance(value, Tensor):
-            address = _address(value)
+        for address in map(_address, _tensors(value)):
             if n.op == "placeholder":
                 log.makers.setdefault(address, name)
             elif n.op == "call_module" and name.endswith(".lite_residual"):
                 # The sum stands for the output of the block, which a trace counts at the block's last row.
                 log.makers[address] = log.makers[operands[-1]]
-            elif address not in operands or is_in_place(n, self._module(n)):
+            elif address not in operands or in_place:
                 log.makers[address] = name
         return value
 
@@ -127,9 +127,6 @@ class _Interpreter(fx.Interpreter):
         if isinstance(module, fx.GraphModule) and not kwargs:
             return _Interpreter(module, self._log, f"{self._path}{target}.").run(*args)
         return super().call_module(target, args, kwargs)
-
-    def _module(self, node: fx.Node) -> nn.Module | None:
-        return self.fetch_attr(str(node.target)) if node.op == "call_module" else None
 
 
 @contextmanager
@@ -143,6 +140,15 @@ def _named_modules_running(model: nn.Module, log: _Log) -> Iterator[None]:
     finally:
         for handle in handles:
             handle.remove()
+
+
+def _tensors(value: object) -> Iterator[Tensor]:
+    """The tensors that an operation hands on: one, or several in a tuple or list."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, tuple | list):
+        for part in value:
+            yield from _tensors(part)
 
 
 def _address(tensor: Tensor) -> int:

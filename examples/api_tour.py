@@ -50,6 +50,13 @@ def main() -> None:
     optimizer.step()
     print(f"{sum(p.numel() for p in trained):,} parameters trained a step, loss {loss:.2f}")
 
+    # What training changed, and nothing else, goes back into the pretrained network.
+    change = policy.delta(model)
+    plain = ts.merge(backbone, change)
+    with torch.no_grad():
+        difference = (plain(images) - model.eval()(images)).abs().max()
+    print(f"delta: {len(change):,} B; the merged network's outputs differ by {difference:.1g} at most")
+
 
 if __name__ == "__main__":
     main()

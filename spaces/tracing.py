@@ -187,6 +187,6 @@ def _is_view(value: Tensor, of: Tensor) -> bool:
 def is_in_place(node: fx.Node, module: nn.Module | None) -> bool:
     """Whether an operation overwrites its input, so that what it returns is a tensor of its own all the same."""
     if module is not None:
-        return bool(getattr(module, "inplace", False))
+        return bool(getattr(module, "inplace", False) or node.kwargs.get("inplace"))
     name = str(getattr(node.target, "__name__", node.target))
     return bool(node.kwargs.get("inplace")) or name in ("iadd", "imul") or (name[-1] == "_" and name[-2:] != "__")
