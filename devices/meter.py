@@ -75,11 +75,13 @@ class _Log:
         stack: Names of what is running, the innermost last.
         makers: By address of a storage, who made it; only to be asked of storages that are alive.
         operands: Addresses of what the running operation reads; None where that is not known.
+        making: Name under which what the running operation makes is counted.
     """
 
     stack: list[str] = field(default_factory=lambda: [""])
     makers: dict[int, str] = field(default_factory=dict)
     operands: set[int] | None = None
+    making: str = ""
 
     @property
     def running(self) -> str:
@@ -89,7 +91,7 @@ class _Log:
         """Who made a tensor that is being kept: another if it is an operand, else the operation itself."""
         if self.operands is None:
             return ""
-        return self.makers[address] if address in self.operands else self.running
+        return self.makers[address] if address in self.operands else self.making
 
 
 class _Interpreter(fx.Interpreter):
@@ -101,17 +103,21 @@ class _Interpreter(fx.Interpreter):
 
     def run_node(self, n: fx.Node) -> Any:
         log, name = self._log, self._path + node_name(n)
-        operands = [_address(tensor) for source in n.all_input_nodes for tensor in _tensors(self.env[source])]
+        values = [self.env[source] for source in n.all_input_nodes]
+        operands = [_address(tensor) for value in values for tensor in _tensors(value)]
         in_place = is_in_place(n, self.fetch_attr(str(n.target)) if n.op == "call_module" else None)
-        outer = log.operands
+        outer = log.operands, log.making
         # What is overwritten and kept is the result, under the operand's address.
         log.operands = set(operands[in_place:])
+        # An operation may be handed what is still to be computed, such as a norm the convolution before it.
+        handed_on = bool(values) and not isinstance(values[0], Tensor)
+        log.making = self._path + node_name(n.all_input_nodes[0]) if handed_on else name
         log.stack.append(name)
         try:
             value = super().run_node(n)
         finally:
             log.stack.pop()
-            log.operands = outer
+            log.operands, log.making = outer
         for address in map(_address, _tensors(value)):
             if n.op == "placeholder":
                 log.makers.setdefault(address, name)

@@ -30,6 +30,9 @@ class Origin:
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         return self
 
+    def __reduce__(self) -> tuple[type[None], tuple[()]]:
+        return type(None), ()  # a pickled model does not take its backbone along
+
 
 def base_digest(backbone: nn.Module, head: str) -> str:
     """SHA-256 over names, types, shapes and values of a network's tensors, as hex digits.

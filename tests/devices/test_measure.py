@@ -32,17 +32,18 @@ def test_every_tensor_is_named_by_who_made_it_and_who_keeps_it(small_net, small_
     )
     policy = _policy(small_trace, layers=layers, norms=(NormUpdate(name="blocks.2.depthwise.1", scale=True),))
     result = measure(apply(small_net, policy), *_batch(2, 50), repeats=1)
-    tensors = {(tensor.made_by, tensor.name): tensor for tensor in result.tensors}
-    # A copy of three channels, the shared output of a norm and the head's input, which a mask has one bit of besides.
-    copy = tensors["blocks.1.project.0", "blocks.1.project.0"]
-    assert (copy.shape, copy.bytes) == ((2, 3, 6, 6), 2 * 3 * 6 * 6 * 4)
-    assert tensors["norm", "hidden"] == SavedTensor("hidden", "norm", (2, 20), "float32", 2 * 20 * 4)
-    assert tensors["act", "head"] == SavedTensor("head", "act", (2, 18), "float32", 2 * 18 * 4)
-    assert (tensors["act", "act"].bytes, tensors["act", "act"].dtype) == (2 * 3, "uint8")
-    assert tensors["blocks.2.depthwise.0", "blocks.2.depthwise.1"].shape == (2, 60, 6, 6)
+    made = {(tensor.made_by, tensor.shape): tensor for tensor in result.tensors}
+    # A copy of three channels, what a norm reads, what the next layer reads, and a gate's mask beside its output.
+    assert made["blocks.1.project.0", (2, 3, 6, 6)].bytes == 2 * 3 * 6 * 6 * 4
+    assert made["blocks.2.depthwise.0", (2, 60, 6, 6)].name == "blocks.2.depthwise.1"
+    assert made["norm", (2, 20)] == SavedTensor("hidden", "norm", (2, 20), "float32", 2 * 20 * 4)
     assert result.as_predicted
-    layer = {layer.name: layer for layer in result.by_layer()}["act"]
-    assert (layer.predicted_bytes, layer.measured_bytes, len(layer.tensors)) == (150, 150, 2)
+    gate = {layer.name: layer for layer in result.by_layer()}["blocks.2.excite.gate"]
+    assert {(tensor.name, tensor.dtype, tensor.bytes) for tensor in gate.tensors} == {
+        ("blocks.2.excite.gate", "uint8", 2 * 8),  # 60 bits a sample
+        (next(layer.name for layer in small_trace if layer.op == "mul" and layer.block == 2), "float32", 2 * 60 * 4),
+    }
+    assert gate.predicted_bytes == gate.measured_bytes == 496
 
 
 def test_prediction_and_measurement_add_up(small_net, small_trace, random_policy):

@@ -1,6 +1,7 @@
 """A delta holds what training changed and nothing else, and merges into the backbone that it was trained on alone."""
 
 import json
+import pickle
 from contextlib import suppress
 from copy import deepcopy
 from math import prod
@@ -395,6 +396,16 @@ def test_only_the_models_own_policy_gives_a_delta(tinytl, mobilenet, mobilenet_t
         methods.last(mobilenet_trace).delta(mobilenet)
     tuned = methods.tinytl(mobilenet_trace).with_training(learning_rate=0.01)
     assert read_delta(tuned.delta(model)).policy.training.learning_rate == 0.01
+
+
+def test_a_pickled_model_leaves_its_backbone_behind(mobilenet, mobilenet_trace):
+    policy = methods.last(mobilenet_trace)
+    model = apply(mobilenet, policy)
+    copy = pickle.loads(pickle.dumps(model))
+    weights = sum(p.numel() * 4 for p in model.parameters())
+    assert len(pickle.dumps(model)) < 1.5 * weights + 100_000
+    with pytest.raises(InputError, match="a pickled copy"):
+        policy.delta(copy)
 
 
 def test_a_diverged_training_gives_no_delta(mobilenet, mobilenet_trace):

@@ -103,7 +103,7 @@ def deep(num_classes: int) -> nn.Module:
 
 
 def dropping(num_classes: int) -> nn.Module:
-    """The same values under the same names, but in training some activations are dropped."""
+    """The same values under the same names, but in training some channels are dropped."""
     model = build(num_classes)
-    model.stem.append(nn.Dropout(0.5))
+    model.stem.append(nn.Dropout2d(0.5))
     return model.eval()
