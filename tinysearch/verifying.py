@@ -106,7 +106,7 @@ def _notes(task: Task) -> tuple[str, ...]:
     text = "Predicted and measured in fp32, by PyTorch on this machine"
     dtype = task.device.memory.dtypes.activation
     if dtype != 4:
-        text += f"; the front's own figures are for {task.device.name}, with {dtype} bytes an activation"
+        text += f"; the front's own figures are for {task.device.name}, where an activation takes {dtype} B"
     return (f"{text}.",)
 
 
