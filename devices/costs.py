@@ -1,6 +1,7 @@
 """All costs of N update policies on a device, and of one policy layer by layer: the same code."""
 
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -9,12 +10,14 @@ from ..spaces.errors import InputError
 from ..spaces.policy import UpdatePolicy
 from ..spaces.table import UpdateTable
 from ..spaces.trace import Trace
+from . import accountings
+from .accountings import eager
 from .caveats import caveats
 from .energy import step_joules
 from .latency import step_seconds
 from .memory import find_peak, flash_bytes
 from .records import DeviceProfile
-from .saved import find_kept
+from .saved import Kept, find_kept
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -35,6 +38,10 @@ class Costs:
         latency_s: Seconds a step.
         energy_j: Joules a step, idle power included.
         warnings: Why the numbers may be off, in words.
+
+    By a paper's accounting, saved_bytes is what that paper stores for the backward pass of the whole batch, peak_bytes
+    the memory that it prints, and macs what it counts, if it counts work. All else is as ever. By `eager` all
+    numbers are those of PyTorch's plain layers, and of weights that train whole or not at all.
     """
 
     saved_bytes: Ints
@@ -82,6 +89,8 @@ class PolicyCost:
 
     Attributes:
         layers: The rows that the policy has, in data-flow order.
+        accounting: Whose rules saved_bytes, peak_bytes and macs follow.
+        parts: What a paper's accounting counts besides, by name: `devices.accountings.Account.parts`.
     """
 
     saved_bytes: int
@@ -92,19 +101,29 @@ class PolicyCost:
     energy_j: float
     warnings: tuple[str, ...]
     layers: tuple[LayerCost, ...]
+    accounting: str = accountings.DEFAULT
+    parts: Mapping[str, int] = field(default_factory=dict)
 
     def by_layer(self) -> tuple[LayerCost, ...]:
-        """The breakdown by layer; its MACs, saved bytes and seconds add up to the policy's."""
+        """The breakdown by layer: its saved bytes and seconds add up to the policy's.
+
+        So do its MACs, except by an accounting that counts them otherwise.
+        """
         return self.layers
 
     @property
     def peak_at(self) -> str:
-        """Where the peak is, as "backward of features.3.conv.0.0"."""
-        return next(f"{layer.peak} of {layer.name}" for layer in self.layers if layer.peak)
+        """Where the peak is, as "backward of features.3.conv.0.0"; empty by an accounting that does not say."""
+        return next((f"{layer.peak} of {layer.name}" for layer in self.layers if layer.peak), "")
 
 
 def cost_table(
-    table: UpdateTable, profile: DeviceProfile, *, batch: int | None = None, optimizer: str | None = None
+    table: UpdateTable,
+    profile: DeviceProfile,
+    *,
+    batch: int | None = None,
+    optimizer: str | None = None,
+    accounting: str = accountings.DEFAULT,
 ) -> Costs:
     """The costs of N policies.
 
@@ -113,16 +132,24 @@ def cost_table(
         profile: The device and runtime.
         batch: Samples of one step; the profile's without it.
         optimizer: adam, sgd or sgd-momentum; the profile's without it.
+        accounting: Whose rules to count by: one of `accountings.NAMES`.
 
     Raises:
-        InputError: The batch is not positive or the optimizer is unknown.
+        InputError: The batch is not positive, or the optimizer or accounting is unknown.
     """
+    rules = accountings.published(accounting)
+    table = eager.plain_table(table) if accounting == accountings.EAGER else table
     batch, optimizer = _batch(profile, batch), optimizer or profile.optimizer
     parts = [
-        _chunk(table[start : start + CHUNK], profile, batch, optimizer) for start in range(0, max(1, len(table)), CHUNK)
+        _chunk(table[start : start + CHUNK], profile, batch, optimizer, accounting)
+        for start in range(0, max(1, len(table)), CHUNK)
     ]
     names = [f.name for f in fields(Costs) if f.name != "warnings"]
     arrays = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
+    if rules is not None:
+        account = rules.count(table, batch)
+        arrays |= {"saved_bytes": account.stored.sum(1), "peak_bytes": account.total}
+        arrays |= {} if account.macs is None else {"macs": account.macs}
     return Costs(**arrays, warnings=caveats(table.trace, profile, batch))
 
 
@@ -133,6 +160,7 @@ def estimate(
     *,
     batch: int | None = None,
     optimizer: str | None = None,
+    accounting: str = accountings.DEFAULT,
 ) -> PolicyCost:
     """The costs of one policy, layer by layer.
 
@@ -142,12 +170,13 @@ def estimate(
         device: The device and runtime.
         batch: Samples of one step; the profile's without it.
         optimizer: adam, sgd or sgd-momentum; the profile's without it.
+        accounting: Whose rules to count by: one of `accountings.NAMES` (see `Costs`).
 
     Raises:
-        InputError: The policy is for another backbone, or batch or optimizer are wrong.
+        InputError: The policy is for another backbone, or batch, optimizer or accounting are wrong.
     """
     table = UpdateTable.of(trace, [policy])
-    return _estimate(table, device, _batch(device, batch), optimizer or device.optimizer)
+    return _estimate(table, device, _batch(device, batch), optimizer or device.optimizer, accounting)
 
 
 def smallest(
@@ -165,9 +194,13 @@ def _batch(profile: DeviceProfile, batch: int | None) -> int:
     return batch
 
 
-def _chunk(table: UpdateTable, profile: DeviceProfile, batch: int, optimizer: str) -> Costs:
+def _kept(table: UpdateTable, batch: int, element: int, accounting: str) -> Kept:
+    return (eager.find_kept if accounting == accountings.EAGER else find_kept)(table, batch, element)
+
+
+def _chunk(table: UpdateTable, profile: DeviceProfile, batch: int, optimizer: str, accounting: str) -> Costs:
     element = profile.memory.dtypes.activation
-    kept = find_kept(table, batch, element)
+    kept = _kept(table, batch, element, accounting)
     seconds = step_seconds(table, profile, batch, optimizer).total
     return Costs(
         saved_bytes=kept.row_bytes(table.trace, batch * element).sum(1),
@@ -187,10 +220,13 @@ def _macs(table: UpdateTable, batch: int) -> tuple[Ints, Ints, Ints]:
     return table.present * forward, table.live_inputs * forward, table.trained_weights * per_weight
 
 
-def _estimate(table: UpdateTable, profile: DeviceProfile, batch: int, optimizer: str) -> PolicyCost:
-    costs = cost_table(table, profile, batch=batch, optimizer=optimizer)
+def _estimate(
+    table: UpdateTable, profile: DeviceProfile, batch: int, optimizer: str, accounting: str = accountings.DEFAULT
+) -> PolicyCost:
+    costs = cost_table(table, profile, batch=batch, optimizer=optimizer, accounting=accounting)
+    table = eager.plain_table(table) if accounting == accountings.EAGER else table
     element = profile.memory.dtypes.activation
-    kept = find_kept(table, batch, element)
+    kept = _kept(table, batch, element, accounting)
     saved = kept.row_bytes(table.trace, batch * element)[0]
     peak = find_peak(table, kept, profile, batch, optimizer)
     seconds = step_seconds(table, profile, batch, optimizer).rows()[0]
@@ -212,7 +248,26 @@ def _estimate(table: UpdateTable, profile: DeviceProfile, batch: int, optimizer:
         if table.present[0, row]
     )
     scalars = {f.name: getattr(costs, f.name)[0].item() for f in fields(Costs) if f.name != "warnings"}
-    return PolicyCost(**scalars, warnings=costs.warnings, layers=layers)
+    cost = PolicyCost(**scalars, warnings=costs.warnings, layers=layers, accounting=accounting)
+    rules = accountings.published(accounting)
+    return cost if rules is None else _with_account(cost, rules.count(table, batch))
+
+
+def _with_account(cost: PolicyCost, account: accountings.Account) -> PolicyCost:
+    """The costs of a policy with the parts and the stored bytes of a paper's accounting."""
+    own = {layer.name: layer for layer in cost.layers}
+    rows = account.table.trace.rows
+    layers = []
+    for row in account.table.trace.order:
+        if not account.table.present[0, row]:
+            continue
+        name, kind = rows[row].name, rows[row].kind
+        layer = own.get(name, LayerCost(name, kind, "", 0, 0, 0, 0, 0.0, ""))
+        peak = "forward" if account.peak_row is not None and account.peak_row[0] == row else ""
+        trains, stored = _trains(account.table, row), int(account.stored[0, row])
+        layers.append(replace(layer, trains=trains, saved_bytes=stored, peak=peak))
+    parts = {name: int(values[0]) for name, values in account.parts.items()}
+    return replace(cost, layers=tuple(layers), parts=parts)
 
 
 def _trains(table: UpdateTable, row: int) -> str:

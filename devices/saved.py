@@ -85,7 +85,7 @@ def find_kept(table: UpdateTable, batch: int, element_bytes: int = 4) -> Kept:
     live_inputs, live = columns(table.live_inputs), columns(table.live)
     inputs, scale = columns(table.inputs), columns(table.scale)
     statistics, sign = columns(table.statistics), columns(table.sign)
-    present = columns(table.present)
+    present, trains = columns(table.present), columns(table.trains & table.present)
     holders: list[list[tuple[int, Bools]]] = [[] for _ in range(count + 1)]
     extra = np.zeros((count, len(table)), np.int64)
 
@@ -102,9 +102,11 @@ def find_kept(table: UpdateTable, batch: int, element_bytes: int = 4) -> Kept:
             positions = layer.in_elements // layer.in_channels
             extra[row] = np.where(whole, 0, inputs[row] * (positions * batch * element_bytes))
         elif layer.kind == "norm":
-            own = live[row] & statistics[row] if layer.op == "batch" else live[row]
+            # Not `live`: the output of a block's last row is the sum with that of a lite residual module.
+            reached = live_inputs[row] | trains[row]
+            own = reached & statistics[row] if layer.op == "batch" else reached
             hold(layer.inputs[0], row, own | scale[row])
-            extra[row] = own * (_statistics(layer, batch) * STATISTIC_BYTES)
+            extra[row] = own * (norm_statistics(layer, batch) * STATISTIC_BYTES)
         elif live_inputs[row].any():
             masked = live_inputs[row] & sign[row]
             needs = [live[source] & ~masked if source != INPUT else None for source in layer.inputs]
@@ -125,7 +127,7 @@ def find_kept(table: UpdateTable, batch: int, element_bytes: int = 4) -> Kept:
                 extra[row] += apart * (layer.out_elements * batch * element_bytes)
                 own_output &= ~apart
             hold(row, row, own_output)
-    return Kept(tuple(_merged(entry, trace) for entry in holders), extra)
+    return Kept(tuple(merge_holders(entry, trace) for entry in holders), extra)
 
 
 def columns(array: npt.NDArray[Element]) -> npt.NDArray[Element]:
@@ -133,7 +135,7 @@ def columns(array: npt.NDArray[Element]) -> npt.NDArray[Element]:
     return np.ascontiguousarray(array.T)
 
 
-def _merged(holders: list[tuple[int, Bools]], trace: Trace) -> tuple[tuple[int, Bools], ...]:
+def merge_holders(holders: list[tuple[int, Bools]], trace: Trace) -> tuple[tuple[int, Bools], ...]:
     """One entry per holding row, in data-flow order."""
     masks: dict[int, Bools] = {}
     for row, keeps in holders:
@@ -141,7 +143,7 @@ def _merged(holders: list[tuple[int, Bools]], trace: Trace) -> tuple[tuple[int, 
     return tuple((row, masks[row]) for row in trace.order if row in masks) if len(masks) > 1 else tuple(masks.items())
 
 
-def _statistics(layer: Layer, batch: int) -> int:
+def norm_statistics(layer: Layer, batch: int) -> int:
     """Means and inverse deviations that PyTorch's own norms keep, as numbers of elements."""
     if layer.op == "batch":
         return 2 * layer.weights

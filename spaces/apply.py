@@ -175,6 +175,7 @@ def insert_lite_residuals(
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             module = LiteResidual(lite.shape)
+        module.norm2.bias.requires_grad_(lite.shift)
         name = f"{lite.block}.lite_residual"
         graph.add_submodule(name, prepare(module).to(device))
         with graph.graph.inserting_after(block.output):

@@ -20,6 +20,7 @@ __all__ = [
     "bias",
     "full",
     "last",
+    "last_conv",
     "mobiletl",
     "named",
     "norm_last",
@@ -80,6 +81,18 @@ def last(trace: Trace) -> UpdatePolicy:
     return _policy(trace, "last")
 
 
+def last_conv(trace: Trace) -> UpdatePolicy:
+    """The last convolution's weight, and the classifier: TinyTrain's baseline LastLayer.
+
+    Raises:
+        InputError: The backbone has no convolution.
+    """
+    convs = [layer for layer in trace.layers if layer.kind == "conv"]
+    if not convs:
+        raise InputError(f"{trace.name} has no convolution")
+    return _policy(trace, "last-conv", [LayerUpdate(name=convs[-1].name, weight="all")])
+
+
 def bias(trace: Trace) -> UpdatePolicy:
     """Every bias and norm shift, and the classifier: TinyTL-B."""
     return _policy(trace, "bias", _biases(trace.layers), _norms(trace.layers))
@@ -99,7 +112,8 @@ def full(trace: Trace) -> UpdatePolicy:
 def tinytl(trace: Trace, variant: Literal["B", "L", "L+B"] = "L+B") -> UpdatePolicy:
     """TinyTL (Cai et al. 2020): biases (B), lite residual modules (L), or both, and the classifier.
 
-    Modules stand beside every block but the first, as in the authors' code.
+    Modules stand beside every block but the first, as in the authors' code. In L+B the shift of a module's last norm is
+    frozen where the block's own last shift or bias trains.
 
     Raises:
         InputError: The variant is none of the three, or L is asked for of a backbone without blocks.
@@ -108,10 +122,11 @@ def tinytl(trace: Trace, variant: Literal["B", "L", "L+B"] = "L+B") -> UpdatePol
         raise InputError(f"TinyTL's variants are B, L and L+B, not {variant!r}")
     if variant == "B":
         return bias(trace).model_copy(update={"method": "tinytl-B"})
-    lite = [lite_update(trace, block) for block in trace.blocks[1:] if block.lite]
+    both = variant == "L+B"
+    shifted = range(len(trace)) if both else ()
+    lite = [lite_update(trace, block, shifted) for block in trace.blocks[1:] if block.lite]
     if not lite:
         raise InputError(f"{trace.name} has no blocks that a lite residual module could stand beside")
-    both = variant == "L+B"
     layers, norms = (_biases(trace.layers), _norms(trace.layers)) if both else ((), ())
     policy = _policy(trace, f"tinytl-{variant}", layers, norms)
     return policy.model_copy(update={"lite_residuals": tuple(lite)})

@@ -10,7 +10,15 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    field_validator,
+    model_serializer,
+)
 
 from .errors import InputError
 from .files import read_text
@@ -77,7 +85,7 @@ class NormUpdate(_Record):
 
 
 class LiteUpdate(_Record):
-    """A lite residual module beside a block; all of it trains.
+    """A lite residual module beside a block; all of it trains, but for its last norm's shift if that is told apart.
 
     Attributes:
         block: Qualified name of the block.
@@ -86,6 +94,7 @@ class LiteUpdate(_Record):
         stride: Stride of the block.
         kernel: Kernel of the module's group convolution.
         pool: Whether the module halves its input first.
+        shift: Whether the shift of the module's last norm trains.
     """
 
     block: Name
@@ -94,11 +103,17 @@ class LiteUpdate(_Record):
     stride: int = Field(gt=0, le=64)
     kernel: int = Field(ge=1, le=5)
     pool: bool = True
+    shift: bool = True
 
     @property
     def shape(self) -> LiteShape:
         """The module's structure."""
         return LiteShape(self.in_channels, self.out_channels, self.stride, self.kernel, self.pool)
+
+    @model_serializer(mode="wrap")
+    def _without_default_shift(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # A shift that trains is left out, so that policies from before this field keep their hash.
+        return {key: value for key, value in handler(self).items() if key != "shift" or not value}
 
 
 class Training(_Record):
@@ -258,7 +273,9 @@ class UpdatePolicy(_Record):
         """What trains, in words."""
         parts = ["the classifier"]
         if self.lite_residuals:
-            parts.append(_count(len(self.lite_residuals), "lite residual module"))
+            modules = _count(len(self.lite_residuals), "lite residual module")
+            frozen = sum(not lite.shift for lite in self.lite_residuals)
+            parts.append(f"{modules} ({_count(frozen, 'last shift')} frozen)" if frozen else modules)
         whole = sum(entry.weight == "all" for entry in self.layers)
         sliced = [entry for entry in self.layers if isinstance(entry.weight, Channels)]
         if whole:

@@ -6,7 +6,7 @@ and the sign masks; one gene says whether norms whose scale trains also update t
 trains and has no gene.
 """
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal
@@ -158,7 +158,9 @@ class UpdateSpace:
                     if statistics is not None and self.trace.layers[row].op == "batch":
                         table.statistics[:, row] = table.scale[:, row] & statistics
             if segment.lite is not None:
-                table.add_lite(self.genes[segment.lite].block, genes[:, segment.lite] > 0)
+                which, number = genes[:, segment.lite] > 0, self.genes[segment.lite].block
+                closing = self.trace.closing_row(self.trace.blocks[number])
+                table.add_lite(number, which, True if closing is None else ~table.bias[which, closing])
         for segment in self.segments:
             if segment.sign is not None:
                 for row in segment.activations:
@@ -197,7 +199,7 @@ class UpdateSpace:
             layers=tuple(layers),
             norms=tuple(norms),
             lite_residuals=tuple(
-                lite_update(self.trace, block)
+                lite_update(self.trace, block, shifted={row for row in range(len(self.trace)) if table.bias[0, row]})
                 for block in self.trace.blocks
                 if block.lite and table.present[0, block.lite[0]]
             ),
@@ -348,8 +350,15 @@ def largest_channels(trace: Trace, layer: Layer, axis: Literal["in", "out"], cou
     return Channels(axis=axis, index=tuple(sorted(int(channel) for channel in order[:count])))
 
 
-def lite_update(trace: Trace, block: Block) -> LiteUpdate:
-    """The policy entry of the lite residual module that a block takes."""
+def lite_update(trace: Trace, block: Block, shifted: Container[int] = ()) -> LiteUpdate:
+    """The policy entry of the lite residual module that a block takes.
+
+    Args:
+        trace: The backbone.
+        block: The block.
+        shifted: Rows whose bias or shift trains. Where the block's last one does, that of the module is frozen: the
+            two are added and say the same (TinyTL's authors freeze it too).
+    """
     pool, conv = trace.rows[block.lite[0]], trace.rows[block.lite[1]]
     stride = round(block.in_shape[1] / block.out_shape[1])
     return LiteUpdate(
@@ -359,4 +368,5 @@ def lite_update(trace: Trace, block: Block) -> LiteUpdate:
         stride=stride,
         kernel=conv.kernel[0],
         pool=pool.op == "avgpool2d",
+        shift=trace.closing_row(block) not in shifted,
     )

@@ -79,12 +79,20 @@ class UpdateTable:
             self.outputs[which, row] = layer.out_channels
         self.bias[which, row] = layer.bias
 
-    def add_lite(self, block: int, which: Any = slice(None)) -> None:
-        """Put a lite residual module beside a block, for all policies or for those in `which`."""
-        for row in self.trace.blocks[block].lite:
+    def add_lite(self, block: int, which: Any = slice(None), shift: Any = True) -> None:
+        """Put a lite residual module beside a block.
+
+        Args:
+            block: Index of the block.
+            which: The policies that get it; all by default.
+            shift: Whether the shift of the module's last norm trains, one value or one for each in `which`.
+        """
+        lite = self.trace.blocks[block].lite
+        for row in lite:
             self.present[which, row] = True
             if self.trace.rows[row].params:
                 self.train_whole(row, which)
+        self.bias[which, max(row for row in lite if self.trace.rows[row].kind == "norm")] = shift
 
     @classmethod
     def of(cls, trace: Trace, policies: Sequence[UpdatePolicy]) -> "UpdateTable":
@@ -125,7 +133,7 @@ class UpdateTable:
             for lite in policy.lite_residuals:
                 if lite.block not in blocks or not trace.blocks[blocks[lite.block]].lite:
                     raise InputError(f"{trace.name} has no block {lite.block} that can take a lite residual module")
-                table.add_lite(blocks[lite.block], n)
+                table.add_lite(blocks[lite.block], n, lite.shift)
         return table
 
     @cached_property

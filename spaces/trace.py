@@ -43,6 +43,10 @@ class Layer:
         stride: Stride of a conv.
         groups: Groups of a conv or of a group norm.
         retention: For act and other: what is kept, per input that needs a gradient.
+        plain_retention: For act and other: what PyTorch's own operation keeps; `retention` is that of the replacement
+            that an applied policy has, if there is one.
+        in_place: Whether the backbone's own operation overwrites its first input.
+        padded: Elements of the zero-padded copy of its input that the backbone makes for a conv, 0 where it makes none.
     """
 
     name: str
@@ -58,6 +62,9 @@ class Layer:
     stride: tuple[int, int] = (1, 1)
     groups: int = 1
     retention: tuple[Retention, ...] = ()
+    plain_retention: tuple[Retention, ...] = ()
+    in_place: bool = False
+    padded: int = 0
 
     @property
     def in_elements(self) -> int:
@@ -186,6 +193,17 @@ class Trace:
     def index(self) -> dict[str, int]:
         """Row number by name."""
         return {layer.name: row for row, layer in enumerate(self.rows)}
+
+    def closing_row(self, block: Block) -> int | None:
+        """The row whose bias or shift is added to all that leaves a block's branch; None where no such row is last.
+
+        The shift of a lite residual module's last norm says the same a second time.
+        """
+        row = block.output
+        sources = self.rows[row].inputs
+        if self.rows[row].op == "add" and block.input in sources:
+            row = next((source for source in sources if source != block.input), row)
+        return row if self.rows[row].bias else None
 
     @property
     def num_classes(self) -> int:

@@ -73,6 +73,7 @@ class _Recorder(fx.Interpreter):
         self.layers: list[Layer] = []
         self.rows: dict[fx.Node, int] = {}
         self.shapes: dict[fx.Node, tuple[int, ...]] = {}
+        self._padded: dict[fx.Node, int] = {}
         self._names = names
         self._blocks: dict[str, int] = {}
 
@@ -105,10 +106,12 @@ class _Recorder(fx.Interpreter):
         if is_fused_padding(node, self._graph):
             # Part of the convolution that reads it, which sees the unpadded tensor.
             self.rows[node], self.shapes[node] = self.rows[sources[0]], self.shapes[sources[0]]
+            self._padded[node] = value[0].numel()
             return
         module = self.submodules.get(str(node.target)) if node.op == "call_module" else None
         weighted = module is not None and next(module.parameters(), None) is not None
-        if not weighted and _is_view(value, self.env[sources[0]]) and not is_in_place(node, module):
+        in_place = not weighted and is_in_place(node, module)
+        if not weighted and _is_view(value, self.env[sources[0]]) and not in_place:
             self.rows[node] = self.rows[sources[0]]  # its readers read what it views
             return
         block = block_of(node, self._names)
@@ -122,6 +125,8 @@ class _Recorder(fx.Interpreter):
                 inputs=tuple(self.rows[source] for source in sources),
                 in_shape=self.shapes[sources[0]],
                 out_shape=tuple(value.shape[1:]),
+                in_place=in_place,
+                padded=self._padded.get(sources[0], 0),
                 **details,
             )
         )
@@ -159,17 +164,16 @@ class _Recorder(fx.Interpreter):
         operands = [self.env[source] for source in sources]
 
         def run(values: Sequence[Tensor]) -> Tensor:
-            if replacement is not None:
-                result = replacement(values[0])
-            else:
-                by_source = dict(zip(sources, values, strict=True))
-                args, kwargs = fx.node.map_arg((node.args, node.kwargs), lambda n: by_source.get(n, self.env.get(n)))
-                result = getattr(self, node.op)(node.target, args, kwargs)
+            by_source = dict(zip(sources, values, strict=True))
+            args, kwargs = fx.node.map_arg((node.args, node.kwargs), lambda n: by_source.get(n, self.env.get(n)))
+            result = getattr(self, node.op)(node.target, args, kwargs)
             assert isinstance(result, Tensor)
             return result
 
+        plain = observe(run, operands)
+        kept = plain if replacement is None else observe(lambda values: replacement(values[0]), operands)
         kind = "act" if op in ACTIVATIONS.values() else "other"
-        return {"kind": kind, "op": op, "retention": observe(run, operands)}
+        return {"kind": kind, "op": op, "retention": kept, "plain_retention": plain}
 
 
 def operation(node: fx.Node, module: nn.Module | None) -> str:

@@ -92,7 +92,13 @@ __all__ = [
 
 
 def estimate_many(
-    space: "UpdateSpace", rows: Any, device: "DeviceProfile", *, batch: int | None = None, optimizer: str | None = None
+    space: "UpdateSpace",
+    rows: Any,
+    device: "DeviceProfile",
+    *,
+    batch: int | None = None,
+    optimizer: str | None = None,
+    accounting: str = "tinysearch",
 ) -> "Costs":
     """What N encoded policies cost on a device.
 
@@ -102,13 +108,14 @@ def estimate_many(
         device: The device's profile.
         batch: Samples of a training step; None takes the device's.
         optimizer: adam, sgd or sgd-momentum; None takes the device's.
+        accounting: Whose rules to count by: tinysearch, eager, tinytl, mobiletl, tinytrain or sparse-update.
 
     Returns:
         The costs as arrays of length N.
     """
     from .devices.costs import cost_table
 
-    return cost_table(space.table(rows), device, batch=batch, optimizer=optimizer)
+    return cost_table(space.table(rows), device, batch=batch, optimizer=optimizer, accounting=accounting)
 
 
 def load_run(path: str | Path) -> "RunDirectory":

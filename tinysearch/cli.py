@@ -22,6 +22,14 @@ INPUT_SIZE = click.option("--input-size", type=int, metavar="PIXELS", help="Side
 DEVICE = click.option("--device", metavar="ID", help="Device id, or your own profile's file.  [default: rpi4]")
 DATASET = click.option("--dataset", metavar="NAME", help="Data set, or class folders.  [default: digits]")
 DATA_DIR = click.option("--data-dir", type=click.Path(path_type=Path), help="Where data sets lie.")
+ACCOUNTING = click.option(
+    "--accounting",
+    metavar="NAME",
+    default="tinysearch",
+    show_default=True,
+    help="Whose counting rules: tinysearch, eager, tinytl, mobiletl, tinytrain or sparse-update.",
+)
+CLASSES = click.option("--classes", type=int, default=10, help="Outputs of the head.")
 FORMAT = click.option("-f", "--format", "form", type=FORMATS, default="table", help="How to print it.")
 RUN = click.argument("run_dir", metavar="RUN", type=click.Path(path_type=Path))
 
@@ -110,9 +118,16 @@ def run(**options: Any) -> None:
 
 @cli.command()
 @RUN
+@ACCOUNTING
+@DATA_DIR
 @FORMAT
-def show(run_dir: Path, form: Any) -> None:
-    """Print the front of a run."""
+def show(run_dir: Path, accounting: str, data_dir: Path | None, form: Any) -> None:
+    """Print the front of a run, by the run's own costs or by another accounting."""
+    if accounting != "tinysearch":
+        from .accounts import of_run
+
+        click.echo(of_run(run_dir, accounting, data_dir).render(form, _width()), nl=False)
+        return
     from .results.rundir import RunDirectory
     from .results.tables import render
 
@@ -172,7 +187,9 @@ def datasets(form: Any) -> None:
 @WEIGHTS
 @INPUT_SIZE
 @DEVICE
+@CLASSES
 @click.option("--batch", type=int, help="Samples of a training step.")
+@ACCOUNTING
 @FORMAT
 def methods(form: Any, **options: Any) -> None:
     """List the published methods as policies of a backbone, with their costs on a device."""
@@ -187,8 +204,9 @@ def methods(form: Any, **options: Any) -> None:
 @INPUT_SIZE
 @DEVICE
 @click.option("--policy", metavar="FILE|METHOD", default="full", help="A policy file, or a method's name.")
-@click.option("--classes", type=int, default=10, help="Outputs of the head.")
+@CLASSES
 @click.option("--batch", type=int, help="Samples of a training step.")
+@ACCOUNTING
 @FORMAT
 def inspect(form: Any, **options: Any) -> None:
     """Show layer by layer what a policy trains, computes and keeps, and where the peak is."""

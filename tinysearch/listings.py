@@ -3,6 +3,9 @@
 from pathlib import Path
 from typing import Any
 
+from .accounts import macs, memory_line, of_methods, rules_lines
+from .devices.accountings import DEFAULT, EAGER, published
+from .devices.accountings.eager import plain_table
 from .devices.costs import cost_table, estimate
 from .devices.profile import list_devices, load_device
 from .listing import Listing
@@ -84,14 +87,21 @@ def methods(
     weights: str | None,
     input_size: int | None,
     device: str | None,
+    classes: int,
     batch: int | None,
+    accounting: str,
 ) -> Listing:
-    """The published methods on a backbone, with their costs on a device."""
+    """The published methods on a backbone, with their costs on a device or by a paper's accounting."""
+    rules = published(accounting)
     profile = load_device(device or "rpi4")
-    table = _trace(backbone, weights, input_size, 10)
+    table = _trace(backbone, weights, input_size, classes)
     policies = named_methods.named(table)
+    if rules is not None:
+        return of_methods(table, policies, rules, profile.batch if batch is None else batch)
     updates = UpdateTable.of(table, list(policies.values()))
-    costs = cost_table(updates, profile, batch=batch)
+    if accounting == EAGER:
+        updates = plain_table(updates)
+    costs = cost_table(updates, profile, batch=batch, accounting=accounting)
     rows = [
         (
             name,
@@ -106,6 +116,7 @@ def methods(
     ]
     columns = ("method", "trained_parameters", "peak_bytes", "saved_bytes", "macs", "latency_s", "energy_j")
     title = f"{table.name} at {table.input_shape[1]} px on {profile.name}, batch {batch or profile.batch}, per step"
+    title += "" if accounting == DEFAULT else f", accounting {accounting}"
     notes = (*(f"note: {warning}" for warning in costs.warnings), "tinytrain needs data: it is tried in every run.")
     return Listing(title, columns, rows, _COSTS, notes)
 
@@ -119,6 +130,7 @@ def layers(
     policy: str,
     classes: int,
     batch: int | None,
+    accounting: str,
 ) -> Listing:
     """What a policy trains, computes and keeps, layer by layer."""
     profile = load_device(device or "rpi4")
@@ -127,34 +139,32 @@ def layers(
         backbone, input_size = backbone or stored.backbone, input_size or stored.input_shape[1]
     table = _trace(backbone, weights, input_size, classes)
     chosen = stored or _method(table, policy)
-    cost = estimate(table, chosen, profile, batch=batch, optimizer=profile.optimizer)
+    cost = estimate(table, chosen, profile, batch=batch, optimizer=profile.optimizer, accounting=accounting)
     columns = ("layer", "kind", "trains", "macs_forward", "macs_dx", "macs_dw", "saved_bytes", "seconds", "peak")
     rows = [
         (x.name, x.kind, x.trains, x.macs_forward, x.macs_dx, x.macs_dw, x.saved_bytes, x.seconds, x.peak)
         for x in cost.by_layer()
     ]
+    rules = published(accounting)
     notes = (
         chosen.describe(),
-        f"saved {format_bytes(cost.saved_bytes)}, peak {format_bytes(cost.peak_bytes)} at the {cost.peak_at}, "
-        f"flash {format_bytes(cost.flash_bytes)}, {cost.macs / 1e6:.4g} MMAC, {format_seconds(cost.latency_s)}, "
-        f"{format_joules(cost.energy_j)} a step",
+        f"{memory_line(cost, rules)}, flash {format_bytes(cost.flash_bytes)}, {cost.macs / 1e6:.4g} MMAC, "
+        f"{format_seconds(cost.latency_s)}, {format_joules(cost.energy_j)} a step",
+        *rules_lines(rules),
         *(f"note: {warning}" for warning in cost.warnings),
     )
     title = f"{table.name} at {table.input_shape[1]} px on {profile.name}, batch {batch or profile.batch}"
+    title += "" if accounting == DEFAULT else f", accounting {accounting}"
     return Listing(title, columns, rows, _COSTS, notes)
-
-
-def _macs(value: float) -> str:
-    return f"{value / 1e6:.4g} M" if value else ""
 
 
 _COSTS = {
     "peak_bytes": format_bytes,
     "saved_bytes": lambda value: format_bytes(value) if value else "",
-    "macs": _macs,
-    "macs_forward": _macs,
-    "macs_dx": _macs,
-    "macs_dw": _macs,
+    "macs": macs,
+    "macs_forward": macs,
+    "macs_dx": macs,
+    "macs_dw": macs,
     "latency_s": format_seconds,
     "seconds": lambda value: format_seconds(value) if value else "",
     "energy_j": format_joules,
@@ -163,6 +173,8 @@ _COSTS = {
 
 def _method(table: Trace, name: str) -> UpdatePolicy:
     policies = named_methods.named(table)
+    if name == "last-conv":
+        return named_methods.last_conv(table)
     if name not in policies:
         raise InputError(
             f"no method named {name!r} for {table.name}: there are {', '.join(policies)} (or a .json file)"

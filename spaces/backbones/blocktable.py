@@ -3,7 +3,8 @@
 MCUNet-5FPS, MobileNetV2 at width 0.35 and ProxylessNAS at width 0.3 as they run on a microcontroller: batch
 norm folded into convolutions with a bias, no feature-mix layer, and one table row per block. Parameter names
 are those of the authors' quantised checkpoints; indices of convolutions, as in their schemes, count
-`first_conv`, then the convolutions of the blocks in order.
+`first_conv`, then the convolutions of the blocks in order. TinyTrain's study (arXiv 2307.09988) runs the latter two
+with a feature-mix convolution behind the blocks.
 """
 
 from typing import NamedTuple
@@ -103,9 +104,10 @@ class BlockTableNet(nn.Module):
     Args:
         rows: The blocks, first to last.
         num_classes: Outputs of the classifier.
+        features: Channels of a feature-mix convolution behind the blocks; 0 for none.
     """
 
-    def __init__(self, rows: tuple[Row, ...], num_classes: int = 1000) -> None:
+    def __init__(self, rows: tuple[Row, ...], num_classes: int = 1000, features: int = 0) -> None:
         super().__init__()
         self.first_conv = nn.Conv2d(3, STEM, 3, 2, 1)
         self.first_act = nn.ReLU6()
@@ -114,7 +116,11 @@ class BlockTableNet(nn.Module):
             blocks.append(InvertedResidual(channels, row))
             channels = row.out
         self.blocks = nn.Sequential(*blocks)
-        self.classifier = nn.Linear(channels, num_classes)
+        self.feature_mix: nn.Conv2d | None = None
+        if features:
+            self.feature_mix = nn.Conv2d(channels, features, 1)
+            self.mix_act = nn.ReLU6()
+        self.classifier = nn.Linear(features or channels, num_classes)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 # Without norms PyTorch's default shrinks the signal in every layer: constant logits.
@@ -124,5 +130,7 @@ class BlockTableNet(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map images (N, 3, H, W) to logits (N, num_classes)."""
         x = self.blocks(self.first_act(self.first_conv(x)))
+        if self.feature_mix is not None:
+            x = self.mix_act(self.feature_mix(x))
         logits: Tensor = self.classifier(x.mean((2, 3)))
         return logits

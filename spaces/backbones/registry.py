@@ -35,10 +35,13 @@ MIN_WIDTH, MAX_WIDTH = 0.05, 4.0
 
 _MOBILENET = re.compile(r"(mobilenetv2|mobilenetv3-small|mobilenetv3-large)(?:-w(\d+(?:\.\d+)?))?(-tf)?", re.ASCII)
 
+#: Blocks, channels of the feature-mix convolution (0: none), summary.
 _BLOCK_TABLES = {
-    "mcunet-5fps": (MCUNET_5FPS, "MCUNet-5FPS of the sparse-update study, norms folded"),
-    "mobilenetv2-w0.35-mcu": (MOBILENETV2_W035, "MobileNetV2 0.35 of the sparse-update study, norms folded"),
-    "proxylessnas-w0.3": (PROXYLESSNAS_W03, "ProxylessNAS 0.3 of the sparse-update study, norms folded"),
+    "mcunet-5fps": (MCUNET_5FPS, 0, "MCUNet-5FPS of the sparse-update study, norms folded"),
+    "mobilenetv2-w0.35-mcu": (MOBILENETV2_W035, 0, "MobileNetV2 0.35 of the sparse-update study, norms folded"),
+    "proxylessnas-w0.3": (PROXYLESSNAS_W03, 0, "ProxylessNAS 0.3 of the sparse-update study, norms folded"),
+    "mobilenetv2-w0.35-mix": (MOBILENETV2_W035, 448, "The same with TinyTrain's feature-mix convolution, 112 to 448"),
+    "proxylessnas-w0.3-mix": (PROXYLESSNAS_W03, 384, "The same with TinyTrain's feature-mix convolution, 96 to 384"),
 }
 
 #: What `list_backbones` shows: every fixed network, and MobileNets, which have any width, at the usual ones.
@@ -144,8 +147,8 @@ def _resolve(name: str) -> tuple[BackboneInfo, Builder]:
     if _is_custom(name):
         return BackboneInfo(name, "a backbone of your own", 224), lambda classes: build_custom(name, classes)
     if name in _BLOCK_TABLES:
-        rows, summary = _BLOCK_TABLES[name]
-        return BackboneInfo(name, summary, 128), lambda classes: BlockTableNet(rows, classes)
+        rows, features, summary = _BLOCK_TABLES[name]
+        return BackboneInfo(name, summary, 128), lambda classes: BlockTableNet(rows, classes, features)
     if name == "proxylessnas-mobile":
         return BackboneInfo(name, "ProxylessNAS-Mobile", 224), ProxylessNASMobile
     match = _MOBILENET.fullmatch(name)

@@ -137,6 +137,7 @@ def _random_policy(found: Trace, seed: int) -> UpdatePolicy:
                     stride=shape.stride,
                     kernel=shape.kernel,
                     pool=shape.pool,
+                    shift=bool(rng.random() < 0.5),
                 )
             )
     return UpdatePolicy(

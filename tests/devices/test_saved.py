@@ -5,7 +5,9 @@ import torch
 
 from tinysearch.devices.meter import saved_tensors
 from tinysearch.devices.saved import saved_bytes
+from tinysearch.spaces import methods
 from tinysearch.spaces.apply import apply
+from tinysearch.spaces.backbones.proxylessnas import ProxylessNASMobile
 from tinysearch.spaces.policy import Channels, LayerUpdate, NormUpdate, UpdatePolicy
 from tinysearch.spaces.table import UpdateTable
 from tinysearch.spaces.trace import Trace, trace
@@ -74,6 +76,14 @@ def test_a_tensor_that_two_layers_keep_is_counted_once(small_net, small_trace):
     layers = tuple(LayerUpdate(name=f"blocks.0.{n}", weight="all") for n in ("project.0", "excite.fc1", "depthwise.0"))
     policy = _policy(small_trace, layers=layers, norms=norms)
     assert _predicted(small_trace, policy, 3) == _measured(small_net, policy, 50, 3)
+
+
+def test_a_norm_that_only_a_module_beside_it_makes_live_keeps_nothing():
+    """A block's last norm, frozen and with nothing that trains before it, while a lite residual module is added."""
+    net = ProxylessNASMobile(10, norm="group")
+    found = trace(net, (3, 64, 64))
+    policy = methods.tinytl(found, "L")
+    assert _predicted(found, policy, 2) == _measured(net, policy, 64, 2)
 
 
 def test_half_the_element_size_halves_tensors_and_leaves_masks(mobilenet_trace):

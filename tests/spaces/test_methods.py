@@ -6,6 +6,7 @@ from tinysearch.spaces import methods
 from tinysearch.spaces.backbones import load_backbone
 from tinysearch.spaces.backbones.proxylessnas import ProxylessNASMobile
 from tinysearch.spaces.errors import InputError
+from tinysearch.spaces.space import UpdateSpace
 from tinysearch.spaces.table import UpdateTable
 from tinysearch.spaces.trace import trace
 
@@ -29,9 +30,20 @@ def test_tinytl_trains_what_the_paper_counts(proxyless):
     modules = [row for block in proxyless.blocks[1:] for row in block.lite]
     assert proxyless.params + sum(proxyless.rows[row].params for row in modules) == 4_746_590
     assert trained(proxyless, methods.last(proxyless)) == 130_662
-    # The paper freezes the shift of a module's last norm in L+B; ours trains with the rest of the module.
-    closing_shifts = sum(proxyless.rows[block.lite[5]].biases for block in proxyless.blocks[1:])
-    assert trained(proxyless, methods.tinytl(proxyless)) - closing_shifts == 1_962_310
+    assert trained(proxyless, methods.tinytl(proxyless)) == 1_962_310
+
+
+def test_tinytl_freezes_last_shifts_only_where_they_are_said_twice(proxyless, mcunet):
+    """In L+B a module's last shift is frozen (it adds to the block's own); in L it trains."""
+    for found in (proxyless, mcunet):
+        both, alone = methods.tinytl(found), methods.tinytl(found, "L")
+        assert {lite.shift for lite in both.lite_residuals} == {False}
+        assert {lite.shift for lite in alone.lite_residuals} == {True}
+        count = len(both.lite_residuals)
+        assert f"{count} lite residual modules ({count} last shifts frozen)" in both.describe()
+        space = UpdateSpace(found)
+        assert space.decode(space.encode(both)).hash == both.hash
+        assert space.decode(space.encode(alone)).hash == alone.hash
 
 
 def test_tinytl_kernels_shrink_with_the_map(proxyless):

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tinysearch.spaces.errors import InputError
-from tinysearch.spaces.policy import Channels, LayerUpdate, NormUpdate, UpdatePolicy
+from tinysearch.spaces.policy import Channels, LayerUpdate, LiteUpdate, NormUpdate, UpdatePolicy
 
 names = st.text(st.characters(codec="utf-8", exclude_categories=["Cs"]), min_size=1, max_size=20)
 channels = st.builds(
@@ -20,6 +20,17 @@ layers = st.builds(
     LayerUpdate, name=names, weight=st.one_of(st.sampled_from(["none", "all"]), channels), bias=st.booleans()
 )
 norms = st.builds(NormUpdate, name=names, scale=st.booleans(), shift=st.booleans(), statistics=st.booleans())
+sizes = st.integers(1, 64)
+lites = st.builds(
+    LiteUpdate,
+    block=names,
+    in_channels=sizes,
+    out_channels=sizes,
+    stride=st.integers(1, 2),
+    kernel=st.sampled_from([1, 3, 5]),
+    pool=st.booleans(),
+    shift=st.booleans(),
+)
 policies = st.builds(
     UpdatePolicy,
     backbone=names,
@@ -27,6 +38,7 @@ policies = st.builds(
     head=names,
     layers=st.lists(layers, max_size=4).map(tuple),
     norms=st.lists(norms, max_size=4).map(tuple),
+    lite_residuals=st.lists(lites, max_size=2).map(tuple),
     sign_masks=st.lists(names, max_size=3).map(tuple),
 )
 
@@ -44,6 +56,19 @@ def test_hash_is_of_what_trains(one, other):
     same = one.model_dump(exclude={"training", "method"}) == other.model_dump(exclude={"training", "method"})
     assert (one.hash == other.hash) == same
     assert one.with_training(learning_rate=0.5).hash == one.hash
+
+
+def test_a_module_whose_last_shift_trains_is_written_as_before_there_was_a_choice():
+    """So files and hashes from before keep their meaning."""
+    lite = {"block": "b1", "in_channels": 8, "out_channels": 8, "stride": 1, "kernel": 5, "pool": True}
+    base = {"backbone": "b", "input_shape": (3, 8, 8), "head": "fc"}
+    trains, frozen = (
+        UpdatePolicy.model_validate(base | {"lite_residuals": [lite | x]}) for x in ({}, {"shift": False})
+    )
+    assert json.loads(trains.to_json())["lite_residuals"] == [lite]
+    assert json.loads(frozen.to_json())["lite_residuals"] == [lite | {"shift": False}]
+    assert trains.hash != frozen.hash
+    assert trains.hash == "bc1ae56a7716d941"
 
 
 def test_is_immutable_and_hashable():

@@ -36,6 +36,7 @@ MISTAKES = {
     "no jobs": (["run", "--jobs", "0"], 3, "jobs is 0"),
     "unknown sampler": (["run", "--sampler", "grid"], 3, "nsga2, tpe, random"),
     "impossible budget": (["run", *TINY, "--max-memory", "1KiB"], 5, "the smallest policy (head only)"),
+    "unknown accounting": (["inspect", *TINY, "--accounting", "tinyml"], 3, "no accounting named 'tinyml'"),
     "unknown option": (["run", "--colour"], 2, "--colour"),
     "unknown command": (["serach"], 2, "serach"),
     "no run directory": (["show", "nowhere"], 3, "nowhere: no such folder"),
@@ -166,6 +167,19 @@ def test_inspect_reads_a_policy_of_the_run(run_dir: Path, command: Command) -> N
     assert trained >= {policy.head} | {norm.name for norm in policy.norms}
 
 
+def test_show_counts_the_front_by_other_accountings(run_dir: Path, commands: Commands) -> None:
+    members = RunDirectory.load(run_dir).front.members
+    names = ("tinytl", "eager")
+    done = commands([["show", str(run_dir), "--accounting", name, "-f", "json"] for name in (*names, "none")])
+    tinytl, eager = (json.loads(answer.stdout) for answer in done[:2])
+    for records in (tinytl, eager):
+        assert [record["policy"] for record in records] == [member.hash[:8] for member in members]
+    assert all(record["memory_bytes"] > record["parameters_bytes"] for record in tinytl)
+    saved = [(record["saved_bytes"], member.saved_bytes) for record, member in zip(eager, members, strict=True)]
+    assert all(plain >= ours for plain, ours in saved)
+    assert "no accounting named 'none'" in one_line(done[2], 3)
+
+
 # --- listings --------------------------------------------------------------------------------------------------------
 
 
@@ -176,6 +190,24 @@ LISTINGS = {
     "method": (["methods", *TINY], {"last", "bias", "full", "mobiletl-1"}),
     "layer": (["inspect", *TINY], {"stem.0", "blocks.1.layers.3", "head"}),
 }
+
+
+def test_accountings_print_their_papers_columns(commands: Commands) -> None:
+    tinytl, inspected, eager = commands(
+        [
+            ["methods", *TINY, "--accounting", "tinytl", "--classes", "3", "-f", "json"],
+            ["inspect", *TINY, "--accounting", "sparse-update", "--policy", "last-conv"],
+            ["inspect", *TINY, "--accounting", "eager", "--policy", "bias"],
+        ]
+    )
+    records = {record["method"]: record for record in json.loads(tinytl.stdout)}
+    assert {"last", "full", "last-conv"} <= records.keys()
+    last = records["last"]
+    assert last["memory_bytes"] == last["parameters_bytes"] + 8 * last["peak_per_sample_bytes"]
+    assert "weights and biases" in inspected.stdout
+    assert " kB" in inspected.stdout
+    assert "Lin et al. 2022" in inspected.stdout
+    assert "accounting eager" in eager.stdout
 
 
 @pytest.fixture(scope="module")

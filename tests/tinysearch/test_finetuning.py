@@ -9,6 +9,7 @@ from safetensors.torch import load_file
 
 import tinysearch as ts
 from tinysearch.finetuning import merge_delta
+from tinysearch.results.records import Member
 from tinysearch.results.rundir import RunDirectory
 from tinysearch.spaces.delta import read_delta
 from tinysearch.spaces.policy import UpdatePolicy
@@ -17,21 +18,29 @@ TINY = ("--backbone", "tiny_net:build", "--weights", "none")
 
 
 @pytest.fixture(scope="module")
-def kept(run_dir, commands, tmp_path_factory) -> tuple[Path, Path, str, str]:
+def member(run_dir) -> Member:
+    """A member that trains layers of the body and has no lite residual module: it merges into other plain weights."""
+    run = RunDirectory.load(run_dir)
+    policies = ((m, UpdatePolicy.load(run.policy_path(m))) for m in run.front.members)
+    return next(m for m, policy in policies if (policy.layers or policy.norms) and not policy.lite_residuals)
+
+
+@pytest.fixture(scope="module")
+def kept(run_dir, member, commands, tmp_path_factory) -> tuple[Path, Path, str, str]:
     """A delta and the merged weights, made by the command line, and what was printed."""
     folder = tmp_path_factory.mktemp("delta")
     delta, merged = folder / "d.safetensors", folder / "m.safetensors"
-    arguments = ["finetune", str(run_dir), "--policy", "best", "--steps", "2", "--test-images", "50"]
+    arguments = ["finetune", str(run_dir), "--policy", member.hash, "--steps", "2", "--test-images", "50"]
     trained, plain = commands([[*arguments, "--delta", str(delta)], ["merge", str(delta), *TINY, "--out", str(merged)]])
     assert (trained.returncode, plain.returncode) == (0, 0), trained.stderr + plain.stderr
     return delta, merged, trained.stdout, plain.stdout
 
 
-def test_finetune_keeps_what_changed(kept, run_dir):
+def test_finetune_keeps_what_changed(kept, member, run_dir):
     delta, _, said, _ = kept
     run = RunDirectory.load(run_dir)
     change = read_delta(delta)
-    assert change.policy == UpdatePolicy.load(run.policy_path(run.front.best()))
+    assert change.policy == UpdatePolicy.load(run.policy_path(member))
     assert change.classes == 10
     assert f"{delta}: what training changed" in said
 

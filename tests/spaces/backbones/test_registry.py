@@ -48,7 +48,7 @@ def test_the_tensorflow_variant_differs_where_it_should():
 
 def test_listed_backbones_are_canonical_and_load():
     infos = list_backbones()
-    assert len({info.name for info in infos}) == len(infos) == 10
+    assert len({info.name for info in infos}) == len(infos) == 12
     for info in infos:
         assert isinstance(info, BackboneInfo)
         assert load_backbone(info.name).backbone_name == info.name

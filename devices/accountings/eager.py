@@ -1,0 +1,97 @@
+"""What plain PyTorch keeps: the backbone's own layers, with `requires_grad` set as a policy says.
+
+A user who freezes layers and trains in a plain loop gets this. PyTorch's layers decide by whether a gradient passes,
+not by what needs it:
+
+- conv: its whole input whenever its output needs a gradient, be it frozen, trained for its bias alone, or trained;
+- batch, group and layer norm: the input whenever the output needs a gradient, and means and inverse deviations, which a
+  batch norm in evaluation mode has not; a batch norm is in training mode where the policy trains its statistics;
+- linear: its input if its weight trains;
+- anything else: what was observed of PyTorch's own operation (`Layer.plain_retention`);
+- zero padding in front of a conv makes a padded copy, which the conv keeps in its input's stead.
+
+`requires_grad` is of whole tensors: a weight of which some channels train counts as trained whole, and a sign mask as
+the exact activation. The rules are tested against autograd, to the byte.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+
+from ...spaces.table import UpdateTable
+from ...spaces.trace import INPUT, Trace
+from ..saved import STATISTIC_BYTES, Bools, Kept, columns, merge_holders, norm_statistics
+
+
+def plain_table(table: UpdateTable) -> UpdateTable:
+    """The policies as `requires_grad` can say them: weights whole or frozen, activations exact."""
+    rows = table.trace.rows
+    trains = table.outputs > 0
+    return replace(
+        table,
+        inputs=trains * np.array([layer.in_channels for layer in rows]),
+        outputs=trains * np.array([layer.out_channels for layer in rows]),
+        sign=np.zeros_like(table.sign),
+    )
+
+
+def find_kept(table: UpdateTable, batch: int, element_bytes: int = 4) -> Kept:
+    """What plain layers keep, and which.
+
+    Args:
+        table: N policies, as `plain_table` gives them.
+        batch: Samples of one step.
+        element_bytes: Bytes of an activation.
+    """
+    trace = table.trace
+    live, outputs = columns(table.live), columns(table.outputs)
+    # Not `live`, of the row that a lite residual module's output is added to.
+    reached = columns(table.live_inputs | (table.trains & table.present))
+    statistics, present = columns(table.statistics), columns(table.present)
+    beside = {block.output: block.lite[0] for block in trace.blocks if block.lite}
+    storage = _storages(trace, beside)
+    holders: list[list[tuple[int, Bools]]] = [[] for _ in range(len(trace.rows) + 1)]
+    extra = np.zeros((len(trace.rows), len(table)), np.int64)
+
+    def hold(tensor: int, row: int, keeps: Bools) -> None:
+        if keeps.any():
+            holders[storage.get(tensor, tensor)].append((row, keeps))
+
+    for row in trace.order:
+        layer = trace.rows[row]
+        if layer.kind == "conv" and layer.padded:
+            extra[row] = reached[row] * (layer.padded * batch * element_bytes)
+        elif layer.kind in ("conv", "norm"):
+            hold(layer.inputs[0], row, reached[row])
+            if layer.kind == "norm":
+                own = reached[row] & (statistics[row] if layer.op == "batch" else True)
+                extra[row] = own * (norm_statistics(layer, batch) * STATISTIC_BYTES)
+        elif layer.kind == "linear":
+            hold(layer.inputs[0], row, outputs[row] > 0)
+        else:
+            own_output = np.zeros(len(table), np.bool_)
+            for source, retention in zip(layer.inputs, layer.plain_retention, strict=True):
+                if source == INPUT:
+                    continue
+                need = live[source] & present[row]
+                np.maximum(extra[row], need * (batch * retention.extra), out=extra[row])
+                own_output |= need & retention.output
+                for kept, keeps in zip(layer.inputs, retention.inputs, strict=True):
+                    hold(kept, row, need & keeps)
+            if row in beside:
+                # The block's output is then the sum with the module's, and this row's own output a tensor apart.
+                apart = own_output & present[beside[row]]
+                extra[row] += apart * (layer.out_elements * batch * element_bytes)
+                own_output &= ~apart
+            hold(row, row, own_output)
+    return Kept(tuple(merge_holders(entry, trace) for entry in holders), extra)
+
+
+def _storages(trace: Trace, beside: dict[int, int]) -> dict[int, int]:
+    """Rows that overwrite their input, and the row whose storage that is."""
+    storages: dict[int, int] = {}
+    for row in trace.order:
+        layer = trace.rows[row]
+        if layer.in_place and row not in beside and layer.inputs[0] != INPUT:
+            storages[row] = storages.get(layer.inputs[0], layer.inputs[0])
+    return storages

@@ -1,0 +1,68 @@
+"""Accountings by name: what `estimate` and `cost_table` give under each."""
+
+import numpy as np
+import pytest
+
+from tinysearch.devices import accountings
+from tinysearch.devices.costs import cost_table, estimate
+from tinysearch.devices.profile import load_device
+from tinysearch.spaces import methods
+from tinysearch.spaces.errors import InputError
+from tinysearch.spaces.table import UpdateTable
+
+
+@pytest.fixture(scope="module")
+def device():
+    return load_device("rpi4")
+
+
+@pytest.mark.parametrize("name", accountings.NAMES)
+@pytest.mark.parametrize("method", ["last", "bias", "full", "tinytl", "mobiletl"])
+def test_layers_add_up_and_one_is_as_many(mobilenet_trace, device, name, method):
+    policy = getattr(methods, method)(mobilenet_trace)
+    cost = estimate(mobilenet_trace, policy, device, batch=4, accounting=name)
+    assert cost.accounting == name
+    assert sum(layer.saved_bytes for layer in cost.by_layer()) == cost.saved_bytes
+    assert bool(cost.peak_at) == (name in ("tinysearch", "eager", "tinytl"))
+    table = UpdateTable.of(mobilenet_trace, [methods.last(mobilenet_trace), policy])
+    costs = cost_table(table, device, batch=4, accounting=name)
+    for field in ("saved_bytes", "peak_bytes", "flash_bytes", "macs", "latency_s", "energy_j"):
+        assert getattr(costs, field)[1] == pytest.approx(getattr(cost, field), rel=1e-12), field
+
+
+@pytest.mark.parametrize("name", accountings.PUBLISHED)
+def test_a_paper_counts_memory_and_leaves_the_rest(mobilenet_trace, random_policy, device, name):
+    table = UpdateTable.of(mobilenet_trace, [random_policy(mobilenet_trace, seed) for seed in range(12)])
+    own, theirs = cost_table(table, device, batch=2), cost_table(table, device, batch=2, accounting=name)
+    for field in ("flash_bytes", "latency_s", "energy_j"):
+        np.testing.assert_array_equal(getattr(own, field), getattr(theirs, field))
+    account = accountings.PUBLISHED[name].count(table, 2)
+    np.testing.assert_array_equal(theirs.peak_bytes, account.total)
+    np.testing.assert_array_equal(theirs.saved_bytes, account.stored.sum(1))
+    counted = own.macs if account.macs is None else account.macs
+    np.testing.assert_array_equal(theirs.macs, counted)
+    assert (account.stored >= 0).all()
+    assert all(len(values) == 12 for values in account.parts.values())
+
+
+def test_modules_that_are_only_counted_cost_no_time(mobilenet_trace, device):
+    cost = estimate(mobilenet_trace, methods.last(mobilenet_trace), device, accounting="tinytl")
+    inserted = [layer for layer in cost.by_layer() if ".lite_residual." in layer.name]
+    assert inserted
+    assert all(layer.seconds == layer.macs_forward == layer.saved_bytes == 0 for layer in inserted)
+    assert cost.parts["trainable_parameters"] == mobilenet_trace.layers[mobilenet_trace.head].params
+
+
+def test_an_unknown_accounting_is_refused(mobilenet_trace, device):
+    with pytest.raises(InputError, match="no accounting named 'tinyml': there are tinysearch, eager, tinytl"):
+        estimate(mobilenet_trace, methods.last(mobilenet_trace), device, accounting="tinyml")
+
+
+def test_sizes_are_printed_in_the_papers_unit():
+    printed = {name: entry.format(entry.unit_bytes * 1.5) for name, entry in accountings.PUBLISHED.items()}
+    assert printed == {
+        "tinytl": "1.500 MB",
+        "mobiletl": "1.500 MB",
+        "tinytrain": "1.500 MiB",
+        "sparse-update": "1.500 kB",
+    }
