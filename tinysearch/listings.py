@@ -1,10 +1,9 @@
 """What the command line lists: devices, backbones, data sets, methods, and the layers of a policy."""
 
 from pathlib import Path
-from typing import Any
 
 from .devices.costs import cost_table, estimate
-from .devices.profile import list_devices, load_device
+from .devices.profile import ALIASES, list_devices, load_device
 from .listing import Listing
 from .search.data import list_datasets
 from .search.request import Request
@@ -29,39 +28,20 @@ def devices() -> Listing:
                 profile.name,
                 profile.description,
                 profile.runtime,
+                profile.memory.capacity.value,
                 profile.memory.budget.value,
-                profile.batch,
                 profile.latency.confidence,
                 None if error is None else error.mape,
             )
         )
-    columns = ("device", "description", "runtime", "memory_budget", "batch", "confidence", "latency_error_percent")
-    return Listing("Devices", columns, rows, {"memory_budget": format_bytes})
-
-
-def device_text(name: str) -> str:
-    """A profile field by field: value, source, and what is assumed."""
-    profile = load_device(name)
-    lines = [f"{profile.name}: {profile.description}", f"runtime: {profile.runtime}", ""]
-    lines += _fields(profile.model_dump(mode="json"), "")
-    lines += ["", f"assumed, not measured: {', '.join(profile.assumed) or 'nothing'}"]
-    return "\n".join(lines) + "\n"
-
-
-def _fields(content: dict[str, Any], path: str) -> list[str]:
-    lines = []
-    for key, value in content.items():
-        if isinstance(value, dict) and "assumed" in value:
-            source, assumed = value.pop("source"), value.pop("assumed")
-            parts = {name: part for name, part in value.items() if part is not None}
-            text = str(parts["value"]) if "value" in parts else ", ".join(f"{n} {part}" for n, part in parts.items())
-            origin = ("ASSUMED" + (f": {source}" if source else "")) if assumed else source
-            lines.append(f"{path + key:<36} {text:<15} {origin}")
-        elif isinstance(value, dict):
-            lines += _fields(value, f"{path}{key}.")
-        elif value is not None and (path or key in ("batch", "optimizer")):
-            lines.append(f"{path + key:<36} {value}")
-    return lines
+    columns = ("device", "description", "runtime", "memory", "budget", "confidence", "error_percent")
+    show = {"memory": format_bytes, "budget": format_bytes, "error_percent": lambda value: f"{value:.1f} %"}
+    others = ", ".join(f"{alias} ({name})" for alias, name in ALIASES.items())
+    notes = (
+        "Budget: what a training step may use. Error: of latency, on what `devices show ID` tells; none: untested.",
+        f"Other names: {others}.",
+    )
+    return Listing("Devices", columns, rows, show, notes)
 
 
 def backbones() -> Listing:
