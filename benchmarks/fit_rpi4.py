@@ -4,7 +4,7 @@ Run: python benchmarks/fit_rpi4.py [--write]
 
 Forward pass: a rate of matrix products (dense, pointwise and linear layers run as such), one of depthwise
 convolutions, one of bytes for all kernels, and the time to load a batch of images. Backward pass: the first three
-again. Seven numbers for 22 measurements; a rate for each class of its own fits no better on networks left out, since a
+again. Seven numbers for 22 measurements; a rate for each class of its own fits hardly better on networks left out, as a
 pointwise convolution comes with a norm and an activation in all of them. Rates are kept below the processor's peak (24
 GMAC/s; 5.2 GB/s by STREAM). How the backward pass divides into input and weight gradients cannot be read from full
 steps: it is assumed that both run alike. The overhead of a kernel is assumed too: it does not show at batch 16.

@@ -9,7 +9,7 @@ from ..spaces.errors import InputError
 from ..spaces.policy import UpdatePolicy
 from ..spaces.table import UpdateTable
 from ..spaces.trace import Trace
-from .caveats import caveats
+from .caveats import caveats, latency_error
 from .energy import step_joules
 from .latency import step_seconds
 from .memory import find_peak, flash_bytes
@@ -34,6 +34,7 @@ class Costs:
         macs: Multiply-accumulates of a step: forward pass, input and weight gradients, times the batch.
         latency_s: Seconds a step.
         energy_j: Joules a step, idle power included.
+        latency_error: The mean error to expect of the latencies, as a share; None where it is unknown.
         warnings: Why the numbers may be off, in words.
     """
 
@@ -43,10 +44,15 @@ class Costs:
     macs: Ints
     latency_s: Floats
     energy_j: Floats
+    latency_error: float | None = None
     warnings: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.peak_bytes)
+
+
+#: Those fields of `Costs` that have a value for each policy.
+ARRAYS = tuple(f.name for f in fields(Costs) if f.name not in ("latency_error", "warnings"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +96,7 @@ class PolicyCost:
     macs: int
     latency_s: float
     energy_j: float
+    latency_error: float | None
     warnings: tuple[str, ...]
     layers: tuple[LayerCost, ...]
 
@@ -121,9 +128,9 @@ def cost_table(
     parts = [
         _chunk(table[start : start + CHUNK], profile, batch, optimizer) for start in range(0, max(1, len(table)), CHUNK)
     ]
-    names = [f.name for f in fields(Costs) if f.name != "warnings"]
-    arrays = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
-    return Costs(**arrays, warnings=caveats(table.trace, profile, batch))
+    arrays = {name: np.concatenate([getattr(part, name) for part in parts]) for name in ARRAYS}
+    warnings = caveats(table.trace, profile, batch)
+    return Costs(**arrays, latency_error=latency_error(profile, warnings), warnings=warnings)
 
 
 def estimate(
@@ -211,8 +218,8 @@ def _estimate(table: UpdateTable, profile: DeviceProfile, batch: int, optimizer:
         for row in table.trace.order
         if table.present[0, row]
     )
-    scalars = {f.name: getattr(costs, f.name)[0].item() for f in fields(Costs) if f.name != "warnings"}
-    return PolicyCost(**scalars, warnings=costs.warnings, layers=layers)
+    scalars = {name: getattr(costs, name)[0].item() for name in ARRAYS}
+    return PolicyCost(**scalars, latency_error=costs.latency_error, warnings=costs.warnings, layers=layers)
 
 
 def _trains(table: UpdateTable, row: int) -> str:

@@ -47,6 +47,10 @@ class Load:
     outputs: Floats
     bytes: Floats
 
+    def first(self, count: int) -> "Load":
+        """The load of the first rows alone."""
+        return Load(self.macs[:count], self.outputs[:count], self.bytes[:count])
+
     def seconds(self, kernels: Sequence[Kernel]) -> Floats:
         """Time of each row's kernel, (R,)."""
         return (
@@ -115,7 +119,7 @@ class StepSeconds:
         return np.asarray(sum(runs @ seconds for runs, seconds in self.terms))
 
     def rows(self) -> Floats:
-        """Seconds of each row, (N, R); constant and input are charged to the head, which every step runs."""
+        """Seconds of each row, (N, R); the input is charged to the first row, the constant to the head."""
         return np.asarray(sum(runs * seconds for runs, seconds in self.terms))
 
 
@@ -153,7 +157,8 @@ def step_seconds(table: UpdateTable, profile: DeviceProfile, batch: int, optimiz
     per_value = profile.slowdown * latency.update.per_byte * 4 * UPDATE_VALUES[optimizer]
 
     once = a_f * forward
-    once[table.trace.head] += profile.slowdown * (latency.constant.value + _input_seconds(table.trace, profile, batch))
+    once[0] += profile.slowdown * _input_seconds(table.trace, profile, batch)
+    once[table.trace.head] += profile.slowdown * latency.constant.value
     terms: list[tuple[Counts, Floats]] = [
         (table.present, once),
         (table.live_inputs, a_b * dx + packs * mask),
@@ -166,23 +171,23 @@ def step_seconds(table: UpdateTable, profile: DeviceProfile, batch: int, optimiz
     return StepSeconds(tuple(terms))
 
 
-def kernel_seconds(trace: Trace, profile: DeviceProfile, batch: int) -> list[tuple[Floats, list[Kernel]]]:
-    """Times of all kernels when everything trains, (R,), with the kernels that they come from, by phase."""
-    latency, rows = profile.latency, trace.rows
+def assumed_share(trace: Trace, profile: DeviceProfile, batch: int) -> float:
+    """Share of the time of a full training step, 0 to 1, that is by kernels which no one has measured."""
+    latency, layers = profile.latency, trace.layers
     work = Work.of(trace, batch, profile.memory.dtypes)
-    trained = np.array([layer.weights > 0 for layer in rows])
-    unfused = ~(_is_fused(rows) & latency.fused)
-    a_f, a_b = latency.forward_scale.value * profile.slowdown, latency.backward_scale.value * profile.slowdown
-    present = np.arange(len(rows)) < len(trace)
-    phases = []
+    a_f, a_b = latency.forward_scale.value, latency.backward_scale.value
+    trained = np.array([layer.weights > 0 for layer in layers])
+    total = assumed = 0.0
     for phase, load, factor in (
-        (latency.forward, work.forward, a_f * unfused * present),
-        (latency.dx, work.dx, a_b * present),
-        (latency.dw, work.dw, a_b * trained * present),
+        (latency.forward, work.forward, a_f * ~(_is_fused(layers) & latency.fused)),
+        (latency.dx, work.dx, a_b * np.ones(len(layers))),
+        (latency.dw, work.dw, a_b * trained),
     ):
-        kernels = _kernels(phase, rows)
-        phases.append((factor * load.seconds(kernels), kernels))
-    return phases
+        kernels = _kernels(phase, layers)
+        seconds = factor * load.first(len(layers)).seconds(kernels)
+        total += float(seconds.sum())
+        assumed += float(seconds @ _each(kernels, "assumed"))
+    return assumed / total if total else 0.0
 
 
 def _input_seconds(trace: Trace, profile: DeviceProfile, batch: int) -> float:

@@ -2,7 +2,11 @@
 
 from pathlib import Path
 
+import numpy as np
+
+from .devices.caveats import show_energy, show_time
 from .devices.costs import cost_table, estimate
+from .devices.energy import extra_joules
 from .devices.profile import ALIASES, list_devices, load_device
 from .listing import Listing
 from .search.data import list_datasets
@@ -87,7 +91,11 @@ def methods(
     columns = ("method", "trained_parameters", "peak_bytes", "saved_bytes", "macs", "latency_s", "energy_j")
     title = f"{table.name} at {table.input_shape[1]} px on {profile.name}, batch {batch or profile.batch}, per step"
     notes = (*(f"note: {warning}" for warning in costs.warnings), "tinytrain needs data: it is tried in every run.")
-    return Listing(title, columns, rows, _COSTS, notes)
+    show = _COSTS | {
+        "latency_s": lambda seconds: show_time(seconds, costs.warnings, costs.latency_error),
+        "energy_j": lambda joules: show_energy(joules, costs.warnings),
+    }
+    return Listing(title, columns, rows, show, notes)
 
 
 def layers(
@@ -108,6 +116,7 @@ def layers(
     table = _trace(backbone, weights, input_size, classes)
     chosen = stored or _method(table, policy)
     cost = estimate(table, chosen, profile, batch=batch, optimizer=profile.optimizer)
+    above_idle = float(extra_joules(np.array(cost.latency_s), profile))
     columns = ("layer", "kind", "trains", "macs_forward", "macs_dx", "macs_dw", "saved_bytes", "seconds", "peak")
     rows = [
         (x.name, x.kind, x.trains, x.macs_forward, x.macs_dx, x.macs_dw, x.saved_bytes, x.seconds, x.peak)
@@ -116,8 +125,9 @@ def layers(
     notes = (
         chosen.describe(),
         f"saved {format_bytes(cost.saved_bytes)}, peak {format_bytes(cost.peak_bytes)} at the {cost.peak_at}, "
-        f"flash {format_bytes(cost.flash_bytes)}, {cost.macs / 1e6:.4g} MMAC, {format_seconds(cost.latency_s)}, "
-        f"{format_joules(cost.energy_j)} a step",
+        f"flash {format_bytes(cost.flash_bytes)}, {cost.macs / 1e6:.4g} MMAC, "
+        f"{show_time(cost.latency_s, cost.warnings, cost.latency_error)}, "
+        f"{show_energy(cost.energy_j, cost.warnings)} a step, {format_joules(above_idle)} of it above idle",
         *(f"note: {warning}" for warning in cost.warnings),
     )
     title = f"{table.name} at {table.input_shape[1]} px on {profile.name}, batch {batch or profile.batch}"
