@@ -41,7 +41,7 @@ def caveats(trace: "Trace", profile: DeviceProfile, batch: int) -> tuple[str, ..
         found.append(f"{TIME} on {name} are carried over: {latency.transferred}")
     share = assumed_share(trace, profile, batch)
     if share > TOLD_SHARE:
-        found.append(f"{TIME} on {name} are in part assumed: the speeds behind {share:.0%} of a full step are")
+        found.append(f"{TIME} on {name} are in part assumed: the speeds behind {share:.0%} of a full step")
     if profile.power.active.assumed:
         found.append(f"{ENERGY} on {name}: the power is assumed, not measured")
     return tuple(found)
