@@ -12,7 +12,7 @@ from ..spaces.table import UpdateTable
 from ..spaces.trace import Trace
 from . import accountings
 from .accountings import eager
-from .caveats import caveats
+from .caveats import caveats, latency_error
 from .energy import step_joules
 from .latency import step_seconds
 from .memory import find_peak, flash_bytes
@@ -37,6 +37,7 @@ class Costs:
         macs: Multiply-accumulates of a step: forward pass, input and weight gradients, times the batch.
         latency_s: Seconds a step.
         energy_j: Joules a step, idle power included.
+        latency_error: The mean error to expect of the latencies, as a share; None where it is unknown.
         warnings: Why the numbers may be off, in words.
 
     By a paper's accounting, saved_bytes is what that paper stores for the backward pass of the whole batch, peak_bytes
@@ -50,10 +51,15 @@ class Costs:
     macs: Ints
     latency_s: Floats
     energy_j: Floats
+    latency_error: float | None = None
     warnings: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.peak_bytes)
+
+
+#: Those fields of `Costs` that have a value for each policy.
+ARRAYS = tuple(f.name for f in fields(Costs) if f.name not in ("latency_error", "warnings"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +105,7 @@ class PolicyCost:
     macs: int
     latency_s: float
     energy_j: float
+    latency_error: float | None
     warnings: tuple[str, ...]
     layers: tuple[LayerCost, ...]
     accounting: str = accountings.DEFAULT
@@ -144,13 +151,13 @@ def cost_table(
         _chunk(table[start : start + CHUNK], profile, batch, optimizer, accounting)
         for start in range(0, max(1, len(table)), CHUNK)
     ]
-    names = [f.name for f in fields(Costs) if f.name != "warnings"]
-    arrays = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
+    arrays = {name: np.concatenate([getattr(part, name) for part in parts]) for name in ARRAYS}
     if rules is not None:
         account = rules.count(table, batch)
         arrays |= {"saved_bytes": account.stored.sum(1), "peak_bytes": account.total}
         arrays |= {} if account.macs is None else {"macs": account.macs}
-    return Costs(**arrays, warnings=caveats(table.trace, profile, batch))
+    warnings = caveats(table.trace, profile, batch)
+    return Costs(**arrays, latency_error=latency_error(profile, warnings), warnings=warnings)
 
 
 def estimate(
@@ -247,8 +254,14 @@ def _estimate(
         for row in table.trace.order
         if table.present[0, row]
     )
-    scalars = {f.name: getattr(costs, f.name)[0].item() for f in fields(Costs) if f.name != "warnings"}
-    cost = PolicyCost(**scalars, warnings=costs.warnings, layers=layers, accounting=accounting)
+    scalars = {name: getattr(costs, name)[0].item() for name in ARRAYS}
+    cost = PolicyCost(
+        **scalars,
+        latency_error=costs.latency_error,
+        warnings=costs.warnings,
+        layers=layers,
+        accounting=accounting,
+    )
     rules = accountings.published(accounting)
     return cost if rules is None else _with_account(cost, rules.count(table, batch))
 

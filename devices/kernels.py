@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from .quantities import ByteRate, Hertz, MacRate, Macs, Origin, Record, Seconds, Sourced
+from .quantities import ByteRate, ElementRate, Hertz, MacRate, Macs, Origin, Record, Seconds, Sourced
 
 if TYPE_CHECKING:  # that module loads torch, which listing profiles must not wait for
     from ..spaces.trace import Layer
@@ -23,7 +23,7 @@ COARSE = ("dense", "pointwise", "depthwise", "linear", "elementwise")
 STEM_CHANNELS = 4
 
 _CONV = r"(stem|dense|pointwise|depthwise|grouped)(-k[1-9]\d*)?(-s[1-9]\d*)?"
-_OTHER = r"linear|elementwise|mask|bias|(norm|act|other)(-[a-z][a-z0-9_]*)?"
+_OTHER = r"linear|elementwise|mask|bias|input|(norm|act|other)(-[a-z][a-z0-9_]*)?"
 CLASS_KEY = rf"({_CONV}|{_OTHER})"
 
 
@@ -58,22 +58,26 @@ def conv_kind(layer: "Layer") -> str:
 
 
 class Kernel(Origin):
-    """Time of one call: `overhead + MACs / macs + bytes moved / bytes`; what is not stated takes no time.
+    """Time of one call: `overhead + MACs / macs + elements written / outputs + bytes moved / bytes`.
+
+    What is not stated takes no time.
 
     Attributes:
         overhead: Seconds a call.
         macs: Multiply-accumulates a second.
+        outputs: Elements of the result a second: what each costs whatever it is the sum of, such as requantisation.
         bytes: Bytes a second, read and written.
     """
 
     overhead: Seconds | None = None
     macs: MacRate | None = None
+    outputs: ElementRate | None = None
     bytes: ByteRate | None = None
 
     @model_validator(mode="after")
     def _says_something(self) -> Self:
-        if self.overhead is None and self.macs is None and self.bytes is None:
-            raise ValueError("a kernel needs at least one of overhead, macs and bytes")
+        if self.overhead is None and self.macs is None and self.outputs is None and self.bytes is None:
+            raise ValueError("a kernel needs at least one of overhead, macs, outputs and bytes")
         return self
 
     @property
@@ -87,6 +91,11 @@ class Kernel(Origin):
         return 1 / self.macs if self.macs else 0.0
 
     @property
+    def per_output(self) -> float:
+        """Seconds of an element of the result."""
+        return 1 / self.outputs if self.outputs else 0.0
+
+    @property
     def per_byte(self) -> float:
         """Seconds of a byte."""
         return 1 / self.bytes if self.bytes else 0.0
@@ -96,7 +105,7 @@ def _known_class(key: str) -> str:
     if not re.fullmatch(CLASS_KEY, key):
         raise ValueError(
             f"{key!r} is no class of kernels: use {', '.join(COARSE)}, or a finer one such as depthwise-k5-s2, "
-            "act-relu6, stem, mask or bias"
+            "act-relu6, stem, mask, bias or input"
         )
     return key
 
@@ -195,3 +204,10 @@ class Latency(Record):
     confidence: Literal["low", "medium", "high"]
     error: FitError | None = None
     valid: Validity
+
+    @model_validator(mode="after")
+    def _classes_have_an_effect(self) -> Self:
+        for name, idle in (("forward", ("bias",)), ("dx", ("bias", "input")), ("dw", ("mask", "input"))):
+            for key in set(idle) & set(getattr(self, name)):
+                raise ValueError(f"{name} has no kernels of class {key}")
+        return self

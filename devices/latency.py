@@ -1,13 +1,14 @@
 """The time of a training step, from the time of its kernels.
 
-t = constant + a_f * sum of F over all rows
+t = constant + input + a_f * sum of F over all rows
     + a_b * (sum of X over rows whose input needs a gradient + sum of W over what trains) + update,
 
-with F, X and W the forward pass, input gradient and weight gradient of a row. Each is `overhead + MACs / P + bytes / B`
-by the row's class in that phase (`devices.kernels`), which is additive and non-negative, so that training more never
-costs less. A weight gradient is charged its overhead and the share of the weight that trains. Rows in front of the
-first trained one cost their forward pass alone. Source: the roofline-like models of nn-Meter (Zhang et al. 2021) and
-the step model of ElasticTrainer (Huang et al. 2023), with a whole step's coefficients.
+with F, X and W the forward pass, input gradient and weight gradient of a row. Each is
+`overhead + MACs / P + elements written / E + bytes / B` by the row's class in that phase (`devices.kernels`), additive
+and non-negative, so that training more never costs less. A weight gradient is charged its overhead and the share of the
+weight that trains. Rows in front of the first trained one cost their forward pass alone. Source: kernels as nn-Meter
+predicts them (Zhang et al. 2021), the step as ElasticTrainer adds them up (Huang et al. 2023), with a whole step's
+coefficients.
 """
 
 from collections.abc import Sequence
@@ -28,27 +29,55 @@ Counts = npt.NDArray[np.bool_] | npt.NDArray[np.int64]
 
 #: Values in 4 bytes that an optimizer reads and writes per trained one: gradient, weight and state.
 UPDATE_VALUES = {"sgd": 3, "sgd-momentum": 5, "adam": 7}
+#: Classes of packing and unpacking a mask, finest first.
+MASK_KEYS = ("mask", "act", "elementwise")
+
+
+@dataclass(frozen=True)
+class Load:
+    """What one kernel of each row does in a step, whole weights trained; arrays are (R,).
+
+    Attributes:
+        macs: Multiply-accumulates.
+        outputs: Elements written.
+        bytes: Bytes read and written.
+    """
+
+    macs: Floats
+    outputs: Floats
+    bytes: Floats
+
+    def first(self, count: int) -> "Load":
+        """The load of the first rows alone."""
+        return Load(self.macs[:count], self.outputs[:count], self.bytes[:count])
+
+    def seconds(self, kernels: Sequence[Kernel]) -> Floats:
+        """Time of each row's kernel, (R,)."""
+        return (
+            _each(kernels, "per_call")
+            + self.macs * _each(kernels, "per_mac")
+            + self.outputs * _each(kernels, "per_output")
+            + self.bytes * _each(kernels, "per_byte")
+        )
 
 
 @dataclass(frozen=True)
 class Work:
-    """What the kernels of each row do in one step, whole weights trained; arrays are (R,).
+    """What the kernels of each row do in one step.
 
     Attributes:
-        macs: Multiply-accumulates, of forward pass, input gradient and weight gradient alike.
-        forward: Bytes read and written by the forward pass: inputs, weight and output.
-        dx: By the gradient of the inputs: those of the output and the weight, and what is written.
-        dw: By the gradient of the weight: the input, the output's gradient, and what is written.
-        bias: By the gradient of a bias: the output's gradient.
-        mask: By packing a derivative of 0 or 1 into bits, one an element; 0 where a row never does.
+        forward: The forward pass reads inputs and weight, and writes the output.
+        dx: The gradient of the inputs reads the output's and the weight, and writes its own.
+        dw: The gradient of the weight reads the input and the output's gradient, and writes its own.
+        bias: The gradient of a bias reads the output's.
+        mask: A derivative of 0 or 1 is packed into bits, one an element; 0 where a row never does.
     """
 
-    macs: Floats
-    forward: Floats
-    dx: Floats
-    dw: Floats
-    bias: Floats
-    mask: Floats
+    forward: Load
+    dx: Load
+    dw: Load
+    bias: Load
+    mask: Load
 
     @classmethod
     def of(cls, trace: Trace, batch: int, dtypes: Dtypes) -> "Work":
@@ -59,13 +88,16 @@ class Work:
         outputs = np.array([batch * layer.out_elements for layer in rows], np.float64)
         # A norm's scale is a few values beside two maps: only the weights of convs and linears count.
         weights = np.array([layer.weights if layer.macs_forward else 0 for layer in rows], np.float64)
+        macs = np.array([batch * layer.macs_forward for layer in rows], np.float64)
+        biases = np.array([layer.biases for layer in rows], np.float64)
+        packed = outputs * np.array([_packs(layer) or _signs(layer) for layer in rows])
+        act, grad, frozen = dtypes.activation, dtypes.gradient, dtypes.frozen
         return cls(
-            macs=np.array([batch * layer.macs_forward for layer in rows], np.float64),
-            forward=(inputs + outputs) * dtypes.activation + weights * dtypes.frozen,
-            dx=(inputs + outputs) * dtypes.gradient + weights * dtypes.frozen,
-            dw=inputs * dtypes.activation + (outputs + weights) * dtypes.gradient,
-            bias=outputs * dtypes.gradient,
-            mask=outputs * (dtypes.activation + 1 / 8) * np.array([_packs(layer) or _signs(layer) for layer in rows]),
+            forward=Load(macs, outputs, (inputs + outputs) * act + weights * frozen),
+            dx=Load(macs, inputs, (inputs + outputs) * grad + weights * frozen),
+            dw=Load(macs, weights, inputs * act + (outputs + weights) * grad),
+            bias=Load(0 * macs, biases, outputs * grad),
+            mask=Load(0 * macs, packed, packed * (act + 1 / 8)),
         )
 
 
@@ -87,7 +119,7 @@ class StepSeconds:
         return np.asarray(sum(runs @ seconds for runs, seconds in self.terms))
 
     def rows(self) -> Floats:
-        """Seconds of each row, (N, R); the step's constant is the head's, which every step runs."""
+        """Seconds of each row, (N, R); the input is charged to the first row, the constant to the head."""
         return np.asarray(sum(runs * seconds for runs, seconds in self.terms))
 
 
@@ -108,15 +140,15 @@ def step_seconds(table: UpdateTable, profile: DeviceProfile, batch: int, optimiz
     a_f = latency.forward_scale.value * profile.slowdown
     a_b = latency.backward_scale.value * profile.slowdown
 
-    forward = _seconds(_kernels(latency.forward, rows), work.macs, work.forward)
+    forward = work.forward.seconds(_kernels(latency.forward, rows))
     if latency.fused:
         forward[_is_fused(rows)] = 0.0
-    dx = _seconds(_kernels(latency.dx, rows), work.macs, work.dx)
-    dw = _kernels(latency.dw, rows)
-    dw_call = _each(dw, "per_call")
-    bias = _pass(latency.dw, ("bias", "elementwise"), work.bias)
-    mask_keys = ("mask", "act", "elementwise")
-    mask = a_f * _pass(latency.forward, mask_keys, work.mask) + a_b * _pass(latency.dx, mask_keys, work.mask)
+    dx = work.dx.seconds(_kernels(latency.dx, rows))
+    dw_kernels = _kernels(latency.dw, rows)
+    dw, dw_call = work.dw.seconds(dw_kernels), _each(dw_kernels, "per_call")
+    bias = work.bias.seconds([find_kernel(latency.dw, ("bias", "elementwise"))] * len(rows))
+    mask = a_f * work.mask.seconds([find_kernel(latency.forward, MASK_KEYS)] * len(rows))
+    mask += a_b * work.mask.seconds([find_kernel(latency.dx, MASK_KEYS)] * len(rows))
     packs = np.array([_packs(layer) for layer in rows])
     signs = np.array([_signs(layer) and not _packs(layer) for layer in rows])
     weights = np.array([max(1, layer.weights) for layer in rows])
@@ -125,11 +157,12 @@ def step_seconds(table: UpdateTable, profile: DeviceProfile, batch: int, optimiz
     per_value = profile.slowdown * latency.update.per_byte * 4 * UPDATE_VALUES[optimizer]
 
     once = a_f * forward
+    once[0] += profile.slowdown * _input_seconds(table.trace, profile, batch)
     once[table.trace.head] += profile.slowdown * latency.constant.value
     terms: list[tuple[Counts, Floats]] = [
         (table.present, once),
         (table.live_inputs, a_b * dx + packs * mask),
-        (table.trained_weights, a_b * (_seconds(dw, work.macs, work.dw) - dw_call) / weights + per_value),
+        (table.trained_weights, a_b * (dw - dw_call) / weights + per_value),
         (table.trained_weights > 0, a_b * dw_call + per_tensor),
         (table.bias, a_b * bias + biases * per_value + per_tensor),
     ]
@@ -138,21 +171,31 @@ def step_seconds(table: UpdateTable, profile: DeviceProfile, batch: int, optimiz
     return StepSeconds(tuple(terms))
 
 
-def kernel_seconds(trace: Trace, profile: DeviceProfile, batch: int) -> list[tuple[Floats, list[Kernel]]]:
-    """Times of the backbone's kernels when everything trains, (rows,), with the kernels they come from, by phase."""
-    latency, rows = profile.latency, trace.layers
+def assumed_share(trace: Trace, profile: DeviceProfile, batch: int) -> float:
+    """Share of the time of a full training step, 0 to 1, that is by kernels which no one has measured."""
+    latency, layers = profile.latency, trace.layers
     work = Work.of(trace, batch, profile.memory.dtypes)
-    count, trained = len(rows), np.array([layer.weights > 0 for layer in rows])
-    phases = []
-    for phase, moved in ((latency.forward, work.forward), (latency.dx, work.dx), (latency.dw, work.dw)):
-        kernels = _kernels(phase, rows)
-        seconds = _seconds(kernels, work.macs[:count], moved[:count])
-        if phase is latency.forward:
-            seconds *= latency.forward_scale.value * ~(_is_fused(rows) & latency.fused)
-        else:
-            seconds *= latency.backward_scale.value * (trained if phase is latency.dw else 1)
-        phases.append((profile.slowdown * seconds, kernels))
-    return phases
+    a_f, a_b = latency.forward_scale.value, latency.backward_scale.value
+    trained = np.array([layer.weights > 0 for layer in layers])
+    total = assumed = 0.0
+    for phase, load, factor in (
+        (latency.forward, work.forward, a_f * ~(_is_fused(layers) & latency.fused)),
+        (latency.dx, work.dx, a_b * np.ones(len(layers))),
+        (latency.dw, work.dw, a_b * trained),
+    ):
+        kernels = _kernels(phase, layers)
+        seconds = factor * load.first(len(layers)).seconds(kernels)
+        total += float(seconds.sum())
+        assumed += float(seconds @ _each(kernels, "assumed"))
+    return assumed / total if total else 0.0
+
+
+def _input_seconds(trace: Trace, profile: DeviceProfile, batch: int) -> float:
+    kernel = profile.latency.forward.get("input")
+    if kernel is None:
+        return 0.0
+    count = np.array([batch * prod(trace.input_shape)], np.float64)
+    return float(Load(0 * count, count, count * profile.memory.dtypes.activation).seconds([kernel])[0])
 
 
 def _packs(layer: Layer) -> bool:
@@ -173,15 +216,5 @@ def _kernels(phase: Phase, rows: Sequence[Layer]) -> list[Kernel]:
     return [find_kernel(phase, class_keys(layer)) for layer in rows]
 
 
-def _pass(phase: Phase, keys: tuple[str, ...], moved: Floats) -> Floats:
-    """Seconds of one pass over some bytes."""
-    kernel = find_kernel(phase, keys)
-    return kernel.per_call + moved * kernel.per_byte
-
-
 def _each(kernels: Sequence[Kernel], name: str) -> Floats:
     return np.array([getattr(kernel, name) for kernel in kernels])
-
-
-def _seconds(kernels: Sequence[Kernel], macs: Floats, moved: Floats) -> Floats:
-    return _each(kernels, "per_call") + macs * _each(kernels, "per_mac") + moved * _each(kernels, "per_byte")

@@ -151,7 +151,7 @@ def _line(node: yaml.Node | None, path: tuple[int | str, ...]) -> int:
     line = 1 if node is None else node.start_mark.line + 1
     for part in path:
         if isinstance(node, yaml.MappingNode):
-            found = next(((key, value) for key, value in node.value if key.value == part), None)
+            found = next(((key, value) for key, value in node.value if key.value == str(part)), None)
             if found is None:
                 break
             line, node = found[0].start_mark.line + 1, found[1]

@@ -1,7 +1,7 @@
 """Types of the numbers in a profile: read strictly from text with a unit, kept in base units, written back exactly.
 
 A file must state units. Code that makes a record may give plain numbers in base units: bytes, seconds, watts, hertz,
-multiply-accumulates or bytes a second.
+multiply-accumulates, elements or bytes a second.
 """
 
 from collections.abc import Mapping
@@ -28,13 +28,12 @@ FROM_FILE = {"file": True}
 
 
 def write_quantity(value: float, known: Mapping[str, float]) -> str:
-    """A number with its unit, such that reading it gives the same number to the last bit."""
-    for unit, factor in sorted(known.items(), key=lambda entry: -entry[1]):
-        text = f"{value / factor:.12g}"
-        if 1 <= value / factor < 1e5 and float(text) * factor == value:
-            return f"{text} {unit}"
+    """A number with its unit, the shortest that reads back to the last bit."""
     base = next(unit for unit, factor in known.items() if factor == 1)
-    return f"{int(value) if value == int(value) else value!r} {base}"
+    fitting = [unit for unit, factor in known.items() if 1 <= value / factor < 1000] or [base]
+    texts = [f"{value / known[unit]:.12g} {unit}" for unit in fitting]
+    exact = [text for text in texts if units.parse_quantity(text, known) == value]
+    return min(exact, key=len, default=f"{value!r} {base}")
 
 
 def _quantity(known: Mapping[str, float], *, whole: bool = False) -> tuple[Any, ...]:
@@ -67,6 +66,7 @@ Seconds = Annotated[float, *_quantity(units.SECONDS)]
 Watts = Annotated[float, *_quantity(units.WATTS), Field(gt=0)]
 Hertz = Annotated[float, *_quantity(units.HERTZ), Field(gt=0)]
 MacRate = Annotated[float, *_quantity(units.MACS_PER_SECOND), Field(gt=0)]
+ElementRate = Annotated[float, *_quantity(units.ELEMENTS_PER_SECOND), Field(gt=0)]
 ByteRate = Annotated[float, *_quantity(units.BYTES_PER_SECOND), Field(gt=0)]
 Macs = Annotated[float, *_quantity(units.MACS), Field(gt=0)]
 

@@ -33,6 +33,7 @@ class Front:
             state the same two points.
         hypervolume: Share of the box between the two points that the members dominate.
         members: By ascending peak memory.
+        warnings: What to know about the costs of any member, such as a prediction outside its valid range.
     """
 
     FORMAT: ClassVar[str] = "tinysearch.front"
@@ -44,6 +45,7 @@ class Front:
     ideal_point: dict[str, float]
     hypervolume: Share
     members: tuple[Member, ...]
+    warnings: tuple[str, ...] = ()
 
     @field_validator("members")
     @classmethod
@@ -97,6 +99,7 @@ class Front:
             ideal_point=dict(ideal_point),
             hypervolume=hypervolume(values, worst, best),
             members=tuple(_member(trial) for trial in chosen),
+            warnings=tuple(dict.fromkeys(warning for trial in chosen for warning in trial.warnings)),
         )
 
     def best(

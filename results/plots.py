@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..devices.caveats import time_mark
 from ..spaces.errors import InputError
 from .atomic import write_atomically
 from .axes import BYTES, SECONDS, Quantity, Span, dress, span
@@ -84,7 +85,9 @@ def draw_pareto(front: Front, trials: Sequence[TrialRecord]) -> "Figure":
     markers = _method_markers(points)
 
     _frame(left, points, "memory", BYTES, "peak training memory")
-    _frame(right, points, "latency", SECONDS, "latency of a training step")
+    mark = time_mark(front.warnings)
+    doubt = f" ({mark})" if mark else ""
+    _frame(right, points, "latency", SECONDS, f"latency of a training step{doubt}")
     left.set_ylabel("top-1 accuracy", color=_GREY)
     right.tick_params(labelleft=False)
     for axes, field in ((left, "memory"), (right, "latency")):
@@ -96,7 +99,7 @@ def draw_pareto(front: Front, trials: Sequence[TrialRecord]) -> "Figure":
     dress(bar.ax.yaxis, extent, SECONDS)
     bar.outline.set_visible(False)
     bar.ax.tick_params(labelsize=8.5, colors=_GREY, length=0)
-    bar.set_label("step latency", color=_GREY, fontsize=9)
+    bar.set_label(f"step latency{doubt}", color=_GREY, fontsize=9)
     _words(figure, front, trials)
     _legend(left)
     return figure

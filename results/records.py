@@ -110,6 +110,7 @@ class RunInfo:
         proxy: How the accuracy was obtained.
         seed: Seed of the search.
         trials: Trials that the front was chosen from, failed and infeasible ones included.
+        latency_error: The mean error to expect of predicted latencies, as a share; None where it is unknown.
     """
 
     device: str
@@ -119,6 +120,7 @@ class RunInfo:
     proxy: str
     seed: int
     trials: Count
+    latency_error: Amount | None = None
 
 
 def policy_file(policy_hash: str) -> str:

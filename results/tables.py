@@ -5,8 +5,9 @@ import io
 from dataclasses import asdict, fields
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
+from ..devices.caveats import show_time, time_mark
 from ..spaces.errors import InputError
-from ..spaces.units import format_bytes, format_seconds
+from ..spaces.units import format_bytes
 from .front import Front
 from .records import Member
 
@@ -35,7 +36,7 @@ def front_table(front: Front) -> "Table":
         table.add_column(heading, no_wrap=True)
     for heading in ("accuracy", "peak", "saved", "step"):  # what 80 columns hold; other formats have all
         table.add_column(heading, justify="right", no_wrap=True)
-    notes = list(dict.fromkeys(warning for member in front.members for warning in member.warnings))
+    notes = front.warnings
     # What holds for every member is said once, below; a row is marked by what sets it apart.
     marked = [note for note in notes if not all(note in member.warnings for member in front.members)]
     for member in front.members:
@@ -46,12 +47,14 @@ def front_table(front: Front) -> "Table":
             percent(member.accuracy, member.accuracy_se),
             format_bytes(member.peak_bytes),
             format_bytes(member.saved_bytes),
-            format_seconds(member.latency_s),
+            show_time(member.latency_s, member.warnings, run.latency_error),
         ]
         # Text, not str: names come from files and must not be read as markup.
         table.add_row(*(Text(cell) for cell in cells), style="yellow" if marks else "")
     if notes:
         lines = [f"[{marked.index(note) + 1}] {note}" if note in marked else f"note: {note}" for note in notes]
+        if time_mark(notes):
+            lines.insert(0, "~ a time that is not fully backed by measurements, as the notes say")
         table.caption = Text("\n".join(lines))
     return table
 

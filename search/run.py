@@ -186,6 +186,7 @@ def front_of(task: Task, trials: Sequence[TrialRecord]) -> Front:
         proxy=f"{proxy.name}, {proxy.episodes} episode(s), {proxy.shot} shot, {proxy.steps} steps",
         seed=task.request.seed,
         trials=len(trials),
+        latency_error=full.latency_error,
     )
     return Front.from_trials(
         trials,

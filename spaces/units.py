@@ -6,6 +6,7 @@ The command line, device profiles and reports all use these, so that a value pri
 import math
 import re
 from collections.abc import Mapping
+from decimal import Decimal, Overflow
 
 from .errors import InputError
 
@@ -31,6 +32,7 @@ WATTS: Mapping[str, float] = {f"{p}W": f for p, f in _SMALL.items()}
 HERTZ: Mapping[str, float] = {f"{p}Hz": f for p, f in _DECIMAL.items()}
 MACS: Mapping[str, float] = {f"{p}MAC": f for p, f in _DECIMAL.items()}
 MACS_PER_SECOND: Mapping[str, float] = {f"{p}MAC/s": f for p, f in _DECIMAL.items()}
+ELEMENTS_PER_SECOND: Mapping[str, float] = {f"{p}element/s": f for p, f in _DECIMAL.items()}
 BYTES_PER_SECOND: Mapping[str, float] = {f"{unit}/s": factor for unit, factor in BYTES.items()}
 
 
@@ -51,16 +53,17 @@ def parse_quantity(value: str | int | float, units: Mapping[str, float], *, plai
     known = ", ".join(units)
     match = _QUANTITY.fullmatch(value.strip()) if isinstance(value, str) else None
     if match:
-        number, unit = float(match[1]), (match[2] or "").strip()
+        number, unit = Decimal(match[1]), (match[2] or "").strip()
     elif isinstance(value, int | float) and not isinstance(value, bool):
-        number, unit = _float(value), ""
+        number, unit = Decimal(value), ""
     else:
         raise InputError(f"{value!r:.60} is no quantity: write a number and one of {known}")
     if not unit and not plain:
         raise InputError(f"{value!r:.60} has no unit: add one of {known}")
     if unit and unit not in units:
         raise InputError(f"{value!r:.60} has an unknown unit {unit!r:.60}: use one of {known}")
-    result = number * (units[unit] if unit else 1.0)
+    # In decimals, so that "50 us" is 5e-05 and not its neighbour.
+    result = _product(number, units[unit] if unit else 1.0)
     if not math.isfinite(result) or result < 0:
         raise InputError(f"{value!r:.60} is out of range: it must be a finite number and not negative")
     return result
@@ -104,10 +107,10 @@ def format_joules(value: float) -> str:
     return _format(value, [("kJ", 1e3), ("J", 1.0), ("mJ", 1e-3), ("uJ", 1e-6)])
 
 
-def _float(value: int | float) -> float:
+def _product(number: Decimal, factor: float) -> float:
     try:
-        return float(value)
-    except OverflowError:
+        return float(number * Decimal(str(factor)))
+    except (OverflowError, Overflow):
         return math.inf
 
 

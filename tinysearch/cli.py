@@ -159,7 +159,7 @@ def devices(context: click.Context, form: Any) -> None:
 @click.argument("device", metavar="ID")
 def devices_show(device: str) -> None:
     """Print a profile: every number with its source, and what is assumed."""
-    from .listings import device_text
+    from .device_text import device_text
 
     click.echo(device_text(device), nl=False)
 

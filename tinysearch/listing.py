@@ -56,7 +56,9 @@ class Listing:
         table = Table(title=Text(self.title), title_justify="left")
         for place, column in enumerate(self.columns):
             number = any(isinstance(row[place], int | float) for row in self.rows)
-            table.add_column(_heading(column), justify="right" if number else "left", overflow="fold")
+            table.add_column(
+                _heading(column), justify="right" if number else "left", overflow="fold", no_wrap=not place
+            )
         for row in self.rows:
             cells = (self._cell(column, value) for column, value in zip(self.columns, row, strict=True))
             table.add_row(*(Text(cell) for cell in cells))
@@ -76,6 +78,6 @@ class Listing:
 
 def _heading(column: str) -> str:
     """A column's name without its unit, which the cells carry."""
-    for unit in ("_bytes", "_s", "_j"):
+    for unit in ("_bytes", "_s", "_j", "_percent"):
         column = column.removesuffix(unit)
     return column.replace("_", " ")

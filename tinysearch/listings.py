@@ -1,13 +1,16 @@
 """What the command line lists: devices, backbones, data sets, methods, and the layers of a policy."""
 
 from pathlib import Path
-from typing import Any
+
+import numpy as np
 
 from .accounts import macs, memory_line, of_methods, rules_lines
 from .devices.accountings import DEFAULT, EAGER, published
 from .devices.accountings.eager import plain_table
+from .devices.caveats import show_energy, show_time
 from .devices.costs import cost_table, estimate
-from .devices.profile import list_devices, load_device
+from .devices.energy import extra_joules
+from .devices.profile import ALIASES, list_devices, load_device
 from .listing import Listing
 from .search.data import list_datasets
 from .search.request import Request
@@ -32,39 +35,20 @@ def devices() -> Listing:
                 profile.name,
                 profile.description,
                 profile.runtime,
+                profile.memory.capacity.value,
                 profile.memory.budget.value,
-                profile.batch,
                 profile.latency.confidence,
                 None if error is None else error.mape,
             )
         )
-    columns = ("device", "description", "runtime", "memory_budget", "batch", "confidence", "latency_error_percent")
-    return Listing("Devices", columns, rows, {"memory_budget": format_bytes})
-
-
-def device_text(name: str) -> str:
-    """A profile field by field: value, source, and what is assumed."""
-    profile = load_device(name)
-    lines = [f"{profile.name}: {profile.description}", f"runtime: {profile.runtime}", ""]
-    lines += _fields(profile.model_dump(mode="json"), "")
-    lines += ["", f"assumed, not measured: {', '.join(profile.assumed) or 'nothing'}"]
-    return "\n".join(lines) + "\n"
-
-
-def _fields(content: dict[str, Any], path: str) -> list[str]:
-    lines = []
-    for key, value in content.items():
-        if isinstance(value, dict) and "assumed" in value:
-            source, assumed = value.pop("source"), value.pop("assumed")
-            parts = {name: part for name, part in value.items() if part is not None}
-            text = str(parts["value"]) if "value" in parts else ", ".join(f"{n} {part}" for n, part in parts.items())
-            origin = ("ASSUMED" + (f": {source}" if source else "")) if assumed else source
-            lines.append(f"{path + key:<36} {text:<15} {origin}")
-        elif isinstance(value, dict):
-            lines += _fields(value, f"{path}{key}.")
-        elif value is not None and (path or key in ("batch", "optimizer")):
-            lines.append(f"{path + key:<36} {value}")
-    return lines
+    columns = ("device", "description", "runtime", "memory", "budget", "confidence", "error_percent")
+    show = {"memory": format_bytes, "budget": format_bytes, "error_percent": lambda value: f"{value:.1f} %"}
+    others = ", ".join(f"{alias} ({name})" for alias, name in ALIASES.items())
+    notes = (
+        "Budget: what a training step may use. Error: of latency, on what `devices show ID` tells; none: untested.",
+        f"Other names: {others}.",
+    )
+    return Listing("Devices", columns, rows, show, notes)
 
 
 def backbones() -> Listing:
@@ -118,7 +102,11 @@ def methods(
     title = f"{table.name} at {table.input_shape[1]} px on {profile.name}, batch {batch or profile.batch}, per step"
     title += "" if accounting == DEFAULT else f", accounting {accounting}"
     notes = (*(f"note: {warning}" for warning in costs.warnings), "tinytrain needs data: it is tried in every run.")
-    return Listing(title, columns, rows, _COSTS, notes)
+    show = _COSTS | {
+        "latency_s": lambda seconds: show_time(seconds, costs.warnings, costs.latency_error),
+        "energy_j": lambda joules: show_energy(joules, costs.warnings),
+    }
+    return Listing(title, columns, rows, show, notes)
 
 
 def layers(
@@ -140,6 +128,7 @@ def layers(
     table = _trace(backbone, weights, input_size, classes)
     chosen = stored or _method(table, policy)
     cost = estimate(table, chosen, profile, batch=batch, optimizer=profile.optimizer, accounting=accounting)
+    above_idle = float(extra_joules(np.array(cost.latency_s), profile))
     columns = ("layer", "kind", "trains", "macs_forward", "macs_dx", "macs_dw", "saved_bytes", "seconds", "peak")
     rows = [
         (x.name, x.kind, x.trains, x.macs_forward, x.macs_dx, x.macs_dw, x.saved_bytes, x.seconds, x.peak)
@@ -149,7 +138,8 @@ def layers(
     notes = (
         chosen.describe(),
         f"{memory_line(cost, rules)}, flash {format_bytes(cost.flash_bytes)}, {cost.macs / 1e6:.4g} MMAC, "
-        f"{format_seconds(cost.latency_s)}, {format_joules(cost.energy_j)} a step",
+        f"{show_time(cost.latency_s, cost.warnings, cost.latency_error)}, "
+        f"{show_energy(cost.energy_j, cost.warnings)} a step, {format_joules(above_idle)} of it above idle",
         *rules_lines(rules),
         *(f"note: {warning}" for warning in cost.warnings),
     )

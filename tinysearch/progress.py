@@ -9,11 +9,12 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from .devices.caveats import show_time
 from .results.records import TrialRecord
 from .results.rundir import RunDirectory
 from .results.tables import front_table, percent
 from .search.run import Task, front_of
-from .spaces.units import format_bytes, format_seconds
+from .spaces.units import format_bytes
 
 
 class Terminal:
@@ -55,7 +56,7 @@ class Terminal:
         if record.state == "complete" and record.accuracy is not None:
             front = front_of(self._task, self._trials)
             text = f"{name}: {percent(record.accuracy, record.accuracy_se)}, {format_bytes(record.peak_bytes or 0)}, "
-            text += f"{format_seconds(record.latency_s or 0)} a step"
+            text += f"{show_time(record.latency_s or 0, record.warnings)} a step"
             summary = f"front {len(front.members)}, hypervolume {front.hypervolume:.3f}"
             self._progress.update(self._bar, description=summary)
         else:

@@ -7,15 +7,17 @@ from hypothesis import strategies as st
 
 from tinysearch.devices.costs import Costs, cost_table, estimate, smallest
 from tinysearch.devices.energy import extra_joules, step_joules
-from tinysearch.devices.profile import list_devices, load_device
+from tinysearch.devices.profile import load_device
 from tinysearch.spaces import methods
 from tinysearch.spaces.errors import InputError
 from tinysearch.spaces.table import UpdateTable
 
 FIELDS = ("saved_bytes", "peak_bytes", "flash_bytes", "macs", "latency_s", "energy_j")
+#: One of each family; the others are like these with other numbers.
+DEVICES = ("cortex-m7", "jetson-nano", "rpi4")
 
 
-@pytest.mark.parametrize("device", list_devices())
+@pytest.mark.parametrize("device", DEVICES)
 def test_one_policy_equals_many(mobilenet_trace, random_policy, device):
     profile = load_device(device)
     policies = [random_policy(mobilenet_trace, seed) for seed in range(12)]
@@ -43,7 +45,7 @@ def test_no_policies_cost_nothing(mobilenet_trace):
     assert all(len(getattr(costs, name)) == 0 for name in FIELDS)
 
 
-@pytest.mark.parametrize("device", list_devices())
+@pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("method", ["last", "bias", "full", "tinytl"])
 def test_layers_add_up(mobilenet_trace, device, method):
     profile = load_device(device)
@@ -67,7 +69,7 @@ def test_macs_are_those_of_the_passes(mobilenet_trace):
 
 
 @settings(max_examples=40, deadline=None)
-@given(data=st.data(), device=st.sampled_from(list_devices()), optimizer=st.sampled_from(["sgd", "adam"]))
+@given(data=st.data(), device=st.sampled_from(DEVICES), optimizer=st.sampled_from(["sgd", "adam"]))
 def test_training_more_never_takes_less(mobilenet_trace, random_policy, data, device, optimizer):
     policy = random_policy(mobilenet_trace, data.draw(st.integers(0, 40)))
     row = data.draw(st.sampled_from([n for n, layer in enumerate(mobilenet_trace.layers) if layer.params]))
@@ -100,41 +102,7 @@ def test_energy_is_power_times_time():
     np.testing.assert_allclose(extra_joules(seconds, profile), step_joules(seconds, profile) - idle * seconds)
 
 
-def test_extrapolation_and_assumptions_are_told(mobilenet_trace):
-    warnings = smallest(mobilenet_trace, load_device("rpi4"), batch=1).warnings
-    assert any("batch 1 " in warning for warning in warnings)
-    assert any("MMAC" in warning for warning in warnings)
-    assert any("assumed" in warning for warning in smallest(mobilenet_trace, load_device("cortex-m7")).warnings)
-
-
-def test_published_full_steps_on_the_pi_are_met():
-    """MobileNetV2 1.0 at 224, batch 16: 6.72 s forward, 15.27 s in all; one of the networks that were fitted."""
-    from tinysearch.spaces.backbones.mobilenetv2 import MobileNetV2
-    from tinysearch.spaces.trace import trace
-
-    found = trace(MobileNetV2(1.0), (3, 224, 224))
-    profile = load_device("rpi4")
-    last = estimate(found, methods.last(found), profile, batch=16, optimizer="sgd").latency_s
-    full = estimate(found, methods.full(found), profile, batch=16, optimizer="sgd").latency_s
-    assert last == pytest.approx(6.72, rel=0.15)
-    assert full == pytest.approx(15.27, rel=0.10)
-
-
 @pytest.mark.parametrize("batch", [0, -1])
 def test_a_batch_without_samples_is_refused(mobilenet_trace, batch):
     with pytest.raises(InputError, match="batch"):
         smallest(mobilenet_trace, load_device("rpi4"), batch=batch)
-
-
-@pytest.mark.parametrize(
-    ("name", "published"), [("mobilenetv2-w0.35-mcu", 0.373), ("proxylessnas-w0.3", 0.443), ("mcunet-5fps", 0.546)]
-)
-def test_published_sparse_steps_on_the_f746_are_near(name, published):
-    """Lin et al. 2022 (MCUNetV3): whole steps of the 100 KB scheme at 128 pixels. Nothing was fitted to them."""
-    from tinysearch.spaces.backbones.registry import load_backbone
-    from tinysearch.spaces.trace import trace
-
-    found = trace(load_backbone(name, num_classes=10, input_size=128), (3, 128, 128))
-    policy = methods.sparse_update(found, 2)
-    profile = load_device("cortex-m7")
-    assert estimate(found, policy, profile, optimizer="sgd").latency_s == pytest.approx(published, rel=0.25)

@@ -41,13 +41,34 @@ def test_work_of_rows(small_trace):
     work = Work.of(small_trace, 2, FP32)
     row = small_trace.index["mul"]
     a, b = (small_trace.layers[source].out_elements for source in small_trace.layers[row].inputs)
-    assert (work.macs[row], work.forward[row]) == (0, 2 * 4 * (a + b + small_trace.layers[row].out_elements))
+    out = small_trace.layers[row].out_elements
+    assert (work.forward.macs[row], work.forward.outputs[row], work.dx.outputs[row]) == (0, 2 * out, 2 * (a + b))
+    assert work.forward.bytes[row] == work.dx.bytes[row] == 2 * 4 * (a + b + out)
     stem = small_trace.layers[0]
     maps = 2 * (3 * 50 * 50 + stem.out_elements)
-    assert (work.macs[0], work.forward[0]) == (2 * stem.macs_forward, 4 * (maps + stem.weights))
+    assert (work.forward.macs[0], work.forward.bytes[0]) == (2 * stem.macs_forward, 4 * (maps + stem.weights))
     int8 = Work.of(small_trace, 1, Dtypes(activation=1, frozen=1, trained=4, gradient=4))
-    assert int8.forward[0] == maps / 2 + stem.weights
-    assert int8.dw[0] == 3 * 50 * 50 + 4 * (stem.out_elements + stem.weights)
+    assert int8.forward.bytes[0] == maps / 2 + stem.weights
+    assert int8.dw.bytes[0] == 3 * 50 * 50 + 4 * (stem.out_elements + stem.weights)
+    assert (int8.dw.outputs[0], int8.bias.outputs[0]) == (stem.weights, stem.biases)
+
+
+def test_each_term_of_a_kernel_counts(mobilenet_trace):
+    last = methods.last(mobilenet_trace)
+    head = mobilenet_trace.layers[mobilenet_trace.head]
+    for kernel, expected in (
+        (Kernel(overhead=2, source="x"), 2),
+        (Kernel(macs=0.5, source="x"), 2 * 2 * head.macs_forward),
+        (Kernel(outputs=0.5, source="x"), 2 * 2 * head.out_elements),
+        (Kernel(bytes=0.5, source="x"), 2 * 4 * (2 * (head.in_elements + head.out_elements) + head.weights)),
+    ):
+        profile = profile_of(forward=[("linear", kernel)])
+        assert seconds(mobilenet_trace, last, profile, batch=2) == pytest.approx(expected)
+
+
+def test_the_input_is_read_once_a_step(mobilenet_trace):
+    profile = profile_of(forward=[("input", Kernel(overhead=1, bytes=4, source="x"))])
+    assert seconds(mobilenet_trace, methods.full(mobilenet_trace), profile, batch=2) == 1 + 2 * 3 * 96 * 96
 
 
 def test_each_phase_is_charged_where_it_runs(mobilenet_trace):

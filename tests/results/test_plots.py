@@ -47,6 +47,22 @@ def test_picture_is_a_readable_png(tmp_path, cloud, front):
     assert len(colours) > 500
 
 
+@pytest.mark.parametrize(
+    ("warnings", "mark"),
+    [
+        ((), ""),
+        (("time and energy on rpi4 are in part assumed: most of it",), " (assumed)"),
+        (("time and energy at batch 1 are extrapolated: rpi4 was fitted on batches 8 to 32",), " (extrapolated)"),
+    ],
+)
+def test_axes_say_what_is_not_measured(cloud, front, warnings, mark):
+    trials = [replace(trial, warnings=warnings) for trial in cloud(6)]
+    _, right, bar = drawn(front(trials), trials).axes
+    assert right.get_xlabel().startswith(f"latency of a training step{mark}")
+    assert right.get_xlabel().count("(") == bool(mark) + ("log scale" in right.get_xlabel())
+    assert bar.get_ylabel() == f"step latency{mark}"
+
+
 def test_the_same_front_gives_the_same_bytes(tmp_path, cloud, front):
     trials = cloud(20)
     first = plot_pareto(front(trials), trials, tmp_path / "a.png").read_bytes()

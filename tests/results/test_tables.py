@@ -43,6 +43,17 @@ def test_table_speaks_human(sample):
     assert "digits on rpi4" in text
 
 
+def test_times_that_are_not_measured_are_marked_and_others_have_an_error_bar(trial, front):
+    guessed = ("time and energy on rpi4 are in part assumed: most of it",)
+    trials = [trial(0, latency_s=0.0125), trial(1, latency_s=0.5, warnings=guessed)]
+    text = render(front(trials, latency_error=0.07), "table")
+    assert "12.5 ms ± 7 %" in text
+    assert "~500 ms" in text
+    assert "~ a time that is not fully backed by measurements" in text
+    assert json.loads(render(front(trials), "json"))["warnings"] == list(guessed)
+    assert "~" not in render(front(trials[:1]), "table")
+
+
 def test_names_are_not_read_as_markup(trial, front):
     text = render(front([trial(0, method="[bold]x[/bold]")], dataset="[red]d[/red]"), "table")
     assert "[bold]x[/bold]" in text
