@@ -1,29 +1,35 @@
 """All costs of N update policies on a device, and of one policy layer by layer: the same code."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from ..spaces.errors import InputError
 from ..spaces.policy import UpdatePolicy
+from ..spaces.space import UpdateSpace
 from ..spaces.table import UpdateTable
 from ..spaces.trace import Trace
 from . import accountings
 from .accountings import eager
 from .caveats import caveats, latency_error
+from .compiler import compile_step
 from .energy import step_joules
 from .latency import step_seconds
-from .memory import find_peak, flash_bytes
+from .memory import find_peak, flash_bytes, weighted_sum
+from .plan import arena_bytes, make_plan
+from .program import Phase
 from .records import DeviceProfile
 from .saved import Kept, find_kept
+from .schedule import Schedule
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
-#: Policies worked on at a time, so that the arrays stay in the processor's cache.
-CHUNK = 1024
+#: Policies worked on at a time: enough that the loops over rows cost little, few enough for the caches.
+CHUNK = 8192
 
 
 @dataclass(frozen=True)
@@ -32,7 +38,8 @@ class Costs:
 
     Attributes:
         saved_bytes: Kept from the forward to the backward pass, in the profile's types.
-        peak_bytes: Peak training memory, the runtime's baseline apart.
+        peak_bytes: Peak training memory, the runtime's baseline apart: the largest sum of what is live at a moment.
+            An arena can need a little more, which `PolicyCost.arena_bytes` and `planned_costs` tell.
         flash_bytes: Stored.
         macs: Multiply-accumulates of a step: forward pass, input and weight gradients, times the batch.
         latency_s: Seconds a step.
@@ -95,6 +102,9 @@ class PolicyCost:
 
     Attributes:
         layers: The rows that the policy has, in data-flow order.
+        arena_bytes: Of an arena device, the size of the planned arena, which no two tensors share at a time: at least
+            `peak_bytes`, and nearly always equal. None on an eager device.
+        peak_parts: What the peak is made of, in bytes: weights, optimizer state, saved activations, ...
         accounting: Whose rules saved_bytes, peak_bytes and macs follow.
         parts: What a paper's accounting counts besides, by name: `devices.accountings.Account.parts`.
     """
@@ -108,6 +118,8 @@ class PolicyCost:
     latency_error: float | None
     warnings: tuple[str, ...]
     layers: tuple[LayerCost, ...]
+    arena_bytes: int | None
+    peak_parts: Mapping[str, int]
     accounting: str = accountings.DEFAULT
     parts: Mapping[str, int] = field(default_factory=dict)
 
@@ -144,19 +156,71 @@ def cost_table(
     Raises:
         InputError: The batch is not positive, or the optimizer or accounting is unknown.
     """
-    rules = accountings.published(accounting)
-    table = eager.plain_table(table) if accounting == accountings.EAGER else table
-    batch, optimizer = _batch(profile, batch), optimizer or profile.optimizer
-    parts = [
-        _chunk(table[start : start + CHUNK], profile, batch, optimizer, accounting)
-        for start in range(0, max(1, len(table)), CHUNK)
-    ]
+    tables = (table[start : start + CHUNK] for start in range(0, max(1, len(table)), CHUNK))
+    return _cost_chunks(tables, table.trace, profile, batch, optimizer, accounting)
+
+
+def planned_costs(
+    table: UpdateTable, profile: DeviceProfile, *, batch: int | None = None, optimizer: str | None = None
+) -> Costs:
+    """As `cost_table`, but on an arena device the peaks are the sizes of planned arenas: for a few policies.
+
+    What a search trains is held to its limits by this, so that nothing is returned whose tensors cannot be arranged.
+    """
+    costs = cost_table(table, profile, batch=batch, optimizer=optimizer)
+    if profile.memory.kind != "arena":
+        return costs
+    sizes = arena_bytes(table, profile, _batch(profile, batch), optimizer or profile.optimizer)
+    return replace(costs, peak_bytes=sizes)
+
+
+def cost_rows(
+    space: UpdateSpace,
+    rows: npt.ArrayLike,
+    profile: DeviceProfile,
+    *,
+    batch: int | None = None,
+    optimizer: str | None = None,
+    accounting: str = accountings.DEFAULT,
+) -> Costs:
+    """The costs of N encoded policies: as `cost_table(space.table(rows), ...)`, and several times as fast.
+
+    Policies that reach equally deep agree on most layers, so they are costed together.
+
+    Args:
+        space: The space that the rows are encoded in.
+        rows: (N, D) integers.
+        profile: The device and runtime.
+        batch: Samples of one step; the profile's without it.
+        optimizer: adam, sgd or sgd-momentum; the profile's without it.
+        accounting: Whose rules to count by: one of `accountings.NAMES`.
+
+    Raises:
+        InputError: The rows are no rows of this space, the batch is not positive, or the optimizer or accounting is
+            unknown.
+    """
+    genes = space.check(rows)
+    training = np.array([gene.kind in ("weight", "norm", "lite") for gene in space.genes], np.bool_)
+    first = np.logical_and(genes, training).argmax(1) if len(space) else np.zeros(len(genes), np.int64)
+    order = np.argsort(first, kind="stable")
+    tables = (space.table(genes[order[start : start + CHUNK]]) for start in range(0, max(1, len(genes)), CHUNK))
+    costs = _cost_chunks(tables, space.trace, profile, batch, optimizer, accounting)
+    place = np.argsort(order)
+    return replace(costs, **{name: getattr(costs, name)[place] for name in ARRAYS})
+
+
+def _cost_chunks(
+    tables: Iterable[UpdateTable],
+    trace: Trace,
+    profile: DeviceProfile,
+    batch: int | None,
+    optimizer: str | None,
+    accounting: str,
+) -> Costs:
+    schedule = Schedule(trace, profile, _batch(profile, batch))
+    parts = [_chunk(table, schedule, optimizer or profile.optimizer, accounting) for table in tables]
     arrays = {name: np.concatenate([getattr(part, name) for part in parts]) for name in ARRAYS}
-    if rules is not None:
-        account = rules.count(table, batch)
-        arrays |= {"saved_bytes": account.stored.sum(1), "peak_bytes": account.total}
-        arrays |= {} if account.macs is None else {"macs": account.macs}
-    warnings = caveats(table.trace, profile, batch)
+    warnings = caveats(trace, profile, schedule.batch)
     return Costs(**arrays, latency_error=latency_error(profile, warnings), warnings=warnings)
 
 
@@ -205,26 +269,33 @@ def _kept(table: UpdateTable, batch: int, element: int, accounting: str) -> Kept
     return (eager.find_kept if accounting == accountings.EAGER else find_kept)(table, batch, element)
 
 
-def _chunk(table: UpdateTable, profile: DeviceProfile, batch: int, optimizer: str, accounting: str) -> Costs:
-    element = profile.memory.dtypes.activation
+def _chunk(table: UpdateTable, schedule: Schedule, optimizer: str, accounting: str) -> Costs:
+    rules = accountings.published(accounting)
+    table = eager.plain_table(table) if accounting == accountings.EAGER else table
+    profile, batch, element = schedule.profile, schedule.batch, schedule.profile.memory.dtypes.activation
     kept = _kept(table, batch, element, accounting)
     seconds = step_seconds(table, profile, batch, optimizer).total
-    return Costs(
-        saved_bytes=kept.row_bytes(table.trace, batch * element).sum(1),
-        peak_bytes=find_peak(table, kept, profile, batch, optimizer).bytes,
+    costs = Costs(
+        saved_bytes=np.zeros(len(table), np.int64) + kept.total(table.trace, batch * element),
+        peak_bytes=find_peak(table, kept, schedule, optimizer),
         flash_bytes=flash_bytes(table, profile),
-        macs=np.sum([part.sum(1) for part in _macs(table, batch)], axis=0),
+        macs=sum(weighted_sum(counts[:, macs > 0], macs[macs > 0]) for counts, macs in _macs(table, batch)),
         latency_s=seconds,
         energy_j=step_joules(seconds, profile),
     )
+    if rules is None:
+        return costs
+    account = rules.count(table, batch)
+    macs = costs.macs if account.macs is None else account.macs
+    return replace(costs, saved_bytes=account.stored.sum(1), peak_bytes=account.total, macs=macs)
 
 
-def _macs(table: UpdateTable, batch: int) -> tuple[Ints, Ints, Ints]:
-    """MACs of the forward pass, the input gradients and the weight gradients, each (N, R)."""
+def _macs(table: UpdateTable, batch: int) -> tuple[tuple[npt.NDArray[Any], Ints], ...]:
+    """Forward pass, input gradients and weight gradients: how often each row does it, (N, R), and its MACs, (R,)."""
     rows = table.trace.rows
     forward = batch * np.array([layer.macs_forward for layer in rows])
     per_weight = forward // np.array([max(1, layer.weights) for layer in rows])
-    return table.present * forward, table.live_inputs * forward, table.trained_weights * per_weight
+    return (table.present, forward), (table.live_inputs, forward), (table.trained_weights, per_weight)
 
 
 def _estimate(
@@ -234,11 +305,12 @@ def _estimate(
     table = eager.plain_table(table) if accounting == accountings.EAGER else table
     element = profile.memory.dtypes.activation
     kept = _kept(table, batch, element, accounting)
-    saved = kept.row_bytes(table.trace, batch * element)[0]
-    peak = find_peak(table, kept, profile, batch, optimizer)
+    saved = kept.row_bytes(table.trace, batch * element, 1)[0]
+    program = compile_step(table, profile, batch, optimizer, kept)
+    peak = program.steps[program.peak_step]
     seconds = step_seconds(table, profile, batch, optimizer).rows()[0]
-    forward, dx, dw = (part[0] for part in _macs(table, batch))
-    phase = "backward" if peak.backward[0] else "forward"
+    forward, dx, dw = (counts[0] * macs for counts, macs in _macs(table, batch))
+    phase = "forward" if peak.phase == Phase.FORWARD else "backward"
     layers = tuple(
         LayerCost(
             name=table.trace.rows[row].name,
@@ -249,7 +321,7 @@ def _estimate(
             macs_dw=int(dw[row]),
             saved_bytes=int(saved[row]),
             seconds=float(seconds[row]),
-            peak=phase if peak.row[0] == row else "",
+            peak=phase if peak.row == row else "",
         )
         for row in table.trace.order
         if table.present[0, row]
@@ -260,6 +332,8 @@ def _estimate(
         latency_error=costs.latency_error,
         warnings=costs.warnings,
         layers=layers,
+        arena_bytes=make_plan(program).size if profile.memory.kind == "arena" else None,
+        peak_parts=program.parts(),
         accounting=accounting,
     )
     rules = accountings.published(accounting)

@@ -116,7 +116,7 @@ class StepSeconds:
     @property
     def total(self) -> Floats:
         """Seconds of each policy's step, (N,)."""
-        return np.asarray(sum(runs @ seconds for runs, seconds in self.terms))
+        return np.asarray(sum(seconds @ runs.T for runs, seconds in self.terms))
 
     def rows(self) -> Floats:
         """Seconds of each row, (N, R); the input is charged to the first row, the constant to the head."""

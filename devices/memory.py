@@ -6,53 +6,39 @@ from the moment that makes it to the last that needs it:
 
 - **Activations** are made by their row and freed after the last row that reads them, unless a row keeps them
   (`devices.saved`): then after the backward pass of the earliest row that keeps them. Masks, copies and statistics
-  are made by a row's forward and freed after its backward pass. The logits stay for the whole step.
+  are made by a row's forward and freed after its backward pass. The logits stay for the whole step (eager), or until
+  the loss has been computed (arena).
 - **Gradients of activations** are made by the backward pass of the last row that reads the activation, and freed
   after the backward pass of the row that made it; a block's input thus has its gradient held while the branch beside
   the skip runs.
 - **Gradients of weights**: eager, they stay until the update at the end of the step, and the gradients that several
   readers give to one tensor are added up beside a temporary of its size; arena, each layer's are applied at once, so
-  that one layer's exist at a time, and gradients are added up in place.
+  that one layer's exist at a time, and gradients are added up in place. An arena computes a layer's weight gradient
+  first, gives up what was kept for it, and then computes the gradient of its input with the weight not yet updated.
 - **Weights**: eager, all parameters and running statistics lie in RAM, with a copy of the channels that train of a
   partly trained weight, and for the time of a pass a weight put together from both; arena, only what trains does,
   with the statistics that it updates, and what is frozen is read from flash.
 - **Optimizer state** is as large as what trains, for Adam twice, for SGD with momentum once.
 - **The batch of images** stays for the whole step (eager), or is an activation like others (arena).
-- **In place** (arena): a norm, activation or addition overwrites an input that dies with it and has its size, and in
-  the backward pass the gradient of its output becomes that of its input.
+- **In place, alignment and scratch** (arena): `devices.schedule`.
 
-The framework's own baseline is no part of the peak. Alignment, fragmentation and kernels' scratch are not counted.
+The framework's own baseline is no part of the peak. On an arena the peak is what no arrangement of the tensors can go
+below; `devices.plan` arranges them, and says how much more that takes. `devices.program` lists the same step tensor by
+tensor for one policy.
 """
-
-from dataclasses import dataclass
 
 import numpy as np
 
 from ..spaces.errors import InputError
 from ..spaces.table import UpdateTable
-from ..spaces.trace import INPUT, Layer, Trace
+from ..spaces.trace import INPUT, Layer
+from .columns import Amount, Bools, Columns, Ints, Mask, both, columns, either, times, without
 from .records import DeviceProfile
-from .saved import Bools, Ints, Kept, columns, find_kept
+from .saved import Kept, find_kept
+from .schedule import Schedule
 
 #: Values of optimizer state per trained value.
 OPTIMIZER_STATE = {"sgd": 0, "sgd-momentum": 1, "adam": 2}
-#: Operations that an arena runs in place.
-IN_PLACE = ("norm", "act")
-
-
-@dataclass(frozen=True)
-class Peak:
-    """The largest moment of a training step.
-
-    Attributes:
-        bytes: Size, (N,).
-        row: Row of the trace that runs then, (N,).
-        backward: Whether it runs its backward pass, (N,).
-    """
-
-    bytes: Ints
-    row: Ints
-    backward: Bools
 
 
 def peak_bytes(table: UpdateTable, profile: DeviceProfile, batch: int, optimizer: str) -> Ints:
@@ -63,9 +49,19 @@ def peak_bytes(table: UpdateTable, profile: DeviceProfile, batch: int, optimizer
         profile: The device and runtime.
         batch: Samples of one step.
         optimizer: adam, sgd or sgd-momentum.
+
+    Raises:
+        InputError: The optimizer is unknown.
     """
     kept = find_kept(table, batch, profile.memory.dtypes.activation)
-    return find_peak(table, kept, profile, batch, optimizer).bytes
+    return find_peak(table, kept, Schedule(table.trace, profile, batch), optimizer)
+
+
+def find_peak(table: UpdateTable, kept: Kept, schedule: Schedule, optimizer: str) -> Ints:
+    """As `peak_bytes`, from what is kept."""
+    if optimizer not in OPTIMIZER_STATE:
+        raise InputError(f"{optimizer!r} is no optimizer: use {', '.join(OPTIMIZER_STATE)}")
+    return _Step(table, kept, schedule, optimizer).peak()
 
 
 def flash_bytes(table: UpdateTable, profile: DeviceProfile) -> Ints:
@@ -77,177 +73,222 @@ def flash_bytes(table: UpdateTable, profile: DeviceProfile) -> Ints:
     rows = table.trace.rows
     weight = profile.memory.dtypes.frozen
     if profile.memory.kind == "eager":
-        stored = [weight * (layer.params + _running_statistics(layer)) for layer in rows]
+        stored = [weight * (layer.params + running_statistics(layer)) for layer in rows]
     else:
         stored = [
             4 * layer.params if layer.kind == "norm" else weight * layer.weights + 4 * layer.biases for layer in rows
         ]
-    result: Ints = table.present @ np.array(stored, np.int64) + profile.flash.code.value
-    return result
+    return present_sum(table, stored) + profile.flash.code.value
 
 
-def find_peak(table: UpdateTable, kept: Kept, profile: DeviceProfile, batch: int, optimizer: str) -> Peak:
-    """The largest moment, and which row runs then.
-
-    Raises:
-        InputError: The optimizer is unknown.
-    """
-    if optimizer not in OPTIMIZER_STATE:
-        raise InputError(f"{optimizer!r} is no optimizer: use {', '.join(OPTIMIZER_STATE)}")
-    schedule = _Schedule(table, kept, profile, batch, optimizer)
-    schedule.forward()
-    schedule.backward()
-    return Peak(schedule.peak, schedule.peak_row, schedule.peak_backward)
+def weighted_sum(counts: Bools | Ints, amounts: list[int]) -> Ints:
+    """Sum over rows of counts, (N, R), times amounts, (R,): exact, since both are far below 2**53."""
+    return np.rint(np.array(amounts, np.float64) @ counts.T).astype(np.int64)
 
 
-def partial_weights(table: UpdateTable) -> Bools:
-    """Which weights train in part, (N, R)."""
-    whole = np.array([layer.weights for layer in table.trace.rows])
-    result: Bools = (table.outputs > 0) & (table.trained_weights < whole)
-    return result
+def present_sum(table: UpdateTable, amounts: list[int]) -> Ints:
+    """Sum of amounts, (R,), over the rows that each policy has, (N,): the backbone's, and those of its modules."""
+    base = len(table.trace)
+    return sum(amounts[:base]) + weighted_sum(table.present[:, base:], amounts[base:])
 
 
-def _running_statistics(layer: Layer) -> int:
+def running_statistics(layer: Layer) -> int:
+    """Values of running means and variances."""
     return 2 * layer.weights if layer.op == "batch" else 0
 
 
-class _Schedule:
-    """One training step of N policies: a running sum of live bytes, and its maximum."""
+class _Live:
+    """A running sum of live bytes, and its maximum: what all policies share as a number, the rest as an array."""
 
-    def __init__(self, table: UpdateTable, kept: Kept, profile: DeviceProfile, batch: int, optimizer: str) -> None:
-        dtypes = profile.memory.dtypes
-        self.table, self.kept, self.trace = table, kept, table.trace
-        self.eager = profile.memory.kind == "eager"
-        self.present, self.live = columns(table.present), columns(table.live)
-        self.live_inputs = columns(table.live_inputs)
-        rows = self.trace.rows
-        elements = [*(layer.out_elements for layer in rows), int(np.prod(self.trace.input_shape))]
-        self.activation = [batch * dtypes.activation * count for count in elements]
-        self.gradient = [batch * dtypes.gradient * count for count in elements]
-        self.weight_gradient = columns(table.trained_params * dtypes.gradient)
-        partial = partial_weights(table)
-        weights = np.array([layer.weights for layer in rows])
-        self.composed = columns(partial * (weights * dtypes.frozen)) if self.eager else None
-        self.readers = _Readers(self.trace)
-        self.in_place = [not self.eager and (row.kind in IN_PLACE or row.op == "add") for row in rows]
-        trained = table.trained_params.sum(1)
-        self.held = trained * (OPTIMIZER_STATE[optimizer] * dtypes.trained)
-        if self.eager:
-            storage = np.array([layer.params + _running_statistics(layer) for layer in rows])
-            self.held += table.present @ (storage * dtypes.frozen)
-            self.held += (table.trained_weights * partial).sum(1) * dtypes.trained
+    def __init__(self, start: Ints) -> None:
+        self._each = start.copy()
+        self._shared = 0
+        self._most: int | None = None  # of the shared part since the array last changed
+        self._peak = np.zeros_like(start)
+
+    def add(self, amount: Amount) -> None:
+        if isinstance(amount, int):
+            self._shared += amount
         else:
-            statistics = np.array([_running_statistics(layer) for layer in rows])
-            self.held += (trained + table.statistics @ statistics) * dtypes.trained
-        self.held += self.activation[INPUT]
-        self.peak = np.zeros(len(table), np.int64)
-        self.peak_row = np.zeros(len(table), np.int64)
-        self.peak_backward = np.zeros(len(table), np.bool_)
+            self._settle()
+            self._each += amount
 
-    def forward(self) -> None:
-        """Every row that is present, in data-flow order."""
-        for row in self.trace.order:
-            present, size = self.present[row], self.activation[row]
-            made = present * size + self.kept.extra[row]
-            now = self.held + made
-            freed: Ints | int = 0
-            reused: Bools | None = None
-            for source in self.readers.sources[row]:
-                last = self._last_reader(row, source)
-                if last is None or (source == INPUT and self.eager):
-                    continue
-                last &= ~self.kept.outputs[source]
-                freed = freed + last * self.activation[source]
-                if self.in_place[row] and self.activation[source] == size:
-                    reused = last if reused is None else reused | last
-            if reused is not None:
-                now -= reused * size
-            if self.composed is not None:
-                now += self.composed[row] * present
-            self._moment(now, row, backward=False)
-            self.held += made - freed
+    def free(self, amount: Amount) -> None:
+        if isinstance(amount, int):
+            self._shared -= amount
+        else:
+            self._settle()
+            self._each -= amount
 
-    def backward(self) -> None:
-        """The loss, then every row that a gradient reaches, in reverse order."""
-        releases = self._releases()
+    def moment(self, more: Amount = 0) -> None:
+        """Note the present sum, and more that lives for this moment alone."""
+        if isinstance(more, int):
+            now = self._shared + more
+            self._most = now if self._most is None else max(self._most, now)
+        else:
+            self.add(more)
+            self.moment()
+            self.free(more)
+
+    def peak(self) -> Ints:
+        self._settle()
+        return self._peak
+
+    def _settle(self) -> None:
+        if self._most is not None:
+            np.maximum(self._peak, self._each + self._most, out=self._peak)
+            self._most = None
+
+
+class _Step:
+    """One training step of N policies."""
+
+    def __init__(self, table: UpdateTable, kept: Kept, schedule: Schedule, optimizer: str) -> None:
+        self.table, self.kept, self.schedule = table, kept, schedule
+        self.trace, self.eager = table.trace, schedule.eager
+        self.dtypes = schedule.profile.memory.dtypes
+        self.present, self.live = Columns(table.present), Columns(table.live)
+        self.live_inputs, self.trains = Columns(table.live_inputs), Columns(table.trains)
+        trained = columns(table.trained_params)
+        self.weight_gradient = {
+            row: schedule.aligned(trained[row], self.dtypes.gradient)
+            for row in self.trace.order
+            if self.trains[row] is not False
+        }
+        self.extra = {row: schedule.aligned(amount) for row, amount in kept.extra.items()}
+        self.composed = self._composed() if self.eager else {}
+        self.sum = _Live(self._persistent(OPTIMIZER_STATE[optimizer]))
+
+    def peak(self) -> Ints:
+        self._forward()
         final = self.trace.order[-1]
-        self.held += self.gradient[final]
-        self._moment(self.held, final, backward=True)
-        for row in reversed(self.trace.order):
-            runs, size = self.live[row], self.gradient[row]
-            if not runs.any():
+        self.sum.add(self.schedule.gradient[final])
+        self.sum.moment()
+        if not self.eager:
+            self.sum.free(times(without(True, self._kept(final)), self.schedule.activation[final]))
+        self._backward()
+        return self.sum.peak()
+
+    def _persistent(self, state: int) -> Ints:
+        """Parameters, optimizer state and the batch of images: all there before the first row runs."""
+        rows, table, dtypes = self.trace.rows, self.table, self.dtypes
+        parameters = np.zeros(len(table), np.int64)
+        for row in self.weight_gradient:
+            parameters += self.schedule.aligned(table.trained_params[:, row], dtypes.trained)
+        if self.eager:
+            stored = [(layer.params + running_statistics(layer)) * dtypes.frozen for layer in rows]
+            held = parameters * state + present_sum(table, stored)
+            for row in self.composed:
+                whole = self.trace.rows[row].weights
+                held += times(table.trained_weights[:, row] < whole, table.trained_weights[:, row] * dtypes.trained)
+        else:
+            statistics = [int(self.schedule.aligned(running_statistics(layer), dtypes.trained)) for layer in rows]
+            held = parameters * (1 + state) + weighted_sum(table.statistics, statistics)
+        result: Ints = held + self.schedule.activation[INPUT]
+        return result
+
+    def _composed(self) -> dict[int, Amount]:
+        """Per row of which a part trains in some policies, the bytes of the weight that is put together."""
+        trained = columns(self.table.trained_weights)
+        weights = np.array([layer.weights for layer in self.trace.rows])[:, None]
+        partial = Columns(((trained > 0) & (trained < weights)).T)
+        sizes = [layer.weights * self.dtypes.frozen for layer in self.trace.rows]
+        return {row: times(partial[row], size) for row, size in enumerate(sizes) if partial[row] is not False}
+
+    def _forward(self) -> None:
+        schedule = self.schedule
+        for row in self.trace.order:
+            present = self.present[row]
+            if present is False:
                 continue
-            weights = runs * self.weight_gradient[row]
-            now = self.held + weights
-            change = -(runs * (size + self.kept.extra[row]))
-            reused: Bools | None = None
-            for source in self.readers.sources[row]:
-                if source == INPUT:
-                    continue
-                passes = self.live[source] & self.present[row]
-                last = self._last_reader(row, source)
-                if self.eager:  # one gradient more, that becomes the tensor's or is added to it
-                    now += passes * self.gradient[source]
-                if last is None:
-                    continue
-                new = passes & last
-                change += new * self.gradient[source]
-                if not self.eager:
-                    now += new * self.gradient[source]
-                if self.in_place[row] and self.gradient[source] == size:
-                    reused = new if reused is None else reused | new
-            if reused is not None:
-                now -= reused * size
-            if self.composed is not None:
-                now += self.composed[row] * self.live_inputs[row]
-            self._moment(now, row, backward=True)
-            self.held += change
+            dying = {source: self._dying(row, source) for source in schedule.sources[row]}
+            overwritten: Mask = False
+            for source in schedule.overwrites[row]:
+                first = without(dying[source], overwritten)
+                self.sum.free(times(first, schedule.activation[source]))
+                dying[source] = without(dying[source], first)
+                overwritten = either(overwritten, first)
+            self.sum.add(times(present, schedule.activation[row]))
+            self.sum.add(self.extra.get(row, 0))
+            scratch = self._scratch(row, overwritten, self.dtypes.activation)
+            self.sum.moment(scratch + times(present, schedule.scratch[row]) + self.composed.get(row, 0))
+            for source, dies in dying.items():
+                self.sum.free(times(dies, schedule.activation[source]))
+
+    def _backward(self) -> None:
+        """Every row that a gradient reaches, in reverse order."""
+        releases = self._releases()
+        for row in reversed(self.trace.order):
+            runs = self.live[row]
+            if runs is False:
+                continue
+            passes = {s: both(self.live[s], self.present[row]) for s in self.schedule.sources[row] if s != INPUT}
+            new = {source: both(mask, self._last(row, source)) for source, mask in passes.items()}
+            self.sum.add(self.weight_gradient.get(row, 0))
             if self.eager:
-                self.held += weights
-            for tensor, mask in releases.get(row, ()):
-                if tensor != INPUT or not self.eager:
-                    self.held -= mask * self.activation[tensor]
+                # A gradient more than there is: it becomes the tensor's own or is added to it.
+                temporary = sum((times(mask, self.schedule.gradient[s]) for s, mask in passes.items()), 0)
+                self.sum.moment(temporary + times(self.live_inputs[row], self.composed.get(row, 0)))
+                self._new_gradients(new)
+                self.sum.free(times(runs, self.schedule.gradient[row]))
+                self._release(row, releases)
+            else:
+                self._arena_row(row, runs, new, releases)
 
-    def _moment(self, now: Ints, row: int, *, backward: bool) -> None:
-        larger = now > self.peak
-        np.copyto(self.peak, now, where=larger)
-        self.peak_row[larger] = row
-        self.peak_backward[larger] = backward
+    def _arena_row(self, row: int, runs: Mask, new: dict[int, Mask], releases: "Releases") -> None:
+        schedule, weighted = self.schedule, self.trace.rows[row].kind in ("conv", "linear")
+        if weighted and row in self.weight_gradient:
+            self.sum.moment()
+            self._release(row, releases)
+        overwritten: Mask = False
+        for source in schedule.overwrites[row]:
+            overwritten = either(overwritten, new.get(source, False))
+        self.sum.free(times(overwritten, schedule.gradient[row]))
+        self._new_gradients(new)
+        self.sum.moment(self._scratch(row, overwritten, self.dtypes.gradient))
+        self.sum.free(times(without(runs, overwritten), schedule.gradient[row]))
+        self.sum.free(self.weight_gradient.get(row, 0))
+        if not weighted:
+            self._release(row, releases)
 
-    def _last_reader(self, row: int, source: int) -> Bools | None:
-        """Which policies read a tensor in this row for the last time; None where none does."""
-        later = self.readers.later(row, source)
-        if any(other < len(self.trace) for other in later):
-            return None
-        last: Bools = self.present[row].copy() if source == INPUT else self.present[row] & self.present[source]
-        for other in later:
-            last &= ~self.present[other]
+    def _new_gradients(self, new: dict[int, Mask]) -> None:
+        for source, mask in new.items():
+            self.sum.add(times(mask, self.schedule.gradient[source]))
+
+    def _scratch(self, row: int, overwritten: Mask, element_bytes: int) -> Amount:
+        return 0 if overwritten is False else times(overwritten, self.schedule.channel(row, element_bytes))
+
+    def _kept(self, tensor: int) -> Mask:
+        return self.kept.outputs.get(tensor, False)
+
+    def _dying(self, row: int, source: int) -> Mask:
+        """Where a tensor is read for the last time, and not kept."""
+        return False if source == INPUT and self.eager else without(self._last(row, source), self._kept(source))
+
+    def _last(self, row: int, source: int) -> Mask:
+        """Where a row is the last to read a tensor."""
+        last = both(self.present[row], source == INPUT or self.present[source])
+        readers = self.schedule.readers[source]
+        for other in readers[readers.index(row) + 1 :]:
+            last = without(last, self.present[other])
         return last
 
-    def _releases(self) -> dict[int, list[tuple[int, Bools]]]:
-        """Per row, the kept tensors that its backward pass is the last to need."""
-        releases: dict[int, list[tuple[int, Bools]]] = {}
-        count = len(self.trace.rows)
-        for index, holders in enumerate(self.kept.holders):
-            earlier = np.zeros(len(self.table), np.bool_)
+    def _releases(self) -> "Releases":
+        releases: Releases = {}
+        for tensor, holders in self.kept.holders.items():
+            earlier: Mask = False
+            if tensor == INPUT and self.eager:
+                continue
             for row, keeps in holders:
-                releases.setdefault(row, []).append((INPUT if index == count else index, keeps & ~earlier))
-                earlier |= keeps
+                releases.setdefault(row, []).append((tensor, without(keeps, earlier)))
+                earlier = either(earlier, keeps)
         return releases
 
+    def _release(self, row: int, releases: "Releases") -> None:
+        self.sum.free(self.extra.get(row, 0))
+        for tensor, mask in releases.get(row, ()):
+            self.sum.free(times(mask, self.schedule.activation[tensor]))
 
-class _Readers:
-    """Who reads each row's output, a block's last row the lite residual module's too."""
 
-    def __init__(self, trace: Trace) -> None:
-        lite = {block.output: block.lite[-1] for block in trace.blocks if block.lite}
-        self.sources = {row: (*trace.rows[row].inputs, *([lite[row]] if row in lite else [])) for row in trace.order}
-        self._readers: dict[int, list[int]] = {}
-        for row in trace.order:
-            for source in self.sources[row]:
-                self._readers.setdefault(source, []).append(row)
-
-    def later(self, row: int, source: int) -> list[int]:
-        """Who reads a tensor after this row does."""
-        readers = self._readers[source]
-        return readers[readers.index(row) + 1 :]
+#: Per row, the kept tensors that its backward pass is the last to need, and where.
+Releases = dict[int, list[tuple[int, Mask]]]

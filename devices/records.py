@@ -19,10 +19,12 @@ class Region(Record):
     Attributes:
         name: Such as SRAM1.
         size: Bytes.
+        adjoins: Whether it goes on where the region before it ends, so that one tensor may lie in both.
     """
 
     name: str
     size: Bytes
+    adjoins: bool = False
 
 
 class Dtypes(Record):
@@ -37,8 +39,8 @@ class Dtypes(Record):
 
     activation: Literal[1, 2, 4]
     frozen: Literal[1, 2, 4]
-    trained: Literal[2, 4]
-    gradient: Literal[2, 4]
+    trained: Literal[1, 2, 4]
+    gradient: Literal[1, 2, 4]
 
 
 class Memory(Record):
@@ -51,7 +53,8 @@ class Memory(Record):
         budget: Bytes that a training step may use unless the user says otherwise; of an arena its size.
         baseline: Bytes that runtime and program hold besides; never part of a peak.
         working_set: What the process grows by in a step, over the predicted peak: allocator and scratch included.
-        regions: The pieces that the RAM is made of; an arena lies in one of them or in neighbours.
+        regions: The pieces that the RAM is made of; an arena lies in one of them, or in some that adjoin.
+        alignment: Tensors of an arena start at multiples of so many bytes.
         dtypes: Bytes of an element.
     """
 
@@ -61,6 +64,7 @@ class Memory(Record):
     baseline: Sourced[Bytes]
     working_set: Sourced[Annotated[float, Field(gt=0)]] | None = None
     regions: tuple[Region, ...] = ()
+    alignment: Literal[1, 2, 4, 8, 16, 32] = 4
     dtypes: Dtypes
 
     @model_validator(mode="after")

@@ -1,23 +1,16 @@
 """Which tensors an applied policy keeps from the forward to the backward pass, and how many bytes they are.
 
 The rules are those of the layers in `spaces.functions`, tensor by tensor, so that the answer is what
-`torch.autograd.graph.saved_tensors_hooks` counts (`devices.measure`), to the byte. Arrays here are (R, N), rows of
-the trace first, since the loops run over rows and the arithmetic over policies.
+`torch.autograd.graph.saved_tensors_hooks` counts (`devices.measure`), to the byte.
 """
 
-from dataclasses import dataclass
-from functools import cached_property
-from typing import TypeVar
+from dataclasses import dataclass, field
 
 import numpy as np
-import numpy.typing as npt
 
 from ..spaces.table import UpdateTable
 from ..spaces.trace import INPUT, Layer, Trace
-
-Bools = npt.NDArray[np.bool_]
-Ints = npt.NDArray[np.int64]
-Element = TypeVar("Element", bound=np.generic)
+from .columns import Amount, Columns, Ints, Mask, both, columns, either, larger, times, without
 
 #: Bytes of a batch statistic, whatever the activations' type.
 STATISTIC_BYTES = 4
@@ -28,28 +21,46 @@ class Kept:
     """What N policies keep.
 
     Attributes:
-        holders: Per row, who keeps its output: (row, mask (N,)) in data-flow order. The last entry is that of the
-            network's input, so that `INPUT` indexes it.
-        extra: Bytes that each row keeps besides tensors of the data flow, (R, N).
+        holders: Per row whose output is kept (`INPUT` for the network's input), who keeps it: row and mask, in the
+            order of the forward pass.
+        outputs: Per such row, the policies in which anyone does.
+        extra: Per row that keeps tensors besides those of the data flow, their bytes.
     """
 
-    holders: tuple[tuple[tuple[int, Bools], ...], ...]
-    extra: Ints
+    holders: dict[int, list[tuple[int, Mask]]] = field(default_factory=dict)
+    outputs: dict[int, Mask] = field(default_factory=dict)
+    extra: dict[int, Amount] = field(default_factory=dict)
 
-    @cached_property
-    def outputs(self) -> Bools:
-        """Whether the output of each row is kept by anyone, (R + 1, N); the last is the network's input."""
-        mask = np.zeros((len(self.holders), self.extra.shape[1]), np.bool_)
-        for row, holders in enumerate(self.holders):
-            for _, keeps in holders:
-                mask[row] |= keeps
-        return mask
+    def hold(self, tensor: int, row: int, keeps: Mask) -> None:
+        """Note that a row keeps a tensor."""
+        if keeps is False:
+            return
+        holders = self.holders.setdefault(tensor, [])
+        if holders and holders[-1][0] == row:
+            holders[-1] = (row, either(holders[-1][1], keeps))
+        else:
+            holders.append((row, keeps))
+        self.outputs[tensor] = either(self.outputs.get(tensor, False), keeps)
 
-    def row_bytes(self, trace: Trace, scale: int) -> Ints:
-        """Bytes kept per row, (N, R), with `scale` bytes for each element of an output."""
-        sizes = scale * np.array([layer.out_elements for layer in trace.rows])
-        result: Ints = (self.outputs[:-1] * sizes[:, None] + self.extra).T
-        return result
+    def besides(self, row: int, amount: Amount) -> None:
+        """Note that a row keeps bytes that are no output."""
+        if not isinstance(amount, int) or amount:
+            self.extra[row] = self.extra.get(row, 0) + amount
+
+    def total(self, trace: Trace, scale: int) -> Amount:
+        """Bytes kept in all, with `scale` bytes for each element of an output."""
+        sizes = (times(keeps, scale * trace.rows[n].out_elements) for n, keeps in self.outputs.items() if n != INPUT)
+        return sum(sizes, 0) + sum(self.extra.values(), 0)
+
+    def row_bytes(self, trace: Trace, scale: int, count: int) -> Ints:
+        """Bytes kept per row, (count, R), with `scale` bytes for each element of an output."""
+        result = np.zeros((len(trace.rows), count), np.int64)
+        for row, keeps in self.outputs.items():
+            if row != INPUT:
+                result[row] += times(keeps, scale * trace.rows[row].out_elements)
+        for row, amount in self.extra.items():
+            result[row] += amount
+        return result.T
 
 
 def saved_bytes(table: UpdateTable, batch: int, element_bytes: int = 4) -> Ints:
@@ -66,7 +77,7 @@ def saved_bytes(table: UpdateTable, batch: int, element_bytes: int = 4) -> Ints:
     Returns:
         Bytes, (N, R).
     """
-    return find_kept(table, batch, element_bytes).row_bytes(table.trace, batch * element_bytes)
+    return find_kept(table, batch, element_bytes).row_bytes(table.trace, batch * element_bytes, len(table))
 
 
 def find_kept(table: UpdateTable, batch: int, element_bytes: int = 4) -> Kept:
@@ -80,67 +91,72 @@ def find_kept(table: UpdateTable, batch: int, element_bytes: int = 4) -> Kept:
     - Any other operation keeps what was observed of it (`Layer.retention`) for each input that needs a gradient;
       an activation with a sign mask keeps one bit an element.
     """
-    trace = table.trace
-    count = len(trace.rows)
-    live_inputs, live = columns(table.live_inputs), columns(table.live)
-    inputs, scale = columns(table.inputs), columns(table.scale)
-    statistics, sign = columns(table.statistics), columns(table.sign)
-    present, trains = columns(table.present), columns(table.trains & table.present)
-    holders: list[list[tuple[int, Bools]]] = [[] for _ in range(count + 1)]
-    extra = np.zeros((count, len(table)), np.int64)
-
-    def hold(tensor: int, row: int, keeps: Bools) -> None:
-        if keeps.any():
-            holders[tensor].append((row, keeps))
-
-    beside = {block.output: block.lite[0] for block in trace.blocks if block.lite}
-    for row in trace.order:
-        layer = trace.rows[row]
-        if layer.kind in ("conv", "linear"):
-            whole = inputs[row] == layer.in_channels
-            hold(layer.inputs[0], row, whole)
-            positions = layer.in_elements // layer.in_channels
-            extra[row] = np.where(whole, 0, inputs[row] * (positions * batch * element_bytes))
-        elif layer.kind == "norm":
-            # Not `live`: the output of a block's last row is the sum with that of a lite residual module.
-            reached = live_inputs[row] | trains[row]
-            own = reached & statistics[row] if layer.op == "batch" else reached
-            hold(layer.inputs[0], row, own | scale[row])
-            extra[row] = own * (norm_statistics(layer, batch) * STATISTIC_BYTES)
-        elif live_inputs[row].any():
-            masked = live_inputs[row] & sign[row]
-            needs = [live[source] & ~masked if source != INPUT else None for source in layer.inputs]
-            extra[row] = masked * (batch * -(-layer.out_elements // 8))
-            own_output = np.zeros(len(table), np.bool_)
-            observed = np.zeros(len(table), np.int64)
-            for need, retention in zip(needs, layer.retention, strict=True):
-                if need is None:
-                    continue
-                np.maximum(observed, need * (batch * retention.extra), out=observed)
-                own_output |= need & retention.output
-                for source, keeps in zip(layer.inputs, retention.inputs, strict=True):
-                    hold(source, row, need & keeps)
-            extra[row] += observed
-            if row in beside:
-                # The block's output is then the sum with the module's, and this row's own output a tensor apart.
-                apart = own_output & present[beside[row]]
-                extra[row] += apart * (layer.out_elements * batch * element_bytes)
-                own_output &= ~apart
-            hold(row, row, own_output)
-    return Kept(tuple(merge_holders(entry, trace) for entry in holders), extra)
+    return _Finder(table, batch, element_bytes).find()
 
 
-def columns(array: npt.NDArray[Element]) -> npt.NDArray[Element]:
-    """An (N, R) array as (R, N), each row in one piece."""
-    return np.ascontiguousarray(array.T)
+class _Finder:
+    def __init__(self, table: UpdateTable, batch: int, element_bytes: int) -> None:
+        self.trace, self.batch, self.element_bytes = table.trace, batch, element_bytes
+        self.live_inputs, self.live = Columns(table.live_inputs), Columns(table.live)
+        self.trains = Columns(table.trains & table.present)
+        self.weights, self.inputs = Columns(table.outputs > 0), columns(table.inputs)
+        self.scale, self.statistics = Columns(table.scale), Columns(table.statistics)
+        self.sign, self.present = Columns(table.sign), Columns(table.present)
+        self.beside = {block.output: block.lite[0] for block in self.trace.blocks if block.lite}
+        self.kept = Kept()
 
+    def find(self) -> Kept:
+        for row in self.trace.order:
+            layer = self.trace.rows[row]
+            if layer.kind in ("conv", "linear"):
+                self._weighted(row, layer)
+            elif layer.kind == "norm":
+                # Not `live`: the output of a block's last row is the sum with that of a lite residual module.
+                own = either(self.live_inputs[row], self.trains[row])
+                own = both(own, self.statistics[row]) if layer.op == "batch" else own
+                self.kept.hold(layer.inputs[0], row, either(own, self.scale[row]))
+                self.kept.besides(row, times(own, norm_statistics(layer, self.batch) * STATISTIC_BYTES))
+            elif self.live_inputs[row] is not False:
+                self._operation(row, layer)
+        return self.kept
 
-def merge_holders(holders: list[tuple[int, Bools]], trace: Trace) -> tuple[tuple[int, Bools], ...]:
-    """One entry per holding row, in data-flow order."""
-    masks: dict[int, Bools] = {}
-    for row, keeps in holders:
-        masks[row] = masks[row] | keeps if row in masks else keeps
-    return tuple((row, masks[row]) for row in trace.order if row in masks) if len(masks) > 1 else tuple(masks.items())
+    def _weighted(self, row: int, layer: Layer) -> None:
+        trains = self.weights[row]
+        if trains is False:
+            return
+        inputs = self.inputs[row]
+        whole = inputs == layer.in_channels
+        if whole.all():
+            self.kept.hold(layer.inputs[0], row, True)
+            return
+        if whole.any():
+            self.kept.hold(layer.inputs[0], row, whole)
+        per_channel = layer.in_elements // layer.in_channels * self.batch * self.element_bytes
+        self.kept.besides(row, times(~whole, inputs * per_channel))
+
+    def _operation(self, row: int, layer: Layer) -> None:
+        masked = both(self.live_inputs[row], self.sign[row])
+        self.kept.besides(row, times(masked, self.batch * -(-layer.out_elements // 8)))
+        own_output: Mask = False
+        observed: Amount = 0
+        for source, retention in zip(layer.inputs, layer.retention, strict=True):
+            if source == INPUT:
+                continue
+            need = without(self.live[source], masked)
+            if retention.extra:
+                observed = larger(observed, times(need, self.batch * retention.extra))
+            if retention.output:
+                own_output = either(own_output, need)
+            for tensor, keeps in zip(layer.inputs, retention.inputs, strict=True):
+                if keeps:
+                    self.kept.hold(tensor, row, need)
+        self.kept.besides(row, observed)
+        if row in self.beside:
+            # The block's output is then the sum with the module's, and this row's own output a tensor apart.
+            apart = both(own_output, self.present[self.beside[row]])
+            self.kept.besides(row, times(apart, layer.out_elements * self.batch * self.element_bytes))
+            own_output = without(own_output, apart)
+        self.kept.hold(row, row, own_output)
 
 
 def norm_statistics(layer: Layer, batch: int) -> int:

@@ -84,7 +84,7 @@ class Search:
     Args:
         space: The space.
         sampler: Proposes rows.
-        cost: What the policies of a table cost.
+        cost: What the policies of a table cost: for many.
         adapt: Gives a decoded policy its training settings.
         evaluate: Scores policies; yields (index, score or the reason of its failure) as each is done.
         limits: What a policy may cost.
@@ -92,6 +92,8 @@ class Search:
         seeds: Policies to try first, such as the published methods.
         trials: Policies to train, those of earlier sessions and those that fail included.
         seconds: Wall time after which no further round begins; None for no bound.
+        exact: As `cost`, with the memory that a plan of each policy needs: for those that are about to be trained.
+            None is `cost` itself.
     """
 
     space: UpdateSpace
@@ -104,6 +106,7 @@ class Search:
     seeds: Sequence[UpdatePolicy]
     trials: int
     seconds: float | None = None
+    exact: Callable[[UpdateTable], Costs] | None = None
     _seen: set[str] = field(default_factory=set, init=False)
     _weights: list[int] = field(init=False)
 
@@ -162,17 +165,23 @@ class Search:
                 lowered[list(segment.positions)] = 0
         cuts.append(np.zeros_like(row))  # the head alone, which was found to fit before the search began
         table = self.space.table(np.stack(cuts))
-        fits = ~self.limits.exceeded(self.cost(table))
-        if fits[0]:
-            return row
-        return cuts[int(np.argmax(np.where(fits, table.trained_params.sum(1), -1)))]
+        fits = np.flatnonzero(~self.limits.exceeded(self.cost(table)))
+        exact = self.exact or self.cost
+        # The row itself, then by what they train.
+        order = sorted(fits, key=lambda cut: (cut > 0, -int(table.trained_params[cut].sum())))
+        for cut in order:
+            if not self.limits.exceeded(exact(table[cut : cut + 1]))[0]:
+                return cuts[cut]
+        return cuts[-1]
 
     def _run_round(self, proposals: dict[int, Proposal], pending: set[int], most: int) -> Iterator[TrialRecord]:
         """Score those that are pending and fit, at most `most`, keep every result at once, and yield it."""
         if not pending:
             return
         # Of the whole round, resumed or not: the last bit of a sum depends on how many are summed at once.
-        costs = self.cost(UpdateTable.of(self.space.trace, [proposal.policy for proposal in proposals.values()]))
+        costs = (self.exact or self.cost)(
+            UpdateTable.of(self.space.trace, [proposal.policy for proposal in proposals.values()])
+        )
         over = self.limits.exceeded(costs)
         fitting: list[tuple[int, TrialRecord]] = []
         for place, (number, proposal) in enumerate(proposals.items()):

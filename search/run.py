@@ -14,7 +14,8 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from ..devices.costs import Costs, cost_table
+from ..devices.costs import Costs, cost_table, planned_costs
+from ..devices.plan import find_areas
 from ..devices.profile import DeviceProfile, load_device
 from ..results.front import Front
 from ..results.records import RunInfo, TrialRecord
@@ -82,6 +83,10 @@ class Task:
     def cost(self, table: UpdateTable) -> Costs:
         """What the policies of a table cost on the device."""
         return cost_table(table, self.device, batch=self.batch)
+
+    def exact(self, table: UpdateTable) -> Costs:
+        """As `cost`, but on an arena device the memory is that of a plan: for the few that are to be trained."""
+        return planned_costs(table, self.device, batch=self.batch)
 
     def on_device(self, policy: UpdatePolicy) -> UpdatePolicy:
         """The policy with the device's optimizer, which it is tried with, and its batch, which it is priced at.
@@ -233,6 +238,7 @@ def _search(task: Task, directory: RunDirectory, store: TrialStore, jobs: int, o
             space=task.space,
             sampler=make_sampler(task.request.sampler, task.space, task.request.seed, warm_up=WARM_UP),
             cost=task.cost,
+            exact=task.exact,
             adapt=task.on_device,
             evaluate=evaluate,
             limits=task.limits,
@@ -324,12 +330,13 @@ def identity(task: Task) -> dict[str, Any]:
 
 
 def _check_budget(task: Task) -> None:
-    least = task.cost(UpdateTable.frozen(task.trace, 1))
-    limits, capacity = task.limits, task.device.memory.capacity.value
+    least = task.exact(UpdateTable.frozen(task.trace, 1))
+    limits, arena = task.limits, task.device.memory.kind == "arena"
+    capacity = find_areas(task.device)[0].size if arena else task.device.memory.capacity.value
     if limits.peak_bytes is not None and limits.peak_bytes > capacity:
         raise InputError(
             f"--max-memory {format_bytes(limits.peak_bytes)} is more than the {format_bytes(capacity)} of RAM that "
-            f"{task.device.name} has"
+            f"{task.device.name} has{' in one piece' if arena else ''}"
         )
     for name, label, show, advice in (
         ("peak_bytes", "memory", format_bytes, f"raise --max-memory (RAM: {format_bytes(capacity)})"),

@@ -127,9 +127,8 @@ class UpdateSpace:
             raise InputError(
                 f"encoded policies are (N, {len(self)}) integers, not {array.dtype} of shape {array.shape}"
             )
-        wrong = (array < 0) | (array >= self.levels)
-        if wrong.any():
-            n, d = np.argwhere(wrong)[0]
+        if array.size and (array.min() < 0 or (array >= self.levels).any()):
+            n, d = np.argwhere((array < 0) | (array >= self.levels))[0]
             gene = self.genes[d]
             raise InputError(f"row {n}: {gene.kind} of {gene.name}: {array[n, d]} is not in 0..{gene.levels - 1}")
         return array.astype(np.int64, copy=False)
@@ -143,13 +142,14 @@ class UpdateSpace:
         Returns:
             The table, in which sign masks stand only where a gradient passes, as in `decode`.
         """
-        genes = self.check(rows)
+        genes = np.asfortranarray(self.check(rows), np.int8)  # column by column; a gene has a few levels
         table = UpdateTable.frozen(self.trace, len(genes))
         statistics = genes[:, self.statistics] > 0 if self.statistics is not None else None
         for segment in self.segments:
             by_output = genes[:, segment.axis] == 1 if segment.axis is not None else np.zeros(len(genes), bool)
             for position in segment.weights:
-                self._fill_weight(table, position, genes[:, position], by_output)
+                if genes[:, position].any():
+                    self._fill_weight(table, position, genes[:, position], by_output)
             for position in segment.norms:
                 row = self.genes[position].row
                 table.bias[:, row] = genes[:, position] >= SHIFT
@@ -157,12 +157,13 @@ class UpdateSpace:
                     table.scale[:, row] = genes[:, position] >= SCALE
                     if statistics is not None and self.trace.layers[row].op == "batch":
                         table.statistics[:, row] = table.scale[:, row] & statistics
-            if segment.lite is not None:
-                which, number = genes[:, segment.lite] > 0, self.genes[segment.lite].block
+            if segment.lite is not None and genes[:, segment.lite].any():
+                number = self.genes[segment.lite].block
                 closing = self.trace.closing_row(self.trace.blocks[number])
-                table.add_lite(number, which, True if closing is None else ~table.bias[which, closing])
+                shift = True if closing is None else ~table.bias[:, closing]
+                table.set_lite(number, genes[:, segment.lite] > 0, shift)
         for segment in self.segments:
-            if segment.sign is not None:
+            if segment.sign is not None and genes[:, segment.sign].any():
                 for row in segment.activations:
                     table.sign[:, row] = (genes[:, segment.sign] > 0) & table.live_inputs[:, row]
         return table
@@ -318,13 +319,14 @@ class UpdateSpace:
     def _fill_weight(self, table: UpdateTable, position: int, genes: Rows, by_output: npt.NDArray[np.bool_]) -> None:
         row = self.genes[position].row
         layer = self.trace.layers[row]
-        ratios = np.array(self._counts(layer))[genes]
+        levels = self._counts(layer)
+        choice = genes + len(levels) * by_output
         for array, channels, sliced in (
-            (table.inputs, layer.in_channels, ~by_output),
-            (table.outputs, layer.out_channels, by_output),
+            (table.inputs, layer.in_channels, (True, layer.depthwise)),
+            (table.outputs, layer.out_channels, (layer.depthwise, True)),
         ):
-            some = np.maximum(1, (ratios * channels).astype(np.int64))
-            array[:, row] = np.where(ratios > 0, np.where(sliced | layer.depthwise, some, channels), 0)
+            counts = [0 if not r else max(1, int(r * channels)) if cut else channels for cut in sliced for r in levels]
+            np.take(np.array(counts), choice, out=array[:, row], mode="clip")
 
     def _share(self, table: UpdateTable, row: int, layer: Layer) -> float:
         inputs, outputs = table.inputs[0, row] / layer.in_channels, table.outputs[0, row] / layer.out_channels

@@ -3,7 +3,7 @@
 Every cost and every search works on this table, so that one policy and a hundred thousand take the same path.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any
@@ -22,7 +22,7 @@ Ints = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class UpdateTable:
-    """What N policies train of a trace with R rows; every array is (N, R).
+    """What N policies train of a trace with R rows; every array is (N, R), column by column in memory (order F).
 
     Attributes:
         trace: The backbone.
@@ -48,23 +48,22 @@ class UpdateTable:
         return len(self.present)
 
     def __getitem__(self, rows: slice | Ints | Bools) -> "UpdateTable":
-        arrays = {f.name: getattr(self, f.name)[rows] for f in fields(self) if f.name != "trace"}
+        if isinstance(rows, slice):
+            arrays = {name: array[rows] for name, array in self._arrays()}
+        else:
+            index = np.flatnonzero(rows) if rows.dtype == np.bool_ else rows
+            arrays = {name: array.T.take(index, axis=1).T for name, array in self._arrays()}
         return UpdateTable(self.trace, **arrays)
+
+    def _arrays(self) -> Iterator[tuple[str, npt.NDArray[Any]]]:
+        return ((f.name, getattr(self, f.name)) for f in fields(self) if f.name != "trace")
 
     @classmethod
     def frozen(cls, trace: Trace, count: int) -> "UpdateTable":
         """A table of `count` policies that train the head alone."""
         shape = (count, len(trace.rows))
-        table = cls(
-            trace,
-            present=np.zeros(shape, np.bool_),
-            inputs=np.zeros(shape, np.int64),
-            outputs=np.zeros(shape, np.int64),
-            bias=np.zeros(shape, np.bool_),
-            scale=np.zeros(shape, np.bool_),
-            statistics=np.zeros(shape, np.bool_),
-            sign=np.zeros(shape, np.bool_),
-        )
+        flags = {name: np.zeros(shape, np.bool_, "F") for name in ("present", "bias", "scale", "statistics", "sign")}
+        table = cls(trace, inputs=np.zeros(shape, np.int64, "F"), outputs=np.zeros(shape, np.int64, "F"), **flags)
         table.present[:, : len(trace)] = True
         table.train_whole(trace.head)
         return table
@@ -79,20 +78,24 @@ class UpdateTable:
             self.outputs[which, row] = layer.out_channels
         self.bias[which, row] = layer.bias
 
-    def add_lite(self, block: int, which: Any = slice(None), shift: Any = True) -> None:
-        """Put a lite residual module beside a block.
+    def set_lite(self, block: int, present: Bools, shift: Bools | bool = True) -> None:
+        """Say of every policy whether a lite residual module stands beside a block.
 
         Args:
             block: Index of the block.
-            which: The policies that get it; all by default.
-            shift: Whether the shift of the module's last norm trains, one value or one for each in `which`.
+            present: Whether it does, (N,).
+            shift: Whether the shift of the module's last norm trains, one value or (N,).
         """
         lite = self.trace.blocks[block].lite
         for row in lite:
-            self.present[which, row] = True
-            if self.trace.rows[row].params:
-                self.train_whole(row, which)
-        self.bias[which, max(row for row in lite if self.trace.rows[row].kind == "norm")] = shift
+            layer = self.trace.rows[row]
+            self.present[:, row] = present
+            if layer.kind == "norm":
+                self.scale[:, row] = self.bias[:, row] = present
+            elif layer.weights:
+                np.multiply(present, layer.in_channels, out=self.inputs[:, row])
+                np.multiply(present, layer.out_channels, out=self.outputs[:, row])
+        self.bias[:, max(row for row in lite if self.trace.rows[row].kind == "norm")] = present & shift
 
     @classmethod
     def of(cls, trace: Trace, policies: Sequence[UpdatePolicy]) -> "UpdateTable":
@@ -103,6 +106,7 @@ class UpdateTable:
         """
         table = cls.frozen(trace, len(policies))
         blocks = {block.name: index for index, block in enumerate(trace.blocks)}
+        lites, shifts = np.zeros((2, len(policies), len(blocks)), np.bool_)
         for n, policy in enumerate(policies):
             if policy.head != trace.layers[trace.head].name:
                 raise InputError(f"policy {policy.hash} trains the head {policy.head}, which {trace.name} has not")
@@ -133,7 +137,9 @@ class UpdateTable:
             for lite in policy.lite_residuals:
                 if lite.block not in blocks or not trace.blocks[blocks[lite.block]].lite:
                     raise InputError(f"{trace.name} has no block {lite.block} that can take a lite residual module")
-                table.add_lite(blocks[lite.block], n, lite.shift)
+                lites[n, blocks[lite.block]], shifts[n, blocks[lite.block]] = True, lite.shift
+        for block in np.flatnonzero(lites.any(0)):
+            table.set_lite(int(block), lites[:, block], shifts[:, block])
         return table
 
     @cached_property
@@ -169,19 +175,29 @@ class UpdateTable:
     @cached_property
     def trained_weights(self) -> Ints:
         """Trained elements of each row's weight or scale."""
-        weights = np.array([layer.weights for layer in self.trace.rows])
-        share = np.array([max(1, layer.in_channels * layer.out_channels) for layer in self.trace.rows])
+        counts = np.zeros_like(self.inputs)
         for row, layer in enumerate(self.trace.rows):
-            if layer.depthwise:  # its channels are both inputs and outputs
-                share[row] = layer.in_channels
-        outputs = np.where([layer.depthwise for layer in self.trace.rows], np.minimum(self.outputs, 1), self.outputs)
-        return np.where(self.scale, weights, self.inputs * outputs * weights // share)
+            if layer.kind == "norm":
+                np.multiply(self.scale[:, row], layer.weights, out=counts[:, row])
+            elif layer.depthwise:  # its channels are both inputs and outputs
+                np.multiply(self.inputs[:, row], layer.weights // layer.in_channels, out=counts[:, row])
+            elif layer.sliceable:
+                np.multiply(self.inputs[:, row], self.outputs[:, row], out=counts[:, row])
+                counts[:, row] *= layer.weights // (layer.in_channels * layer.out_channels)
+            elif layer.weights:  # a grouped conv trains whole or not at all
+                np.multiply(self.outputs[:, row] > 0, layer.weights, out=counts[:, row])
+        return counts
 
     @cached_property
     def trained_params(self) -> Ints:
         """Trained elements of each row, biases and shifts included."""
-        biases: Ints = self.bias * np.array([layer.biases for layer in self.trace.rows])
-        return self.trained_weights + biases
+        counts = np.zeros_like(self.inputs)
+        for row, layer in enumerate(self.trace.rows):
+            if layer.bias:
+                np.multiply(self.bias[:, row], layer.biases, out=counts[:, row])
+            if layer.weights:
+                counts[:, row] += self.trained_weights[:, row]
+        return counts
 
 
 def _find(trace: Trace, name: str, kinds: tuple[str, ...]) -> tuple[int, Layer]:

@@ -113,9 +113,9 @@ def estimate_many(
     Returns:
         The costs as arrays of length N.
     """
-    from .devices.costs import cost_table
+    from .devices.costs import cost_rows
 
-    return cost_table(space.table(rows), device, batch=batch, optimizer=optimizer, accounting=accounting)
+    return cost_rows(space, rows, device, batch=batch, optimizer=optimizer, accounting=accounting)
 
 
 def load_run(path: str | Path) -> "RunDirectory":

@@ -206,6 +206,7 @@ def methods(form: Any, **options: Any) -> None:
 @click.option("--policy", metavar="FILE|METHOD", default="full", help="A policy file, or a method's name.")
 @CLASSES
 @click.option("--batch", type=int, help="Samples of a training step.")
+@click.option("--plan", metavar="FILE", help="Write the memory plan: a .png picture, or .json with every offset.")
 @ACCOUNTING
 @FORMAT
 def inspect(form: Any, **options: Any) -> None:

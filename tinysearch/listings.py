@@ -8,10 +8,12 @@ from .accounts import macs, memory_line, of_methods, rules_lines
 from .devices.accountings import DEFAULT, EAGER, published
 from .devices.accountings.eager import plain_table
 from .devices.caveats import show_energy, show_time
+from .devices.compiler import compile_step
 from .devices.costs import cost_table, estimate
 from .devices.energy import extra_joules
 from .devices.profile import ALIASES, list_devices, load_device
 from .listing import Listing
+from .planning import find_plan, plan_lines, write_plan
 from .search.data import list_datasets
 from .search.request import Request
 from .search.run import default_weights, image_size
@@ -119,8 +121,9 @@ def layers(
     classes: int,
     batch: int | None,
     accounting: str,
+    plan: str | None = None,
 ) -> Listing:
-    """What a policy trains, computes and keeps, layer by layer."""
+    """What a policy trains, computes and keeps, layer by layer; its memory plan goes to the file `plan`."""
     profile = load_device(device or "rpi4")
     stored = UpdatePolicy.load(policy) if Path(policy).suffix == ".json" else None
     if stored is not None:
@@ -129,6 +132,7 @@ def layers(
     chosen = stored or _method(table, policy)
     cost = estimate(table, chosen, profile, batch=batch, optimizer=profile.optimizer, accounting=accounting)
     above_idle = float(extra_joules(np.array(cost.latency_s), profile))
+    found = find_plan(compile_step(UpdateTable.of(table, [chosen]), profile, batch or profile.batch, profile.optimizer))
     columns = ("layer", "kind", "trains", "macs_forward", "macs_dx", "macs_dw", "saved_bytes", "seconds", "peak")
     rows = [
         (x.name, x.kind, x.trains, x.macs_forward, x.macs_dx, x.macs_dw, x.saved_bytes, x.seconds, x.peak)
@@ -141,9 +145,12 @@ def layers(
         f"{show_time(cost.latency_s, cost.warnings, cost.latency_error)}, "
         f"{show_energy(cost.energy_j, cost.warnings)} a step, {format_joules(above_idle)} of it above idle",
         *rules_lines(rules),
+        *(plan_lines(found, cost) if rules is None else ()),
         *(f"note: {warning}" for warning in cost.warnings),
     )
     title = f"{table.name} at {table.input_shape[1]} px on {profile.name}, batch {batch or profile.batch}"
+    if plan is not None:
+        write_plan(found, plan, f"{chosen.method or chosen.hash}: {title}")
     title += "" if accounting == DEFAULT else f", accounting {accounting}"
     return Listing(title, columns, rows, _COSTS, notes)
 

@@ -20,7 +20,8 @@ import numpy as np
 
 from ...spaces.table import UpdateTable
 from ...spaces.trace import INPUT, Trace
-from ..saved import STATISTIC_BYTES, Bools, Kept, columns, merge_holders, norm_statistics
+from ..columns import Amount, Columns, Mask, both, either, larger, times, without
+from ..saved import STATISTIC_BYTES, Kept, norm_statistics
 
 
 def plain_table(table: UpdateTable) -> UpdateTable:
@@ -43,48 +44,47 @@ def find_kept(table: UpdateTable, batch: int, element_bytes: int = 4) -> Kept:
         batch: Samples of one step.
         element_bytes: Bytes of an activation.
     """
-    trace = table.trace
-    live, outputs = columns(table.live), columns(table.outputs)
+    trace, kept = table.trace, Kept()
+    live, weights, present = Columns(table.live), Columns(table.outputs > 0), Columns(table.present)
     # Not `live`, of the row that a lite residual module's output is added to.
-    reached = columns(table.live_inputs | (table.trains & table.present))
-    statistics, present = columns(table.statistics), columns(table.present)
+    reached = Columns(table.live_inputs | (table.trains & table.present))
+    statistics = Columns(table.statistics)
     beside = {block.output: block.lite[0] for block in trace.blocks if block.lite}
     storage = _storages(trace, beside)
-    holders: list[list[tuple[int, Bools]]] = [[] for _ in range(len(trace.rows) + 1)]
-    extra = np.zeros((len(trace.rows), len(table)), np.int64)
 
-    def hold(tensor: int, row: int, keeps: Bools) -> None:
-        if keeps.any():
-            holders[storage.get(tensor, tensor)].append((row, keeps))
+    def hold(tensor: int, row: int, keeps: Mask) -> None:
+        kept.hold(storage.get(tensor, tensor), row, keeps)
 
     for row in trace.order:
         layer = trace.rows[row]
         if layer.kind == "conv" and layer.padded:
-            extra[row] = reached[row] * (layer.padded * batch * element_bytes)
+            kept.besides(row, times(reached[row], layer.padded * batch * element_bytes))
         elif layer.kind in ("conv", "norm"):
             hold(layer.inputs[0], row, reached[row])
             if layer.kind == "norm":
-                own = reached[row] & (statistics[row] if layer.op == "batch" else True)
-                extra[row] = own * (norm_statistics(layer, batch) * STATISTIC_BYTES)
+                own = both(reached[row], statistics[row]) if layer.op == "batch" else reached[row]
+                kept.besides(row, times(own, norm_statistics(layer, batch) * STATISTIC_BYTES))
         elif layer.kind == "linear":
-            hold(layer.inputs[0], row, outputs[row] > 0)
+            hold(layer.inputs[0], row, weights[row])
         else:
-            own_output = np.zeros(len(table), np.bool_)
+            own_output: Mask = False
+            observed: Amount = 0
             for source, retention in zip(layer.inputs, layer.plain_retention, strict=True):
                 if source == INPUT:
                     continue
-                need = live[source] & present[row]
-                np.maximum(extra[row], need * (batch * retention.extra), out=extra[row])
-                own_output |= need & retention.output
-                for kept, keeps in zip(layer.inputs, retention.inputs, strict=True):
-                    hold(kept, row, need & keeps)
+                need = both(live[source], present[row])
+                observed = larger(observed, times(need, batch * retention.extra))
+                own_output = either(own_output, both(need, retention.output))
+                for tensor, keeps in zip(layer.inputs, retention.inputs, strict=True):
+                    hold(tensor, row, both(need, keeps))
+            kept.besides(row, observed)
             if row in beside:
                 # The block's output is then the sum with the module's, and this row's own output a tensor apart.
-                apart = own_output & present[beside[row]]
-                extra[row] += apart * (layer.out_elements * batch * element_bytes)
-                own_output &= ~apart
+                apart = both(own_output, present[beside[row]])
+                kept.besides(row, times(apart, layer.out_elements * batch * element_bytes))
+                own_output = without(own_output, apart)
             hold(row, row, own_output)
-    return Kept(tuple(merge_holders(entry, trace) for entry in holders), extra)
+    return kept
 
 
 def _storages(trace: Trace, beside: dict[int, int]) -> dict[int, int]:

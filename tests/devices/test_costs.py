@@ -5,11 +5,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tinysearch.devices.costs import Costs, cost_table, estimate, smallest
+from tinysearch.devices.costs import Costs, cost_rows, cost_table, estimate, smallest
 from tinysearch.devices.energy import extra_joules, step_joules
 from tinysearch.devices.profile import load_device
 from tinysearch.spaces import methods
 from tinysearch.spaces.errors import InputError
+from tinysearch.spaces.space import UpdateSpace
 from tinysearch.spaces.table import UpdateTable
 
 FIELDS = ("saved_bytes", "peak_bytes", "flash_bytes", "macs", "latency_s", "energy_j")
@@ -37,6 +38,22 @@ def test_chunks_change_nothing(mobilenet_trace, random_policy, monkeypatch):
     parts = cost_table(table, profile)
     for name in FIELDS:
         np.testing.assert_allclose(getattr(whole, name), getattr(parts, name), rtol=1e-12)
+
+
+@pytest.mark.parametrize("device", ["cortex-m7", "rpi4"])
+def test_rows_cost_what_their_tables_cost_whatever_their_order(small_trace, monkeypatch, device):
+    space, profile = UpdateSpace(small_trace), load_device(device)
+    rows = np.concatenate([space.sample(40, seed=5), np.zeros((1, len(space)), np.int64)])
+    whole = cost_table(space.table(rows), profile)
+    monkeypatch.setattr("tinysearch.devices.costs.CHUNK", 7)
+    parts = cost_rows(space, rows, profile)
+    alone = [cost_rows(space, row, profile) for row in rows]
+    for name in FIELDS:
+        np.testing.assert_allclose(getattr(parts, name), getattr(whole, name), rtol=1e-12)
+        np.testing.assert_allclose([getattr(one, name)[0] for one in alone], getattr(whole, name), rtol=1e-12)
+    assert len(cost_rows(space, rows[:0], profile)) == 0
+    with pytest.raises(InputError, match="not in 0"):
+        cost_rows(space, rows - 1, profile)
 
 
 def test_no_policies_cost_nothing(mobilenet_trace):

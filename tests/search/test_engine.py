@@ -274,3 +274,19 @@ def test_a_space_without_genes_has_its_one_policy_tried(
     search = make_search(space=space, cost=small.cost, seeds=[], limits=nothing)
     assert {r.state for r in search} == {"infeasible"}
     assert search.evaluate.asked == []  # type: ignore[attr-defined]
+
+
+def test_what_is_trained_is_held_to_the_exact_costs(task: Task, make_search: MakeSearch, limits: Limits) -> None:
+    """As on an arena device, where a plan may need more than the largest sum of live bytes."""
+
+    def exact(table: UpdateTable) -> Costs:
+        costs = task.cost(table)
+        return replace(costs, peak_bytes=costs.peak_bytes * 5 // 4)
+
+    records = list(make_search(limits=limits, exact=exact))
+    bound = {r.hash: r.peak_bytes for r in make_search(limits=limits)}
+    assert limits.peak_bytes is not None
+    assert all(r.peak_bytes <= limits.peak_bytes for r in records if r.tried)
+    refused = [r for r in records if not r.tried and bound.get(r.hash, np.inf) <= limits.peak_bytes]
+    assert refused or any(r.peak_bytes > limits.peak_bytes for r in records)
+    assert {r.hash for r in records if r.method} == {r.hash for r in make_search(limits=limits) if r.method}

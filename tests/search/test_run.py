@@ -19,10 +19,12 @@ from tinysearch.search.data import load_dataset
 from tinysearch.search.finetune import finetune
 from tinysearch.search.request import Request
 from tinysearch.search.run import Task, run
+from tinysearch.spaces import methods
 from tinysearch.spaces.apply import apply
 from tinysearch.spaces.backbones import load_backbone
 from tinysearch.spaces.errors import BudgetError, ConflictError, InputError, TinySearchError
 from tinysearch.spaces.policy import UpdatePolicy
+from tinysearch.spaces.table import UpdateTable
 
 TRIALS = 12
 #: A proxy that learns enough for a front of several members; options of the command line too.
@@ -189,6 +191,14 @@ def test_a_budget_that_the_refusal_named_is_enough(tmp_path: Path, make_task: Ca
     needed = re.search(r"needs ([\d.]+) KiB", str(caught.value))
     assert needed
     assert make_task(max_memory=f"{float(needed[1]) + 1:.0f}KiB").limits.peak_bytes
+
+
+def test_an_arena_lies_in_one_piece_of_ram(make_task: Callable[..., Task]) -> None:
+    task = make_task(device="cortex-m7", max_memory="256KiB")
+    table = UpdateTable.of(task.trace, [methods.full(task.trace)])
+    assert task.exact(table).peak_bytes[0] >= task.cost(table).peak_bytes[0]
+    with pytest.raises(InputError, match="more than the 256 KiB of RAM that cortex-m7 has in one piece"):
+        make_task(device="cortex-m7", max_memory="300KiB")
 
 
 @pytest.mark.parametrize(

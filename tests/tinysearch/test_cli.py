@@ -180,6 +180,19 @@ def test_show_counts_the_front_by_other_accountings(run_dir: Path, commands: Com
     assert "no accounting named 'none'" in one_line(done[2], 3)
 
 
+def test_inspect_writes_a_memory_plan(command: Command, tmp_path: Path) -> None:
+    arguments = ("inspect", *TINY, "--policy", "bias", "--device", "cortex-m7", "--plan")
+    picture = command(*arguments, str(tmp_path / "plan.png"))
+    assert picture.returncode == 0, picture.stderr
+    assert (tmp_path / "plan.png").read_bytes().startswith(b"\x89PNG")
+    assert "of SRAM1+SRAM2" in picture.stdout
+    assert "fits" in picture.stdout
+    done = command(*arguments, str(tmp_path / "plan.json"))
+    assert done.returncode == 0, done.stderr
+    assert json.loads((tmp_path / "plan.json").read_text())["format"] == "tinysearch.plan"
+    assert ".png" in one_line(command(*arguments, "plan.gif"), 3)
+
+
 # --- listings --------------------------------------------------------------------------------------------------------
 
 
