@@ -3,7 +3,7 @@
 import time
 from pathlib import Path
 
-from .members import find_member, load_task
+from .members import find_member, load_task, named_backbone
 from .results.atomic import write_atomically
 from .results.rundir import RunDirectory
 from .results.tables import percent
@@ -69,12 +69,8 @@ def merge_delta(delta: Path, *, backbone: str | None, weights: str | None, out: 
 
     _check_target(out)
     change = read_delta(delta)
-    if backbone is None and ":" in change.policy.backbone:
-        raise InputError(
-            f"{delta} is of a backbone that is no built-in one: say that its code may run, by --backbone "
-            f"{change.policy.backbone}"
-        )
-    request = Request.make(backbone=backbone or change.policy.backbone, weights=weights)
+    backbone = named_backbone(backbone, change.policy.backbone, str(delta))
+    request = Request.make(backbone=backbone, weights=weights)
     network = load_backbone(request.backbone, num_classes=change.classes, weights=requested_weights(request))
     state = merge(network, change).state_dict()
     # Clones, since tensors that share memory are refused.

@@ -13,6 +13,7 @@ from .devices.costs import cost_table, estimate
 from .devices.energy import extra_joules
 from .devices.profile import ALIASES, list_devices, load_device
 from .listing import Listing
+from .members import named_backbone
 from .planning import find_plan, plan_lines, write_plan
 from .search.data import list_datasets
 from .search.request import Request
@@ -127,7 +128,8 @@ def layers(
     profile = load_device(device or "rpi4")
     stored = UpdatePolicy.load(policy) if Path(policy).suffix == ".json" else None
     if stored is not None:
-        backbone, input_size = backbone or stored.backbone, input_size or stored.input_shape[1]
+        backbone = named_backbone(backbone, stored.backbone, policy)
+        input_size = input_size or stored.input_shape[1]
     table = _trace(backbone, weights, input_size, classes)
     chosen = stored or _method(table, policy)
     cost = estimate(table, chosen, profile, batch=batch, optimizer=profile.optimizer, accounting=accounting)

@@ -28,6 +28,24 @@ def find_member(run: RunDirectory, name: str, max_memory: str | None = None) -> 
     return matching[0]
 
 
+def named_backbone(stated: str | None, named: str, source: str) -> str:
+    """The backbone to build for a policy that someone may have handed on.
+
+    Args:
+        stated: The backbone that the user named, if any.
+        named: The one that the policy names.
+        source: Where the policy is from, for the message.
+
+    Raises:
+        InputError: The policy alone names code to run, module:function.
+    """
+    if stated is None and ":" in named:
+        raise InputError(
+            f"{source} is of a backbone that is no built-in one: say that its code may run, by --backbone {named}"
+        )
+    return stated or named
+
+
 def load_task(run: RunDirectory, *, data_dir: Path | None, weights: str | None) -> Task:
     """The run's request with everything that it names loaded.
 

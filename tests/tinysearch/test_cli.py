@@ -157,8 +157,10 @@ def test_finetune_trains_a_member_of_the_run(run_dir: Path, commands: Commands) 
 def test_inspect_reads_a_policy_of_the_run(run_dir: Path, command: Command) -> None:
     member = RunDirectory.load(run_dir).front.members[-1]
     path = run_dir / member.policy
-    done = command("inspect", "--policy", str(path), "--weights", "none", "-f", "json")
+    inspect = ("inspect", "--policy", str(path), "--weights", "none", "-f", "json")
+    done = command(*inspect, "--backbone", "tiny_net:build")
     assert done.returncode == 0, done.stderr
+    assert "say that its code may run, by --backbone tiny_net:build" in one_line(command(*inspect), 3)
     layers = json.loads(done.stdout)
     saved = sum(layer["saved_bytes"] for layer in layers)
     assert saved == member.saved_bytes
