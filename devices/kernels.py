@@ -22,8 +22,11 @@ COARSE = ("dense", "pointwise", "depthwise", "linear", "elementwise")
 #: Most input channels of a stem: colours, which fill few lanes of a vector unit.
 STEM_CHANNELS = 4
 
-_CONV = r"(stem|dense|pointwise|depthwise|grouped)(-k[1-9]\d*)?(-s[1-9]\d*)?"
-_OTHER = r"linear|elementwise|mask|bias|input|(norm|act|other)(-[a-z][a-z0-9_]*)?"
+#: Ratio of the sides of maps that share a class.
+MAP_RATIO = 4
+
+_CONV = r"(stem|dense|pointwise|depthwise|grouped)(-k[1-9]\d*(-s[1-9]\d*(-m[1-9]\d*)?)?)?"
+_OTHER = r"linear|elementwise|mask|bias|input|(norm|act|other)(-[a-z][a-z0-9_]*(-m[1-9]\d*)?)?"
 CLASS_KEY = rf"({_CONV}|{_OTHER})"
 
 
@@ -38,14 +41,25 @@ def class_keys(layer: "Layer") -> tuple[str, ...]:
     if layer.kind == "linear":
         return ("linear",)
     if layer.kind != "conv":
-        return (f"{layer.kind}-{layer.op}", layer.kind, "elementwise")
+        name = f"{layer.kind}-{layer.op}"
+        return (f"{name}{map_size(layer)}", name, layer.kind, "elementwise")
     size, stride = max(layer.kernel), max(layer.stride)
+    ends = (f"-k{size}-s{stride}{map_size(layer)}", f"-k{size}-s{stride}")
     kinds = [conv_kind(layer)]
     if kinds == ["dense"] and layer.in_channels <= STEM_CHANNELS:
         kinds.insert(0, "stem")
     if kinds[-1] == "grouped":
         kinds.append("dense")
-    return tuple(f"{kind}{end}" for kind in kinds for end in (f"-k{size}-s{stride}", f"-k{size}", ""))
+    return tuple(f"{kind}{end}" for kind in kinds for end in (*ends, f"-k{size}", ""))
+
+
+def map_size(layer: "Layer") -> str:
+    """Suffix of a class of maps: the largest power of `MAP_RATIO` that is no more than the output's shorter side."""
+    side = min(layer.out_shape[-2:])
+    size = 1
+    while size * MAP_RATIO <= side:
+        size *= MAP_RATIO
+    return f"-m{size}" if len(layer.out_shape) == 3 else ""
 
 
 def conv_kind(layer: "Layer") -> str:

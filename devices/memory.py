@@ -28,6 +28,7 @@ tensor for one policy.
 """
 
 import numpy as np
+import numpy.typing as npt
 
 from ..spaces.errors import InputError
 from ..spaces.table import UpdateTable
@@ -37,6 +38,7 @@ from .records import DeviceProfile
 from .saved import Kept, find_kept
 from .schedule import Schedule
 
+Floats = npt.NDArray[np.float64]
 #: Values of optimizer state per trained value.
 OPTIMIZER_STATE = {"sgd": 0, "sgd-momentum": 1, "adam": 2}
 
@@ -62,6 +64,27 @@ def find_peak(table: UpdateTable, kept: Kept, schedule: Schedule, optimizer: str
     if optimizer not in OPTIMIZER_STATE:
         raise InputError(f"{optimizer!r} is no optimizer: use {', '.join(OPTIMIZER_STATE)}")
     return _Step(table, kept, schedule, optimizer).peak()
+
+
+def working_set_bytes(table: UpdateTable, profile: DeviceProfile, batch: int, optimizer: str) -> Floats | None:
+    """What a process grows by when it makes a model and trains it, (N,); None where no one measured that."""
+    model = profile.memory.working_set
+    if model is None:
+        return None
+    parts = working_set_parts(table, profile, batch, optimizer)
+    result: Floats = parts @ np.array([model.peak, model.saved, model.largest, model.constant])
+    return result
+
+
+def working_set_parts(table: UpdateTable, profile: DeviceProfile, batch: int, optimizer: str) -> Floats:
+    """What `WorkingSet` has factors for, (N, 4): bytes of peak, saved activations and largest activation, and 1."""
+    element = profile.memory.dtypes.activation
+    kept = find_kept(table, batch, element)
+    peak = find_peak(table, kept, profile, batch, optimizer).bytes
+    saved = kept.row_bytes(table.trace, batch * element).sum(1)
+    sizes = batch * element * np.array([layer.out_elements for layer in table.trace.rows])
+    largest = (table.present * sizes).max(1)
+    return np.column_stack((peak, saved, largest, np.ones(len(table)))).astype(np.float64)
 
 
 def flash_bytes(table: UpdateTable, profile: DeviceProfile) -> Ints:

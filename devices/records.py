@@ -43,6 +43,24 @@ class Dtypes(Record):
     gradient: Literal[1, 2, 4]
 
 
+class WorkingSet(Origin):
+    """What a process grows by in a training step, as the operating system sees it: allocator and scratch included.
+
+    The sum of these factors times what the cost models predict, and a constant.
+
+    Attributes:
+        peak: Of the peak.
+        saved: Of what is kept for the backward pass, which fragments the heap.
+        largest: Of the largest activation, which kernels make reordered copies of.
+        constant: Bytes besides.
+    """
+
+    peak: Annotated[float, Field(ge=0)] = 0.0
+    saved: Annotated[float, Field(ge=0)] = 0.0
+    largest: Annotated[float, Field(ge=0)] = 0.0
+    constant: Bytes = 0
+
+
 class Memory(Record):
     """The RAM.
 
@@ -52,7 +70,7 @@ class Memory(Record):
         capacity: Bytes of RAM.
         budget: Bytes that a training step may use unless the user says otherwise; of an arena its size.
         baseline: Bytes that runtime and program hold besides; never part of a peak.
-        working_set: What the process grows by in a step, over the predicted peak: allocator and scratch included.
+        working_set: What a process grows by on top of the baseline.
         regions: The pieces that the RAM is made of; an arena lies in one of them, or in some that adjoin.
         alignment: Tensors of an arena start at multiples of so many bytes.
         dtypes: Bytes of an element.
@@ -62,7 +80,7 @@ class Memory(Record):
     capacity: Sourced[Bytes]
     budget: Sourced[Bytes]
     baseline: Sourced[Bytes]
-    working_set: Sourced[Annotated[float, Field(gt=0)]] | None = None
+    working_set: WorkingSet | None = None
     regions: tuple[Region, ...] = ()
     alignment: Literal[1, 2, 4, 8, 16, 32] = 4
     dtypes: Dtypes
@@ -79,14 +97,6 @@ class Memory(Record):
         if self.regions and sum(region.size for region in self.regions) != self.capacity.value:
             raise ValueError(f"the regions do not add up to the capacity of {self.capacity.value} B")
         return self
-
-    def resident_bytes(self, peak: float) -> float | None:
-        """What a process is expected to hold at its largest during a step, B; None where no one measured it.
-
-        Args:
-            peak: The predicted peak of the step, B.
-        """
-        return None if self.working_set is None else self.baseline.value + self.working_set.value * peak
 
 
 class Flash(Record):

@@ -4,8 +4,6 @@ Every process computes with one thread: the small operations of these networks g
 do not depend on how many policies are scored at once.
 """
 
-import contextlib
-import ctypes
 import multiprocessing
 import os
 import pickle
@@ -20,6 +18,7 @@ from types import ModuleType
 
 import torch
 
+from ..devices.calibrate.standalone import keep_freed_memory
 from ..spaces.errors import InputError, TinySearchError
 from ..spaces.policy import UpdatePolicy
 from .fewshot import Score
@@ -119,21 +118,8 @@ def _initialise(make: Callable[[], Scorer]) -> None:
 
     threading.Thread(target=follow, daemon=True).start()
     torch.set_num_threads(1)
-    _keep_freed_memory()
+    keep_freed_memory()
     _scorer = make()
-
-
-def _keep_freed_memory() -> None:
-    """Tell glibc to keep what tensors free for the next ones.
-
-    Left alone it returns large blocks to the system at once, and every step of a training pays for their pages again:
-    about a third of its time.
-    """
-    trim_threshold, mmap_threshold = -1, -3  # malloc.h: M_TRIM_THRESHOLD, M_MMAP_THRESHOLD
-    with contextlib.suppress(AttributeError, OSError):  # another C library
-        libc = ctypes.CDLL(None)
-        libc.mallopt(trim_threshold, 2**31 - 1)
-        libc.mallopt(mmap_threshold, 32 * 2**20)
 
 
 def _score_here(policy: UpdatePolicy) -> Score | str:

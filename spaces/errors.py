@@ -41,3 +41,9 @@ class UnsupportedError(TinySearchError):
     """The backbone or policy asks for something that is not implemented."""
 
     exit_code = 7
+
+
+class BusyError(TinySearchError):
+    """Other programs run where something is to be timed."""
+
+    exit_code = 8

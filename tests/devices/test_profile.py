@@ -31,7 +31,7 @@ memory:
   capacity: {value: 320 KiB, source: data sheet}
   budget: {value: 256 KiB, source: the largest piece}
   baseline: {value: 24 KiB, assumed: true}
-  working_set: {value: 1.25, source: measured}
+  working_set: {peak: 1.25, constant: 2 KiB, source: measured}
   regions:
     - {name: DTCM, size: 64 KiB}
     - {name: SRAM, size: 256 KiB}
@@ -97,7 +97,7 @@ def test_values_are_in_base_units_and_assumptions_are_marked():
     assert profile.memory.budget.value == 256 * 1024
     assert profile.latency.dx["dense"].macs == 36e6
     assert profile.slowdown == pytest.approx(400 / 216)
-    assert profile.memory.resident_bytes(1000) == 24 * 1024 + 1250
+    assert (profile.memory.working_set.peak, profile.memory.working_set.constant) == (1.25, 2048)
     assert {"latency.dx.dense", "latency.update", "power.active", "memory.baseline"} <= set(profile.assumed)
     assert not {"memory.capacity", "latency.forward.dense", "latency.error"} & set(profile.assumed)
 

@@ -46,6 +46,13 @@ MISTAKES = {
     "unknown method": (["inspect", *TINY, "--policy", "magic"], 3, "no method named 'magic'"),
     "missing policy file": (["inspect", *TINY, "--policy", "gone.json"], 3, "gone.json: no such file"),
     "missing configuration": (["run", "-c", "gone.yaml"], 3, "gone.yaml: no such file"),
+    "profile without an ending": (["calibrate", "--out", "x", "--force"], 3, "ends in .yaml"),
+    "results of nobody": (["calibrate", "--from", "gone.json"], 3, "gone.json: no such file"),
+    "results to be measured": (["calibrate", "--from", "gone.json", "--threads", "2"], 3, "leave out --threads"),
+    "jobs and a profile": (["calibrate", "--jobs", "j.json", "--out", "x.yaml"], 3, "leave out --out"),
+    "board without jobs": (["calibrate", "--board", "cuda", "--force"], 3, "leave out --board"),
+    "time budget without unit": (["calibrate", "--time-budget", "5", "--force"], 3, "has no unit"),
+    "backbone to calibrate": (["calibrate", "--backbone", "resnet9000", "--force"], 3, "resnet9000"),
     "unknown profile to show": (["devices", "show", "pdp11"], 3, "no device 'pdp11'"),
 }
 

@@ -1,0 +1,51 @@
+"""The process that measures on a machine that has tinysearch: `python -m tinysearch.devices.calibrate.worker`.
+
+Reads a jobs file and writes a results file, as `standalone` does, of policies applied by `spaces.apply`.
+"""
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from ...spaces.apply import apply
+from ...spaces.backbones.registry import load_backbone
+from .jobs import policy_of
+from .stamping import stamped
+from .standalone import Step, run_jobs
+
+
+def prepare(jobs: dict[str, Any]) -> Callable[[dict[str, Any], dict[str, Any]], tuple[Callable[[], Step], Any]]:
+    """How to prepare the steps of a jobs file."""
+    loaded: dict[str, nn.Module] = {}
+
+    def backbone(network: dict[str, Any]) -> nn.Module:
+        if network["backbone"] not in loaded:
+            loaded.clear()
+            loaded[network["backbone"]] = load_backbone(network["backbone"], num_classes=network["classes"])
+        return loaded[network["backbone"]]
+
+    def one(network: dict[str, Any], job: dict[str, Any]) -> tuple[Callable[[], Step], Any]:
+        def make() -> Step:
+            model = apply(backbone(network), policy_of(job)).train()
+            shape = [jobs["batch"], 3, network["input_size"], network["input_size"]]
+            return Step(model, shape, network["classes"], jobs["optimizer"], jobs["device"])
+
+        return make, stamped
+
+    return one
+
+
+def main(jobs_path: str, results_path: str) -> None:
+    """Measure; the share that is done goes to standard output, one number a line."""
+    jobs = json.loads(Path(jobs_path).read_text(encoding="utf-8"))
+    sys.path.append("")  # a backbone of the user's own lies where the command is called
+    results = run_jobs(jobs, prepare(jobs), lambda share: print(share, flush=True))
+    Path(results_path).write_text(json.dumps(results), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
