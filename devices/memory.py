@@ -35,7 +35,7 @@ from ..spaces.table import UpdateTable
 from ..spaces.trace import INPUT, Layer
 from .columns import Amount, Bools, Columns, Ints, Mask, both, columns, either, times, without
 from .records import DeviceProfile
-from .saved import Kept, find_kept
+from .saved import Kept, find_kept, saved_bytes
 from .schedule import Schedule
 
 Floats = npt.NDArray[np.float64]
@@ -79,9 +79,8 @@ def working_set_bytes(table: UpdateTable, profile: DeviceProfile, batch: int, op
 def working_set_parts(table: UpdateTable, profile: DeviceProfile, batch: int, optimizer: str) -> Floats:
     """What `WorkingSet` has factors for, (N, 4): bytes of peak, saved activations and largest activation, and 1."""
     element = profile.memory.dtypes.activation
-    kept = find_kept(table, batch, element)
-    peak = find_peak(table, kept, profile, batch, optimizer).bytes
-    saved = kept.row_bytes(table.trace, batch * element).sum(1)
+    peak = peak_bytes(table, profile, batch, optimizer)
+    saved = saved_bytes(table, batch, element).sum(1)
     sizes = batch * element * np.array([layer.out_elements for layer in table.trace.rows])
     largest = (table.present * sizes).max(1)
     return np.column_stack((peak, saved, largest, np.ones(len(table)))).astype(np.float64)
