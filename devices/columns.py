@@ -24,7 +24,8 @@ class Columns:
 
     def __init__(self, array: Bools) -> None:
         self._rows = columns(array)
-        self._all, self._any = self._rows.all(1).tolist(), self._rows.any(1).tolist()
+        self._all: list[bool] = np.all(self._rows, axis=1).tolist()
+        self._any: list[bool] = np.any(self._rows, axis=1).tolist()
 
     def __getitem__(self, row: int) -> Mask:
         return self._rows[row] if self._any[row] != self._all[row] else bool(self._all[row])

@@ -279,7 +279,9 @@ def _chunk(table: UpdateTable, schedule: Schedule, optimizer: str, accounting: s
         saved_bytes=np.zeros(len(table), np.int64) + kept.total(table.trace, batch * element),
         peak_bytes=find_peak(table, kept, schedule, optimizer),
         flash_bytes=flash_bytes(table, profile),
-        macs=sum(weighted_sum(counts[:, macs > 0], macs[macs > 0]) for counts, macs in _macs(table, batch)),
+        macs=np.sum(
+            [weighted_sum(counts[:, macs > 0], macs[macs > 0]) for counts, macs in _macs(table, batch)], axis=0
+        ),
         latency_s=seconds,
         energy_j=step_joules(seconds, profile),
     )
@@ -305,7 +307,7 @@ def _estimate(
     table = eager.plain_table(table) if accounting == accountings.EAGER else table
     element = profile.memory.dtypes.activation
     kept = _kept(table, batch, element, accounting)
-    saved = kept.row_bytes(table.trace, batch * element, 1)[0]
+    saved = kept.row_bytes(table.trace, batch * element)[0]
     program = compile_step(table, profile, batch, optimizer, kept)
     peak = program.steps[program.peak_step]
     seconds = step_seconds(table, profile, batch, optimizer).rows()[0]
@@ -333,7 +335,7 @@ def _estimate(
         warnings=costs.warnings,
         layers=layers,
         arena_bytes=make_plan(program).size if profile.memory.kind == "arena" else None,
-        peak_parts=program.parts(),
+        peak_parts={part.value: size for part, size in program.parts().items()},
         accounting=accounting,
     )
     rules = accountings.published(accounting)

@@ -103,7 +103,7 @@ def flash_bytes(table: UpdateTable, profile: DeviceProfile) -> Ints:
     return present_sum(table, stored) + profile.flash.code.value
 
 
-def weighted_sum(counts: Bools | Ints, amounts: list[int]) -> Ints:
+def weighted_sum(counts: Bools | Ints, amounts: Ints | list[int]) -> Ints:
     """Sum over rows of counts, (N, R), times amounts, (R,): exact, since both are far below 2**53."""
     return np.rint(np.array(amounts, np.float64) @ counts.T).astype(np.int64)
 

@@ -21,12 +21,14 @@ class Kept:
     """What N policies keep.
 
     Attributes:
+        count: N.
         holders: Per row whose output is kept (`INPUT` for the network's input), who keeps it: row and mask, in the
             order of the forward pass.
         outputs: Per such row, the policies in which anyone does.
         extra: Per row that keeps tensors besides those of the data flow, their bytes.
     """
 
+    count: int
     holders: dict[int, list[tuple[int, Mask]]] = field(default_factory=dict)
     outputs: dict[int, Mask] = field(default_factory=dict)
     extra: dict[int, Amount] = field(default_factory=dict)
@@ -52,9 +54,9 @@ class Kept:
         sizes = (times(keeps, scale * trace.rows[n].out_elements) for n, keeps in self.outputs.items() if n != INPUT)
         return sum(sizes, 0) + sum(self.extra.values(), 0)
 
-    def row_bytes(self, trace: Trace, scale: int, count: int) -> Ints:
-        """Bytes kept per row, (count, R), with `scale` bytes for each element of an output."""
-        result = np.zeros((len(trace.rows), count), np.int64)
+    def row_bytes(self, trace: Trace, scale: int) -> Ints:
+        """Bytes kept per row, (N, R), with `scale` bytes for each element of an output."""
+        result = np.zeros((len(trace.rows), self.count), np.int64)
         for row, keeps in self.outputs.items():
             if row != INPUT:
                 result[row] += times(keeps, scale * trace.rows[row].out_elements)
@@ -77,7 +79,7 @@ def saved_bytes(table: UpdateTable, batch: int, element_bytes: int = 4) -> Ints:
     Returns:
         Bytes, (N, R).
     """
-    return find_kept(table, batch, element_bytes).row_bytes(table.trace, batch * element_bytes, len(table))
+    return find_kept(table, batch, element_bytes).row_bytes(table.trace, batch * element_bytes)
 
 
 def find_kept(table: UpdateTable, batch: int, element_bytes: int = 4) -> Kept:
@@ -103,7 +105,7 @@ class _Finder:
         self.scale, self.statistics = Columns(table.scale), Columns(table.statistics)
         self.sign, self.present = Columns(table.sign), Columns(table.present)
         self.beside = {block.output: block.lite[0] for block in self.trace.blocks if block.lite}
-        self.kept = Kept()
+        self.kept = Kept(len(table))
 
     def find(self) -> Kept:
         for row in self.trace.order:

@@ -316,7 +316,9 @@ class UpdateSpace:
     def _counts(layer: Layer) -> tuple[float, ...]:
         return RATIOS if layer.sliceable else (0.0, 1.0)
 
-    def _fill_weight(self, table: UpdateTable, position: int, genes: Rows, by_output: npt.NDArray[np.bool_]) -> None:
+    def _fill_weight(
+        self, table: UpdateTable, position: int, genes: npt.NDArray[np.int8], by_output: npt.NDArray[np.bool_]
+    ) -> None:
         row = self.genes[position].row
         layer = self.trace.layers[row]
         levels = self._counts(layer)

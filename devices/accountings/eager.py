@@ -44,7 +44,7 @@ def find_kept(table: UpdateTable, batch: int, element_bytes: int = 4) -> Kept:
         batch: Samples of one step.
         element_bytes: Bytes of an activation.
     """
-    trace, kept = table.trace, Kept()
+    trace, kept = table.trace, Kept(len(table))
     live, weights, present = Columns(table.live), Columns(table.outputs > 0), Columns(table.present)
     # Not `live`, of the row that a lite residual module's output is added to.
     reached = Columns(table.live_inputs | (table.trains & table.present))
