@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -45,16 +45,13 @@ def saved_tensors(model: nn.Module, images: Tensor) -> tuple[SavedTensor, ...]:
     """
     own = [*model.parameters(), *model.buffers(), images]
     ignored = {_address(tensor) for tensor in own}
-    kept: dict[int, SavedTensor] = {}
     held: list[Tensor] = []  # a freed storage's address could come again
     log = _Log()
 
     def pack(tensor: Tensor) -> Tensor:
-        address, size = _address(tensor), tensor.untyped_storage().nbytes()
         held.append(tensor)
-        if size and address not in ignored:
-            shape, dtype = tuple(tensor.shape), str(tensor.dtype).removeprefix("torch.")
-            kept.setdefault(address, SavedTensor(log.running, log.maker(address), shape, dtype, size))
+        if tensor.untyped_storage().nbytes() and _address(tensor) not in ignored:
+            log.keep(tensor)
         return tensor
 
     with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
@@ -64,7 +61,7 @@ def saved_tensors(model: nn.Module, images: Tensor) -> tuple[SavedTensor, ...]:
             with _named_modules_running(model, log):
                 logits = model(images)
     del logits
-    return tuple(kept.values())
+    return tuple(log.kept.values())
 
 
 @dataclass
@@ -82,16 +79,27 @@ class _Log:
     makers: dict[int, str] = field(default_factory=dict)
     operands: set[int] | None = None
     making: str = ""
+    kept: dict[int, SavedTensor] = field(default_factory=dict)
 
     @property
     def running(self) -> str:
         return self.stack[-1]
 
-    def maker(self, address: int) -> str:
-        """Who made a tensor that is being kept: another if it is an operand, else the operation itself."""
-        if self.operands is None:
-            return ""
-        return self.makers[address] if address in self.operands else self.making
+    def keep(self, tensor: Tensor) -> None:
+        """Note a tensor that is kept, under who made it: another if it is an operand, else the operation itself."""
+        address, shape, dtype = _address(tensor), tuple(tensor.shape), str(tensor.dtype).removeprefix("torch.")
+        maker = "" if self.operands is None else self.making
+        if self.operands is not None and address in self.operands:
+            maker = self.makers[address]
+        elif self.operands is not None and tensor.dtype == torch.uint8:
+            maker = self.running  # packed bits are the activation's, whoever computes it
+        saved = SavedTensor(self.running, maker, shape, dtype, tensor.untyped_storage().nbytes())
+        self.kept.setdefault(address, saved)
+
+    def settle(self, address: int, name: str) -> None:
+        """Say who made a tensor once it is returned, where it was kept while it was made."""
+        if address in self.kept:
+            self.kept[address] = replace(self.kept[address], made_by=name)
 
 
 class _Interpreter(fx.Interpreter):
@@ -109,9 +117,8 @@ class _Interpreter(fx.Interpreter):
         outer = log.operands, log.making
         # What is overwritten and kept is the result, under the operand's address.
         log.operands = set(operands[in_place:])
-        # An operation may be handed what is still to be computed, such as a norm the convolution before it.
-        handed_on = bool(values) and not isinstance(values[0], Tensor)
-        log.making = self._path + node_name(n.all_input_nodes[0]) if handed_on else name
+        # An operation may be handed a convolution that is still to be computed, and whatever that keeps of its own.
+        log.making = self._path + node_name(_first_handed_on(n, self.env))
         log.stack.append(name)
         try:
             value = super().run_node(n)
@@ -119,6 +126,8 @@ class _Interpreter(fx.Interpreter):
             log.stack.pop()
             log.operands, log.making = outer
         for address in map(_address, _tensors(value)):
+            if isinstance(value, Tensor) and address not in operands:
+                log.settle(address, name)
             if n.op == "placeholder":
                 log.makers.setdefault(address, name)
             elif n.op == "call_module" and name.endswith(".lite_residual"):
@@ -155,6 +164,13 @@ def _tensors(value: object) -> Iterator[Tensor]:
     elif isinstance(value, tuple | list):
         for part in value:
             yield from _tensors(part)
+
+
+def _first_handed_on(node: fx.Node, values: dict[fx.Node, Any]) -> fx.Node:
+    """The node whose computation a node was handed, through however many others; itself if it was handed tensors."""
+    while node.all_input_nodes and not isinstance(values.get(node.all_input_nodes[0], torch.empty(0)), Tensor):
+        node = node.all_input_nodes[0]
+    return node
 
 
 def _address(tensor: Tensor) -> int:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from ..spaces.masks import READ_OFF_OUTPUT
 from ..spaces.table import UpdateTable
 from ..spaces.trace import INPUT, Layer, Trace
 from .columns import Amount, Columns, Ints, Mask, both, columns, either, larger, times, without
@@ -92,6 +93,7 @@ def find_kept(table: UpdateTable, batch: int, element_bytes: int = 4) -> Kept:
       norms, whose statistics are per sample.
     - Any other operation keeps what was observed of it (`Layer.retention`) for each input that needs a gradient;
       an activation with a sign mask keeps one bit an element.
+    - ReLU and ReLU6 without a sign mask keep their output instead of a mask where a conv or linear keeps it anyway.
     """
     return _Finder(table, batch, element_bytes).find()
 
@@ -105,6 +107,10 @@ class _Finder:
         self.scale, self.statistics = Columns(table.scale), Columns(table.statistics)
         self.sign, self.present = Columns(table.sign), Columns(table.present)
         self.beside = {block.output: block.lite[0] for block in self.trace.blocks if block.lite}
+        self.readers: dict[int, list[int]] = {}
+        for row in self.trace.order:
+            if self.trace.rows[row].kind in ("conv", "linear") and not self.trace.rows[row].viewed:
+                self.readers.setdefault(self.trace.rows[row].inputs[0], []).append(row)
         self.kept = Kept(len(table))
 
     def find(self) -> Kept:
@@ -139,12 +145,13 @@ class _Finder:
     def _operation(self, row: int, layer: Layer) -> None:
         masked = both(self.live_inputs[row], self.sign[row])
         self.kept.besides(row, times(masked, self.batch * -(-layer.out_elements // 8)))
-        own_output: Mask = False
+        read_off = without(self._read_off(row, layer), masked)
+        own_output = read_off
         observed: Amount = 0
         for source, retention in zip(layer.inputs, layer.retention, strict=True):
             if source == INPUT:
                 continue
-            need = without(self.live[source], masked)
+            need = without(without(self.live[source], masked), read_off)
             if retention.extra:
                 observed = larger(observed, times(need, self.batch * retention.extra))
             if retention.output:
@@ -159,6 +166,17 @@ class _Finder:
             self.kept.besides(row, times(apart, layer.out_elements * self.batch * self.element_bytes))
             own_output = without(own_output, apart)
         self.kept.hold(row, row, own_output)
+
+    def _read_off(self, row: int, layer: Layer) -> Mask:
+        """Where an activation's derivative is read off its output, since a layer that reads that keeps all of it."""
+        kept: Mask = False
+        if layer.op in READ_OFF_OUTPUT:
+            for reader in self.readers.get(row, ()):
+                whole = self.inputs[reader] == self.trace.rows[reader].in_channels
+                kept = either(kept, both(self.weights[reader], whole))
+            if row in self.beside:  # the readers read the sum with the module's output
+                kept = without(kept, self.present[self.beside[row]])
+        return both(kept, self.live_inputs[row])
 
 
 def norm_statistics(layer: Layer, batch: int) -> int:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from copy import deepcopy
 
 import torch
-from torch import fx, nn
+from torch import Tensor, fx, nn
 
 from . import layers
 from .errors import InputError, UnsupportedError
@@ -48,10 +48,30 @@ def apply(backbone: nn.Module, policy: UpdatePolicy, *, seed: int = 0) -> fx.Gra
     _fuse_padding(graph)
     _replace_operations(graph, set(policy.sign_masks))
     _replace_layers(graph, policy)
+    _join(graph)
     graph.graph.lint()
     graph.recompile()
     mark(graph, Origin(backbone, policy, base_digest(backbone, policy.head)))
     return graph
+
+
+def _join(graph: fx.GraphModule) -> None:
+    """Tell each layer what its neighbours spare it.
+
+    A conv hands its call on to a norm on frozen statistics or to a masked activation, if that alone reads its output,
+    and such a norm does to a masked activation. An activation takes no mask where a layer keeps its output anyway.
+    """
+    modules = {node: graph.get_submodule(str(node.target)) for node in graph.graph.nodes if node.op == "call_module"}
+    for node, module in modules.items():
+        (reader,) = [modules.get(user) for user in node.users] if len(node.users) == 1 else [None]
+        if isinstance(module, layers.Conv2d):
+            norm = isinstance(reader, layers.BatchNorm2d) and not reader.train_statistics
+            module.deferred = norm or isinstance(reader, layers.MaskedActivation)
+        elif isinstance(module, layers.BatchNorm2d):
+            module.deferred = isinstance(reader, layers.MaskedActivation)
+        elif isinstance(module, layers.MaskedActivation):
+            readers = [modules.get(user) for user in node.users]
+            module.output_kept = any(isinstance(r, layers.PartialWeight) and r.keeps_input() for r in readers)
 
 
 def _policy_names(policy: UpdatePolicy) -> set[str]:
@@ -98,8 +118,9 @@ def _replace_layers(graph: fx.GraphModule, policy: UpdatePolicy) -> None:
     norms = {norm.name: norm for norm in policy.norms}
     for names, kinds, what in ((updates, _WEIGHTED, "conv or linear layer"), (norms, _NORMS, "norm")):
         for name in names:
-            if not isinstance(graph.get_submodule(name), kinds):
-                raise InputError(f"{name} is a {type(graph.get_submodule(name)).__name__}, no {what}")
+            module = graph.get_submodule(name)
+            if not isinstance(module, kinds) or not isinstance(module.weight, Tensor):
+                raise InputError(f"{name} is a {type(module).__name__}, no {what} with parameters")
     for node in graph.graph.nodes:
         if node.op != "call_module":
             continue
@@ -122,23 +143,25 @@ def _replace_layers(graph: fx.GraphModule, policy: UpdatePolicy) -> None:
                 graph.set_submodule(name, module)
             if norm is not None:
                 module.weight.requires_grad_(norm.scale)
-                module.bias.requires_grad_(norm.shift)
+                if module.bias is not None:
+                    module.bias.requires_grad_(norm.shift)
+                elif norm.shift:
+                    raise InputError(f"{name} has no shift to train")
 
 
 def _train_weight(layer: layers.Conv2d | layers.Linear, name: str, weight: str | Channels) -> None:
     if weight == "all":
         layer.weight.requires_grad_(True)
     elif isinstance(weight, Channels):
-        groups = layer.groups if isinstance(layer, layers.Conv2d) else 1
-        channels = layer.weight.shape[0 if weight.axis == "out" or groups > 1 else 1]
-        if 1 < groups != layer.weight.shape[0] or (groups > 1 and layer.weight.shape[1] != 1):
-            raise UnsupportedError(f"{name} is a grouped conv: it trains whole or not at all")
+        channels = layer.weight.shape[0] if weight.axis == "out" else layer.weight.shape[1] * layer.groups
+        if isinstance(layer, layers.Conv2d) and layer.standardised:
+            raise UnsupportedError(f"{name} standardises its weight, which couples its channels: it trains whole")
         if weight.index[-1] >= channels:
             raise InputError(f"{name} has {channels} {weight.axis}put channels, no channel {weight.index[-1]}")
         if len(weight.index) == channels:  # all of them: no copy of the weight or of the input
             layer.weight.requires_grad_(True)
             return
-        layer.train_channels(weight.axis, weight.index, depthwise=groups > 1)
+        layer.train_channels(weight.axis, weight.index)
 
 
 def insert_lite_residuals(
@@ -199,6 +222,7 @@ def _lean_lite_residual(module: LiteResidual) -> fx.GraphModule:
     prepared = symbolic_trace(module)
     _replace_operations(prepared, set())
     _lean_layers(prepared)
+    _join(prepared)
     prepared.recompile()
     return prepared
 

@@ -1,39 +1,83 @@
 """A network as a torch.fx graph: its leaves are PyTorch's own modules, its blocks the repeated units."""
 
 from collections.abc import Iterator
+from copy import deepcopy
 from dataclasses import dataclass
+from itertools import count
 
 import torch.nn.functional as F
 from torch import fx, nn
+from torch.nn.modules.dropout import _DropoutNd
 
 from .errors import UnsupportedError
+from .standardised import StandardisedConv2d
+
+
+class _Tracer(fx.Tracer):
+    """Takes PyTorch's own modules as one node each, and what stands in for them."""
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        return isinstance(m, StandardisedConv2d) or super().is_leaf_module(m, module_qualified_name)
 
 
 def symbolic_trace(model: nn.Module) -> fx.GraphModule:
     """The network as a graph.
 
     Raises:
-        UnsupportedError: The forward pass branches on tensor values, or calls a module with parameters twice.
+        UnsupportedError: The forward pass branches on tensor values, calls a module with parameters twice, shares a
+            parameter between modules, or drops out in a way that cannot be switched.
     """
     try:
-        graph = fx.symbolic_trace(model)
+        graph = fx.GraphModule(model, _Tracer().trace(model), type(model).__name__)
     except Exception as error:  # torch.fx lets whatever the traced code raises through
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UnsupportedError(
             f"{type(model).__name__} cannot be traced by torch.fx ({reason}): make its forward free of branches on "
             "tensor values"
         ) from error
+    _check_parameters(graph)
     called: set[str] = set()
     for node in graph.graph.nodes:
-        if node.op == "call_module":
-            name = str(node.target)
-            if name in called and next(graph.get_submodule(name).parameters(), None) is not None:
-                raise UnsupportedError(
-                    f"module {name} is called twice: give each call its own module, since one entry of a policy cannot "
-                    "describe two places"
-                )
-            called.add(name)
+        _check_dropout(node, graph)
+        if node.op != "call_module":
+            continue
+        name = str(node.target)
+        if name in called:
+            node.target = name = _own_module(graph, name)
+        called.add(name)
+    graph.recompile()
     return graph
+
+
+def _own_module(graph: fx.GraphModule, name: str) -> str:
+    """Give a further call of a module a copy of its own; its name."""
+    module = graph.get_submodule(name)
+    if next(module.parameters(), None) is not None or next(module.buffers(), None) is not None:
+        raise UnsupportedError(
+            f"module {name} is called twice: give each call its own module, since one entry of a policy cannot "
+            "describe two places"
+        )
+    taken = {existing for existing, _ in graph.named_modules()}
+    own = next(f"{name}_{n}" for n in count(1) if f"{name}_{n}" not in taken)
+    graph.add_submodule(own, deepcopy(module))
+    return own
+
+
+def _check_parameters(graph: fx.GraphModule) -> None:
+    owners: dict[nn.Parameter, str] = {}
+    for name, parameter in graph.named_parameters(remove_duplicate=False):
+        other = owners.setdefault(parameter, name)
+        if other != name:
+            raise UnsupportedError(f"{other} and {name} are one parameter: give each module its own")
+
+
+def _check_dropout(node: fx.Node, graph: fx.GraphModule) -> None:
+    if node.op == "call_module":
+        module = graph.get_submodule(str(node.target))
+        if isinstance(module, _DropoutNd) and type(module) is not nn.Dropout and module.p > 0:
+            raise UnsupportedError(f"{node.target} is a {type(module).__name__}: use nn.Dropout, or a rate of 0")
+    elif getattr(node.target, "__name__", "").endswith("dropout") and (*node.args[1:], *node.kwargs.values())[:1] != (0,):
+        raise UnsupportedError(f"{node.name} is a function, which train() and eval() do not reach: use nn.Dropout")
 
 
 def block_names(model: nn.Module) -> tuple[str, ...]:

@@ -1,18 +1,74 @@
-"""Derivatives that are 0 or 1, kept as one packed bit an element.
+"""Activations whose derivative is 0 or a constant: it is kept as one packed bit an element, or read off the output.
 
 On the CPU NumPy does this work: at these sizes its comparisons and products with booleans take from an eighth to a half
-of PyTorch's time (`python benchmarks/masks.py`).
+of PyTorch's time (`python benchmarks/masks.py`). On any other device the tensors stay where they are.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+_aten = torch.ops.aten
+
 #: The constant that the derivative is where the mask is set.
 SLOPES = {"hardsigmoid": 1 / 6}
+#: Activations whose exact derivative can be read off their output.
+READ_OFF_OUTPUT = frozenset({"relu", "relu6"})
+
+
+class Activation(NamedTuple):
+    """An activation and what stands for its derivative.
+
+    Attributes:
+        op: Its name in `torch.nn.functional`.
+        sign: Take 1 where the input is not negative (MobileTL, Chiang et al. 2023) instead of the exact derivative.
+        output_kept: Whether a layer that reads the output keeps all of it anyway.
+    """
+
+    op: str
+    sign: bool = False
+    output_kept: bool = False
+
+    @property
+    def read_off(self) -> bool:
+        """Whether the derivative is read off the output, and no mask is needed."""
+        return self.output_kept and not self.sign and self.op in READ_OFF_OUTPUT
+
+
+def activate(x: Tensor, op: str, *, inplace: bool = False) -> Tensor:
+    """The activation's value."""
+    output: Tensor = getattr(F, op)(x, inplace=inplace)
+    return output
+
+
+def what_to_keep(x: Tensor, activation: Activation, *, inplace: bool = False) -> tuple[Tensor, Tensor]:
+    """The activation's value, and what `gradient_by` needs: packed bits, or the value itself."""
+    if activation.read_off:
+        output = activate(x, activation.op, inplace=inplace)
+        return output, output
+    bits = pack_bits(derivative_mask(x, activation.op, sign=activation.sign))
+    return activate(x, activation.op, inplace=inplace), bits
+
+
+def gradient_by(grad: Tensor, kept: Tensor, activation: Activation, *, channels_last: bool) -> Tensor:
+    """The gradient of the input from that of the output.
+
+    Args:
+        grad: Gradient of the output.
+        kept: What `what_to_keep` gave.
+        activation: The activation.
+        channels_last: Whether its input was channels last.
+    """
+    if not activation.read_off:
+        slope = 1.0 if activation.sign else SLOPES.get(activation.op, 1.0)
+        product = apply_bits(grad, kept, channels_last=channels_last)
+        return product if slope == 1.0 else product.mul_(slope)
+    if activation.op == "relu":
+        return _aten.threshold_backward(grad, kept, 0)  # type: ignore[no-any-return]
+    return _aten.hardtanh_backward(grad, kept, 0, 6)  # type: ignore[no-any-return]
 
 
 def derivative_mask(x: Tensor, op: str, *, sign: bool) -> Tensor:
@@ -53,12 +109,16 @@ def unpack_bits(packed: Tensor, shape: torch.Size, *, channels_last: bool = Fals
     return bits.view(shape)
 
 
-def masked(grad: Tensor, mask: Tensor) -> Tensor:
-    """The gradient where the mask is set, 0 elsewhere."""
+def apply_bits(grad: Tensor, packed: Tensor, *, channels_last: bool = False) -> Tensor:
+    """The gradient where a packed mask is set, 0 elsewhere."""
     if not _numpy_can(grad):
-        return grad * mask
+        return grad * unpack_bits(packed, grad.shape, channels_last=channels_last)
+    bits = np.unpackbits(packed.numpy(), axis=1, count=grad.shape[1:].numel()).view(np.bool_)
+    if channels_last:
+        n, c, h, w = grad.shape
+        bits = bits.reshape(n, h, w, c).transpose(0, 3, 1, 2)
     with np.errstate(invalid="ignore"):  # a training that diverges says so by its loss
-        return torch.from_numpy(np.multiply(grad.detach().numpy(), mask.numpy()))
+        return torch.from_numpy(np.multiply(grad.numpy(), bits.reshape(grad.shape)))
 
 
 def is_channels_last(x: Tensor) -> bool:

@@ -3,6 +3,7 @@
 from torch import fx, nn
 
 from .graph import node_name
+from .layers import Dropout
 
 
 def frozen_boundary(model: fx.GraphModule) -> str | None:
@@ -53,4 +54,5 @@ def suffix(model: fx.GraphModule, boundary: str) -> fx.GraphModule:
 
 def _changes(module: nn.Module) -> bool:
     trains = any(parameter.requires_grad for parameter in module.parameters())
-    return trains or bool(getattr(module, "train_statistics", False))
+    drops = isinstance(module, Dropout)
+    return trains or drops or bool(getattr(module, "train_statistics", False))

@@ -209,7 +209,7 @@ def _find(trace: Trace, name: str, kinds: tuple[str, ...]) -> tuple[int, Layer]:
 
 def _check_channels(layer: Layer, channels: Channels) -> None:
     if not layer.sliceable:
-        raise InputError(f"{layer.name} is a grouped conv: it trains whole or not at all")
+        raise InputError(f"{layer.name} standardises its weight, which couples its channels: it trains whole")
     count = layer.in_channels if channels.axis == "in" else layer.out_channels
     if channels.index[-1] >= count:
         raise InputError(f"{layer.name} has {count} {channels.axis}put channels, no channel {channels.index[-1]}")

@@ -47,6 +47,8 @@ class Layer:
             that an applied policy has, if there is one.
         in_place: Whether the backbone's own operation overwrites its first input.
         padded: Elements of the zero-padded copy of its input that the backbone makes for a conv, 0 where it makes none.
+        viewed: Whether the first input is read through a view, such as a flattening, of the row that made it.
+        standardised: Whether a conv standardises its weight.
     """
 
     name: str
@@ -65,6 +67,8 @@ class Layer:
     plain_retention: tuple[Retention, ...] = ()
     in_place: bool = False
     padded: int = 0
+    viewed: bool = False
+    standardised: bool = False
 
     @property
     def in_elements(self) -> int:
@@ -93,8 +97,8 @@ class Layer:
 
     @property
     def sliceable(self) -> bool:
-        """Whether a policy may train a set of this layer's channels; grouped convs only train whole."""
-        return self.kind == "linear" or (self.kind == "conv" and (self.groups == 1 or self.depthwise))
+        """Whether a policy may train a set of this layer's channels; a standardised weight only trains whole."""
+        return self.kind == "linear" or (self.kind == "conv" and not self.standardised)
 
     @property
     def weights(self) -> int:
@@ -262,6 +266,6 @@ def _head(layers: Sequence[Layer]) -> int:
 
 def _channel_norms(graph: fx.GraphModule, layer: Layer) -> dict[str, npt.NDArray[np.float64]]:
     weight = graph.get_parameter(f"{layer.name}.weight").detach().abs().to("cpu", torch.float64)
-    by_out = weight.flatten(1).sum(1).numpy()
-    by_in = by_out if layer.depthwise else weight.transpose(0, 1).flatten(1).sum(1).numpy()
-    return {"in": by_in, "out": by_out}
+    # Input channels are counted over all groups, as in `channels`.
+    by_in = weight.unflatten(0, (layer.groups, -1)).transpose(1, 2).flatten(0, 1)
+    return {"in": by_in.flatten(1).sum(1).numpy(), "out": weight.flatten(1).sum(1).numpy()}

@@ -12,6 +12,7 @@ from .graph import block_of, blocks, is_fused_padding, node_name, symbolic_trace
 from .layers import ACTIVATIONS, lean
 from .lite_residual import LiteResidual, lite_shape
 from .retention import observe
+from .standardised import StandardisedConv2d
 from .trace import INPUT, Block, Layer
 
 NORMS: dict[type[nn.Module], str] = {nn.BatchNorm2d: "batch", nn.GroupNorm: "group", nn.LayerNorm: "layer"}
@@ -74,6 +75,8 @@ class _Recorder(fx.Interpreter):
         self.rows: dict[fx.Node, int] = {}
         self.shapes: dict[fx.Node, tuple[int, ...]] = {}
         self._padded: dict[fx.Node, int] = {}
+        self._views: set[fx.Node] = set()
+        self._own = {t.untyped_storage().data_ptr() for t in (*graph.parameters(), *graph.buffers())}
         self._names = names
         self._blocks: dict[str, int] = {}
 
@@ -107,12 +110,16 @@ class _Recorder(fx.Interpreter):
             # Part of the convolution that reads it, which sees the unpadded tensor.
             self.rows[node], self.shapes[node] = self.rows[sources[0]], self.shapes[sources[0]]
             self._padded[node] = value[0].numel()
+            if sources[0] in self._views:
+                self._views.add(node)
             return
         module = self.submodules.get(str(node.target)) if node.op == "call_module" else None
         weighted = module is not None and next(module.parameters(), None) is not None
         in_place = not weighted and is_in_place(node, module)
-        if not weighted and _is_view(value, self.env[sources[0]]) and not in_place:
+        drops = isinstance(module, nn.Dropout) and module.p > 0  # the identity here, but not in training
+        if not weighted and not drops and _is_view(value, self.env[sources[0]]) and not in_place:
             self.rows[node] = self.rows[sources[0]]  # its readers read what it views
+            self._views.add(node)
             return
         block = block_of(node, self._names)
         index = -1 if block is None else self._blocks.setdefault(block, len(self._blocks))
@@ -127,12 +134,14 @@ class _Recorder(fx.Interpreter):
                 out_shape=tuple(value.shape[1:]),
                 in_place=in_place,
                 padded=self._padded.get(sources[0], 0),
+                viewed=sources[0] in self._views,
                 **details,
             )
         )
 
     def _parameters(self, node: fx.Node, module: nn.Module | None) -> dict[str, Any]:
-        if type(module) is nn.Conv2d:
+        if type(module) in (nn.Conv2d, StandardisedConv2d):
+            assert isinstance(module, nn.Conv2d)
             return {
                 "kind": "conv",
                 "op": "conv2d",
@@ -141,10 +150,13 @@ class _Recorder(fx.Interpreter):
                 "kernel": tuple(module.kernel_size),
                 "stride": tuple(module.stride),
                 "groups": module.groups,
+                "standardised": isinstance(module, StandardisedConv2d),
             }
         if type(module) is nn.Linear:
             shape = tuple(module.weight.shape)
             return {"kind": "linear", "op": "linear", "weight_shape": shape, "bias": module.bias is not None}
+        if isinstance(module, nn.BatchNorm2d) and module.running_mean is None:
+            raise UnsupportedError(f"{node.target} is a batch norm without running statistics: set track_running_stats")
         if module is not None and type(module) in NORMS and isinstance(module.weight, Tensor):
             return {
                 "kind": "norm",
@@ -170,8 +182,8 @@ class _Recorder(fx.Interpreter):
             assert isinstance(result, Tensor)
             return result
 
-        plain = observe(run, operands)
-        kept = plain if replacement is None else observe(lambda values: replacement(values[0]), operands)
+        plain = observe(run, operands, self._own)
+        kept = plain if replacement is None else observe(lambda values: replacement(values[0]), operands, self._own)
         kind = "act" if op in ACTIVATIONS.values() else "other"
         return {"kind": kind, "op": op, "retention": kept, "plain_retention": plain}
 

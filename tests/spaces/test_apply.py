@@ -35,6 +35,13 @@ def reference_gradients(backbone, images, labels):
     return gradients(model, images, labels)
 
 
+def of_input_channel(weight, groups, channel):
+    """The elements of a grouped weight that read an input channel, counted over all groups: (out / groups, ...)."""
+    inputs, rows = weight.shape[1], weight.shape[0] // groups
+    group = int(channel) // inputs
+    return weight[group * rows : (group + 1) * rows, int(channel) % inputs]
+
+
 def check_against_pytorch(model, policy, reference):
     trained = {name for name, p in model.named_parameters() if p.requires_grad}
     channels = {entry.name: entry.weight for entry in policy.layers}
@@ -42,8 +49,12 @@ def check_against_pytorch(model, policy, reference):
         assert name in trained
         if name.endswith("weight_update"):
             layer = name.removesuffix(".weight_update")
-            axis = 0 if model.get_submodule(layer).update_axis == 0 else 1
-            expected = reference["grad"][f"{layer}.weight"].index_select(axis, torch.tensor(channels[layer].index))
+            module, index = model.get_submodule(layer), torch.tensor(channels[layer].index)
+            expected = reference["grad"][f"{layer}.weight"]
+            if channels[layer].axis == "in" and module.groups > 1:
+                expected = torch.stack([of_input_channel(expected, module.groups, c) for c in index])
+            else:
+                expected = expected.index_select(module.update_axis, index)
         else:
             expected = reference["grad"][name]
         torch.testing.assert_close(gradient, expected, rtol=1e-3, atol=2e-5, msg=lambda m, n=name: f"{n}: {m}")
@@ -157,7 +168,7 @@ def test_packed_bits_round_trip(samples, elements, seed):
     ("layers", "words"),
     [
         ((LayerUpdate(name="nowhere", weight="all"),), "names nowhere"),
-        ((LayerUpdate(name="grouped", weight={"axis": "out", "index": (1,)}),), "grouped conv"),
+        ((LayerUpdate(name="grouped", weight={"axis": "in", "index": (8,)}),), "no channel 8"),
         ((LayerUpdate(name="stem", weight={"axis": "out", "index": (8,)}),), "no channel 8"),
         ((LayerUpdate(name="blocks.0.expand", bias=True),), "no bias"),
     ],

@@ -61,7 +61,7 @@ def test_lite_rows_come_before_the_output_of_their_block(mobilenet_trace):
 def test_channel_kinds(squeeze_trace):
     kinds = {layer.name: (layer.depthwise, layer.sliceable) for layer in squeeze_trace}
     assert kinds["blocks.0.depthwise"] == (True, True)
-    assert kinds["grouped"] == (False, False)
+    assert kinds["grouped"] == (False, True)
     assert kinds["fc"] == (False, True)
 
 
