@@ -108,6 +108,7 @@ class _Interpreter(fx.Interpreter):
     def __init__(self, graph: fx.GraphModule, log: _Log, path: str = "") -> None:
         super().__init__(graph)
         self._log, self._path = log, path
+        self._began: dict[fx.Node, str] = {}  # the convolution that each unfinished value is of
 
     def run_node(self, n: fx.Node) -> Any:
         log, name = self._log, self._path + node_name(n)
@@ -118,15 +119,18 @@ class _Interpreter(fx.Interpreter):
         # What is overwritten and kept is the result, under the operand's address.
         log.operands = set(operands[in_place:])
         # An operation may be handed a convolution that is still to be computed, and whatever that keeps of its own.
-        log.making = self._path + node_name(_first_handed_on(n, self.env))
+        handed_on = bool(values) and not isinstance(values[0], Tensor)
+        log.making = self._path + self._began[n.all_input_nodes[0]] if handed_on else name
         log.stack.append(name)
         try:
             value = super().run_node(n)
         finally:
             log.stack.pop()
             log.operands, log.making = outer
+        if not isinstance(value, Tensor):
+            self._began[n] = self._began[n.all_input_nodes[0]] if handed_on else node_name(n)
         for address in map(_address, _tensors(value)):
-            if isinstance(value, Tensor) and address not in operands:
+            if handed_on and isinstance(value, Tensor):
                 log.settle(address, name)
             if n.op == "placeholder":
                 log.makers.setdefault(address, name)
@@ -164,13 +168,6 @@ def _tensors(value: object) -> Iterator[Tensor]:
     elif isinstance(value, tuple | list):
         for part in value:
             yield from _tensors(part)
-
-
-def _first_handed_on(node: fx.Node, values: dict[fx.Node, Any]) -> fx.Node:
-    """The node whose computation a node was handed, through however many others; itself if it was handed tensors."""
-    while node.all_input_nodes and not isinstance(values.get(node.all_input_nodes[0], torch.empty(0)), Tensor):
-        node = node.all_input_nodes[0]
-    return node
 
 
 def _address(tensor: Tensor) -> int:
