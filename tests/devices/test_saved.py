@@ -2,12 +2,15 @@
 
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from tinysearch.devices.meter import saved_tensors
 from tinysearch.devices.saved import saved_bytes
 from tinysearch.spaces import methods
 from tinysearch.spaces.apply import apply
 from tinysearch.spaces.backbones.proxylessnas import ProxylessNASMobile
+from tinysearch.spaces.backbones import load_backbone
 from tinysearch.spaces.policy import Channels, LayerUpdate, NormUpdate, UpdatePolicy
 from tinysearch.spaces.table import UpdateTable
 from tinysearch.spaces.trace import Trace, trace
@@ -92,3 +95,20 @@ def test_half_the_element_size_halves_tensors_and_leaves_masks(mobilenet_trace):
     whole, quarter = saved_bytes(table, 1).sum(), saved_bytes(table, 1, element_bytes=1).sum()
     assert whole - quarter == 3 * 1280  # the head's input; everything else kept is one bit an element
     assert quarter > 1280
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
+@given(
+    which=st.sampled_from(["mobilenetv2-w0.1", "mobilenetv3-small-w0.25", "mcunet-5fps", "small"]),
+    size=st.integers(33, 80),
+    batch=st.integers(1, 5),
+    seed=st.integers(0, 10**6),
+)
+def test_any_policy_of_any_network_at_any_size_equals_autograd(small_net, random_policy, which, size, batch, seed):
+    model = small_net if which == "small" else load_backbone(which, num_classes=5, input_size=size)
+    found = trace(model, (3, size, size))
+    policy = random_policy(found, seed)
+    # A batch of one at a resolution that leaves a single pixel has no batch statistics: PyTorch refuses it.
+    norms = tuple(norm.model_copy(update={"statistics": norm.statistics and batch > 1}) for norm in policy.norms)
+    policy = policy.model_copy(update={"norms": norms})
+    assert _predicted(found, policy, batch) == _measured(model, policy, size, batch)

@@ -11,11 +11,13 @@ from hypothesis import strategies as st
 
 from tinysearch.spaces import methods
 from tinysearch.spaces.apply import apply
+from tinysearch.spaces.backbones import list_backbones, load_backbone
 from tinysearch.spaces.errors import InputError, UnsupportedError
 from tinysearch.spaces.masks import pack_bits, unpack_bits
 from tinysearch.spaces.policy import LayerUpdate, UpdatePolicy
 from tinysearch.spaces.space import UpdateSpace
 from tinysearch.spaces.table import UpdateTable
+from tinysearch.spaces.trace import trace
 
 
 def batch(size, classes, count=3):
@@ -24,7 +26,7 @@ def batch(size, classes, count=3):
 
 
 def gradients(model, images, labels):
-    model.zero_grad()
+    model.zero_grad(set_to_none=True)
     F.cross_entropy(model(images), labels).backward()
     return {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
 
@@ -210,3 +212,133 @@ def test_equal_policies_start_equal(mobilenet, mobilenet_trace):
     one, other = apply(mobilenet, policy, seed=3), apply(mobilenet, policy, seed=3)
     for (name, a), b in zip(one.state_dict().items(), other.state_dict().values(), strict=True):
         assert torch.equal(a, b), name
+
+
+def test_the_sign_masks_gradient_is_the_straight_through_one(mobilenet, mobilenet_trace):
+    """Against PyTorch's own operations: the value exact, the slope 1 where the input is not negative."""
+
+    class StraightThrough(torch.nn.Module):
+        def forward(self, x):
+            passed = x * (x >= 0)
+            return passed + (F.relu6(x) - passed).detach()
+
+    policy = methods.mobiletl(mobilenet_trace, 3)
+    policy = policy.model_copy(
+        update={"norms": tuple(norm.model_copy(update={"statistics": False}) for norm in policy.norms)}
+    )
+    reference = deepcopy(mobilenet).eval().requires_grad_(True).double()
+    for name in policy.sign_masks:
+        reference.set_submodule(name, StraightThrough())
+    images, labels = batch(32, 10)
+    expected = gradients(reference, images.double(), labels)
+    ours = gradients(apply(mobilenet, policy).train().double(), images.double(), labels)
+    assert len(ours) == 2 + 3 * 3 + 3 * 3 + 3  # the head; per block three weights, three shifts and a scale
+    for name, gradient in ours.items():
+        torch.testing.assert_close(gradient, expected[name], rtol=1e-8, atol=1e-12)
+
+
+def _channels_at_the_rim(found):
+    """A policy that trains the first and last channel of every conv, by input and by output in turn."""
+    convs = [x for x in found if x.kind == "conv"]
+    return methods.bias(found).model_copy(
+        update={
+            "layers": tuple(
+                LayerUpdate(name=x.name, weight={"axis": axis, "index": (0, last)})
+                for n, x in enumerate(convs)
+                for axis in (("in", "out")[n % 2],)
+                if (last := (x.in_channels if axis == "in" else x.out_channels) - 1) > 1
+            )
+        }
+    )
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw", "lbfgs"])
+def test_what_is_frozen_is_so_after_twenty_steps(mobilenet, mobilenet_trace, optimizer):
+    """Bit by bit, under optimizers that decay weights too; channels outside a slice included."""
+    policy = _channels_at_the_rim(mobilenet_trace)
+    model = apply(mobilenet, policy).train()
+    trained = [p for p in model.parameters() if p.requires_grad]
+    make = {
+        "sgd": lambda: torch.optim.SGD(trained, 0.01, momentum=0.9, weight_decay=0.1),
+        "adamw": lambda: torch.optim.AdamW(trained, 1e-3),
+        "lbfgs": lambda: torch.optim.LBFGS(trained, 0.1, max_iter=2),
+    }[optimizer]()
+    images, labels = batch(32, 10, 4)
+    whole = {entry.name: model.get_submodule(entry.name).composed_weight() for entry in policy.layers}
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+
+    def closure():
+        make.zero_grad()
+        loss = F.cross_entropy(model(images), labels)
+        loss.backward()
+        return loss
+
+    first = float(closure().detach())
+    for _ in range(20):
+        make.step(closure)
+    assert float(closure().detach()) < first
+    names = {name for name, p in model.named_parameters() if p.requires_grad}
+    for name, tensor in model.state_dict().items():
+        assert name in names or torch.equal(tensor, before[name]), name
+    moved = 0
+    for entry in policy.layers:
+        layer = model.get_submodule(entry.name)
+        changed = (layer.composed_weight() != whole[entry.name]).float()
+        outside = torch.ones(changed.shape[0 if layer.update_axis == 0 else 1], dtype=torch.bool)
+        outside[list(entry.weight.index)] = False
+        assert not changed.transpose(0, layer.update_axis)[outside].any(), entry.name
+        moved += bool(changed.any())
+    assert moved > len(policy.layers) / 2  # a step may be below the rounding of some
+
+
+def test_state_dict_and_deepcopy_round_trips(mobilenet, mobilenet_trace):
+    policy = _channels_at_the_rim(mobilenet_trace).model_copy(
+        update={"lite_residuals": methods.tinytl(mobilenet_trace, "L").lite_residuals}
+    )
+    model = apply(mobilenet, policy).train()
+    images, labels = batch(32, 10)
+    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], 0.05)
+    for _ in range(2):
+        optimizer.zero_grad()
+        F.cross_entropy(model(images), labels).backward()
+        optimizer.step()
+    fresh = apply(mobilenet, policy)
+    fresh.load_state_dict(model.state_dict())
+    copy = deepcopy(model)
+    with torch.no_grad():
+        expected = model.eval()(images)
+        assert torch.equal(fresh.eval()(images), expected)
+        assert torch.equal(copy.eval()(images), expected)
+        copy.get_parameter("features.0.1.bias").add_(1)  # a copy folds its own norms, not the original's
+        assert not torch.equal(copy(images), expected)
+        assert torch.equal(model(images), expected)
+
+
+def test_batches_of_one_and_channels_last(case):
+    backbone, space, reference = case
+    images, labels = reference["batch"]
+    policy = exact(space, 17)
+    model = apply(backbone, policy).train()
+    expected = gradients(model, images, labels)
+    order = torch.channels_last
+    for name, gradient in gradients(model.to(memory_format=order), images.to(memory_format=order), labels).items():
+        torch.testing.assert_close(gradient, expected[name], rtol=1e-3, atol=2e-5)
+    single = [gradients(model, images[n : n + 1], labels[n : n + 1]) for n in range(len(images))]
+    for name, gradient in expected.items():
+        total = sum(one[name].clone() for one in single) / len(images)
+        torch.testing.assert_close(total, gradient, rtol=1e-2, atol=2e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [info.name for info in list_backbones()])
+def test_gradients_equal_pytorchs_on_every_backbone(name):
+    size = 64
+    backbone = load_backbone(name, num_classes=5, input_size=size).eval().double()
+    found = trace(backbone, (3, size, size))
+    space = UpdateSpace(found)
+    images, labels = batch(size, 5, 2)
+    images = images.double()
+    reference = {"batch": (images, labels), "grad": reference_gradients(backbone, images, labels)}
+    for seed in (1, 2, 3):
+        policy = exact(space, seed)
+        check_against_pytorch(apply(backbone, policy).train(), policy, reference)
