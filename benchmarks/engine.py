@@ -3,10 +3,10 @@
     python benchmarks/engine.py [--backbones mobilenetv2-w0.35,...] [--methods bias,full] [--batch 32] [--size 96]
                                 [--steps 9] [--wall] [--channels-last] [--no-rss] [--device cuda] [--markdown]
 
-First the gradients of every trained tensor are compared with plain PyTorch's. Contenders then take turns, step by step;
-a time is the median over the steps, a ratio the median of the ratios within each turn, so that a busy machine slows all
-of them alike. On the CPU times are processor seconds of one thread (`--wall` for the clock), and memory is the growth of
-the peak resident set over two steps in a fresh process; on a GPU it is `torch.cuda.max_memory_allocated`.
+First the gradients of every trained tensor are compared with plain PyTorch's. Contenders then take turns, step by
+step; a time is the median over the steps, a ratio the median of the ratios within each turn, so that a busy machine
+slows all of them alike. On the CPU times are processor seconds of one thread (`--wall` for the clock), and memory is
+the growth of the peak resident set over two steps in a fresh process; on a GPU it is what torch.cuda allocated at most.
 """
 
 import argparse
@@ -192,7 +192,11 @@ def _status(field: str) -> int:
 def slices(device: str) -> None:
     """Backward time of one convolution: its whole weight against a quarter of its channels."""
     print("\ngradient of a weight and of its input, whole and a quarter of the channels (batch 32), ms")
-    layers = {"1x1 96-24 @24": (96, 24, 1, 1, 24), "1x1 24-144 @24": (24, 144, 1, 1, 24), "3x3 32-64 @24": (32, 64, 3, 1, 24)}
+    layers = {
+        "1x1 96-24 @24": (96, 24, 1, 1, 24),
+        "1x1 24-144 @24": (24, 144, 1, 1, 24),
+        "3x3 32-64 @24": (32, 64, 3, 1, 24),
+    }
     layers |= {"3x3 dw 96 @24": (96, 96, 3, 96, 24), "3x3 grouped 4, 64-64 @24": (64, 64, 3, 4, 24)}
     for name, (inputs, outputs, kernel, groups, size) in layers.items():
         conv = nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, groups=groups, bias=False)

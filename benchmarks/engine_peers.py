@@ -1,8 +1,8 @@
 """What the training engine is compared with: the same policy trained by PyTorch's own layers, and by two savers.
 
 - `plain`: the backbone as it is, `requires_grad` where the policy trains, frozen batch norms in evaluation mode.
-- `memsave`: the rule of memsave_torch (Bhatia and Dangel 2024, arXiv 2404.12406), which PyPI does not have: a conv keeps
-  its input if its weight trains, a batch norm in evaluation mode if its scale trains, a ReLU a boolean mask.
+- `memsave`: the rule of memsave_torch (Bhatia and Dangel 2024, arXiv 2404.12406), which PyPI does not have: a conv
+  keeps its input if its weight trains, a batch norm in evaluation mode if its scale trains, a ReLU a boolean mask.
 - `checkpoint`: `torch.utils.checkpoint` over every block.
 """
 
@@ -18,6 +18,7 @@ from torch.utils.checkpoint import checkpoint
 
 from tinysearch.spaces.lite_residual import LiteResidual
 from tinysearch.spaces.policy import UpdatePolicy
+
 
 class FrozenNorm(nn.BatchNorm2d):
     """PyTorch's batch norm, on its running statistics whatever mode the network is in."""

@@ -71,7 +71,7 @@ def parts(x: Tensor, grad: Tensor, weight: Tensor, index: Tensor, axis: int, gro
         return [Part(x, grad, (grad.shape[1], x.shape[1], *kernel), 1)]
     if ins == 1:  # a channel is a group: (set, out / groups) rows of one input each
         if axis == IN:
-            grad = grad.unflatten(1, (groups, outs)).index_select(1, index).flatten(1, 2)
+            grad = torch.unflatten(grad, 1, (groups, outs)).index_select(1, index).flatten(1, 2)
             return [Part(x, grad, (len(index) * outs, 1, *kernel), len(index))]
         x = x if depthwise(weight, groups) else x.index_select(1, index // outs)
         return [Part(x, grad.index_select(1, index), (len(index), 1, *kernel), len(index))]
@@ -94,11 +94,11 @@ def join(gradients: list[Tensor], weight: Tensor, axis: int, groups: int) -> Ten
     """The gradient of a set of channels, laid out as `select` does, from those of its `parts`."""
     if groups > 1 and axis == IN:
         if weight.shape[1] == 1:
-            return gradients[0].unflatten(0, (-1, weight.shape[0] // groups)).squeeze(2)
+            return torch.unflatten(gradients[0], 0, (-1, weight.shape[0] // groups)).squeeze(2)
         gradients = [gradient.transpose(0, 1) for gradient in gradients]
     return gradients[0] if len(gradients) == 1 else torch.cat(gradients)
 
 
 def _by_input(weight: Tensor, groups: int) -> Tensor:
     """(out, in / groups, ...) as (in, out / groups, ...), and back."""
-    return weight.unflatten(0, (groups, -1)).transpose(1, 2).flatten(0, 1)
+    return torch.unflatten(weight, 0, (groups, -1)).transpose(1, 2).flatten(0, 1)

@@ -51,7 +51,7 @@ class ConvCall(NamedTuple):
         bias: Bias of the convolution, or None.
         scale: Scale of the norm, or None.
         shift: Shift of the norm, or None.
-        index: Which channels `update` holds; see `channels`.
+        chosen: Which channels `update` holds; see `channels`.
         axis: Along which axis.
         geometry: Stride, padding, dilation, groups, and further zeros around the input.
         standardised: Whether the weight is standardised first.
@@ -65,7 +65,7 @@ class ConvCall(NamedTuple):
     bias: Tensor | None
     scale: Tensor | None
     shift: Tensor | None
-    index: Tensor | None
+    chosen: Tensor | None
     axis: int
     geometry: Geometry
     standardised: bool = False
@@ -97,7 +97,7 @@ def _folded(call: ConvCall, x: Tensor) -> Tensor:
 
 def _convolved(call: ConvCall, x: Tensor, slope: Tensor | None = None, offset: Tensor | None = None) -> Tensor:
     stride, padding, dilation, groups, pads = call.geometry
-    full = _full_weight(call.weight, call.update, call.index, call.axis, groups, call.standardised, slope)
+    full = _full_weight(call.weight, call.update, call.chosen, call.axis, groups, call.standardised, slope)
     bias = call.bias if slope is None else offset
     return F.conv2d(_pad(x, pads), full, bias, stride, padding, dilation, groups)
 
@@ -140,17 +140,18 @@ class Conv2d(Function):
         """Compute the call that the arguments are the fields of."""
         call = ConvCall(*arguments)
         x = lowered(call.x)
-        kept = derivative = normed = None
+        kept: Tensor | None = None
+        normed: Tensor | None = None
+        derivative: Tensor | None = None
         if call.norm is not None and ctx.needs_input_grad[4]:
-            mean, var, eps = call.norm
             normed = _convolved(call, x)
-            output = F.batch_norm(normed, mean, var, call.scale, call.shift, eps=eps)
+            output = F.batch_norm(normed, call.norm.mean, call.norm.var, call.scale, call.shift, eps=call.norm.eps)
         else:
             output = _folded(call, x)
         if ctx.needs_input_grad[1]:
             kept = x
-        elif ctx.needs_input_grad[2] and call.index is not None:
-            read = channels.reads(call.weight, call.index, call.axis, call.geometry[3])
+        elif ctx.needs_input_grad[2] and call.chosen is not None:
+            read = channels.reads(call.weight, call.chosen, call.axis, call.geometry[3])
             # index_select copies: a view would keep the whole input alive.
             kept = x if read is None else x.index_select(1, read)
         if call.activation is not None:
@@ -159,11 +160,11 @@ class Conv2d(Function):
         ctx.axis, ctx.geometry, ctx.shape = call.axis, call.geometry, x.shape
         ctx.standardised, ctx.activation = call.standardised, call.activation
         mean, var, ctx.eps = call.norm or (None, None, 0.0)
-        ctx.save_for_backward(kept, call.weight, call.update, call.index, call.scale, mean, var, normed, derivative)
+        ctx.save_for_backward(kept, call.weight, call.update, call.chosen, call.scale, mean, var, normed, derivative)
         return output
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         """Gradients of input, weight or its trained channels, bias and shift, each only if asked for."""
         kept, weight, update, index, scale, mean, var, normed, derivative = ctx.saved_tensors

@@ -43,7 +43,7 @@ class Linear(Function):
         return F.linear(x, compose(weight, update, index, axis), bias)
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         """Gradients of input, weight or its trained channels, and bias, each only if asked for."""
         kept, weight, update, index = ctx.saved_tensors
@@ -73,7 +73,7 @@ class FrozenBatchNorm(Function):
         return F.batch_norm(x, mean, var, scale, shift, training=False, eps=eps)
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         """Gradients of input, scale and shift, each only if asked for."""
         x, scale, mean, var = ctx.saved_tensors
@@ -102,7 +102,7 @@ class MaskedActivation(Function):
         return output
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         """Multiply by the derivative."""
         (derivative,) = ctx.saved_tensors
@@ -118,10 +118,11 @@ class Dropout(Function):
         mask = torch.rand_like(x, dtype=torch.float32) >= p
         ctx.factor, ctx.channels_last = 1 / (1 - p) if p < 1 else 0.0, is_channels_last(mask)
         ctx.save_for_backward(pack_bits(mask))
-        return x * mask * ctx.factor
+        output: Tensor = x * mask * ctx.factor
+        return output
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         """Pass the gradient where the elements stayed."""
         (packed,) = ctx.saved_tensors
@@ -138,7 +139,7 @@ class AvgPool2d(Function):
         return F.avg_pool2d(x, kernel)
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         """Spread each gradient evenly over its window."""
         k = [ctx.kernel, ctx.kernel]

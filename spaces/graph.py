@@ -76,7 +76,7 @@ def _check_dropout(node: fx.Node, graph: fx.GraphModule) -> None:
         module = graph.get_submodule(str(node.target))
         if isinstance(module, _DropoutNd) and type(module) is not nn.Dropout and module.p > 0:
             raise UnsupportedError(f"{node.target} is a {type(module).__name__}: use nn.Dropout, or a rate of 0")
-    elif getattr(node.target, "__name__", "").endswith("dropout") and (*node.args[1:], *node.kwargs.values())[:1] != (0,):
+    elif getattr(node.target, "__name__", "").endswith("dropout") and (*node.args, *node.kwargs.values())[1:2] != (0,):
         raise UnsupportedError(f"{node.name} is a function, which train() and eval() do not reach: use nn.Dropout")
 
 

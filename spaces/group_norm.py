@@ -41,7 +41,7 @@ def to_group_norm(
     norms = {name: module for name, module in model.named_modules() if type(module) is nn.BatchNorm2d}
     for node in graph.graph.nodes:
         norm = norms.get(str(node.target)) if node.op == "call_module" else None
-        conv = _source(node) if norm is not None and weight_standardisation else None
+        conv = _source(node) if norm is not None and weight_standardisation else ""
         if conv in convs:
             _replace(model, conv, StandardisedConv2d(convs[conv]))
     for name, norm in norms.items():

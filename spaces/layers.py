@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from . import channels, functions
-from .convolution import ConvCall, Statistics, compose, convolve
+from .convolution import ConvCall, Pair, Statistics, compose, convolve
 from .errors import UnsupportedError
 from .masks import Activation, activate
 from .standardised import StandardisedConv2d
@@ -54,9 +54,8 @@ class PartialWeight:
 
     def composed_weight(self) -> Tensor:
         """The weight with its trained channels in place, detached."""
-        weight, update = self.weight.detach(), self.weight_update
-        update = None if update is None else update.detach()
-        return compose(weight, update, self.update_index, self.update_axis, self.groups)
+        update = None if self.weight_update is None else self.weight_update.detach()
+        return compose(self.weight.detach(), update, self.update_index, self.update_axis, self.groups)
 
     def keeps_input(self) -> bool:
         """Whether the whole input is kept, by reference, as things train now."""
@@ -79,12 +78,13 @@ class Conv2d(PartialWeight, nn.Conv2d):
             raise UnsupportedError(
                 f"a conv with padding {conv.padding!r}, mode {conv.padding_mode}: use zeros and ints"
             )
-        geometry = (conv.stride, conv.padding, conv.dilation, conv.groups)
+        pairs = (_pair(conv.stride), _pair(conv.padding), _pair(conv.dilation))
+        geometry = (*pairs, conv.groups)
         # On the meta device, so that no weights are drawn that are replaced at once.
         nn.Conv2d.__init__(self, conv.in_channels, conv.out_channels, conv.kernel_size, *geometry, device="meta")  # type: ignore[arg-type]
         self.weight, self.bias = conv.weight, conv.bias
         self._no_update()
-        self.geometry = geometry
+        self.geometry: tuple[Pair, Pair, Pair, int] = geometry
         self.standardised = isinstance(conv, StandardisedConv2d)
         self.deferred = False
 
@@ -103,6 +103,11 @@ class Conv2d(PartialWeight, nn.Conv2d):
             self.standardised,
         )
         return call if self.deferred else convolve(call)
+
+
+def _pair(sizes: tuple[int, ...]) -> Pair:
+    height, width = sizes
+    return height, width
 
 
 class Linear(PartialWeight, nn.Linear):

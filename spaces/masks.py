@@ -90,7 +90,7 @@ def pack_bits(mask: Tensor) -> Tensor:
     """Pack a boolean (N, ...) of n elements a sample into uint8 (N, ceil(n / 8)), in the order of memory."""
     ordered = mask.permute(0, 2, 3, 1) if is_channels_last(mask) else mask
     flat = ordered.reshape(len(mask), -1)
-    if flat.device.type == "cpu":
+    if flat.device.type == "cpu" and not torch.compiler.is_compiling():
         return torch.from_numpy(np.packbits(flat.numpy(), axis=1))
     padded = F.pad(flat, (0, -flat.shape[1] % 8)).view(len(flat), -1, 8).to(torch.uint8)
     return (padded << _shifts(flat.device)).sum(-1, dtype=torch.uint8)
@@ -99,7 +99,7 @@ def pack_bits(mask: Tensor) -> Tensor:
 def unpack_bits(packed: Tensor, shape: torch.Size, *, channels_last: bool = False) -> Tensor:
     """Undo `pack_bits`: a boolean tensor of the given shape and memory format."""
     count = shape[1:].numel()
-    if packed.device.type == "cpu":
+    if packed.device.type == "cpu" and not torch.compiler.is_compiling():
         bits = torch.from_numpy(np.unpackbits(packed.numpy(), axis=1, count=count)).view(torch.bool)
     else:
         bits = ((packed.unsqueeze(-1) >> _shifts(packed.device)) & 1).flatten(1)[:, :count].bool()

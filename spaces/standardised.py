@@ -10,7 +10,8 @@ def standardise(weight: Tensor) -> Tensor:
     """Each output channel's weights with mean 0 and deviation 1: (w - mean) / (deviation + eps)."""
     flat = weight.flatten(1)
     flat = flat - flat.mean(1, keepdim=True)
-    return (flat / (flat.std(1, keepdim=True) + STANDARDISATION_EPS)).view_as(weight)
+    standard: Tensor = flat / (flat.std(1, keepdim=True) + STANDARDISATION_EPS)
+    return standard.view(weight.shape)
 
 
 class StandardisedConv2d(nn.Conv2d):
@@ -25,4 +26,5 @@ class StandardisedConv2d(nn.Conv2d):
 
     def forward(self, input: Tensor) -> Tensor:
         """Convolve (N, C, H, W)."""
-        return self._conv_forward(input, standardise(self.weight), self.bias)
+        output: Tensor = self._conv_forward(input, standardise(self.weight), self.bias)
+        return output

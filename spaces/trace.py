@@ -267,5 +267,5 @@ def _head(layers: Sequence[Layer]) -> int:
 def _channel_norms(graph: fx.GraphModule, layer: Layer) -> dict[str, npt.NDArray[np.float64]]:
     weight = graph.get_parameter(f"{layer.name}.weight").detach().abs().to("cpu", torch.float64)
     # Input channels are counted over all groups, as in `channels`.
-    by_in = weight.unflatten(0, (layer.groups, -1)).transpose(1, 2).flatten(0, 1)
+    by_in = torch.unflatten(weight, 0, (layer.groups, -1)).transpose(1, 2).flatten(0, 1)
     return {"in": by_in.flatten(1).sum(1).numpy(), "out": weight.flatten(1).sum(1).numpy()}

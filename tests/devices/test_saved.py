@@ -97,7 +97,7 @@ def test_half_the_element_size_halves_tensors_and_leaves_masks(mobilenet_trace):
     assert quarter > 1280
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     which=st.sampled_from(["mobilenetv2-w0.1", "mobilenetv3-small-w0.25", "mcunet-5fps", "small"]),
     size=st.integers(33, 80),

@@ -38,7 +38,8 @@ def test_conversion(mobilenet, converted):
     assert len(norms) == len(convs)
     assert all(type(conv) is StandardisedConv2d for conv in convs)
     assert any(isinstance(module, nn.BatchNorm2d) for module in mobilenet.modules()), "the original is unchanged"
-    assert not any(isinstance(m, StandardisedConv2d) for m in to_group_norm(mobilenet, weight_standardisation=False).modules())
+    plain = to_group_norm(mobilenet, weight_standardisation=False)
+    assert not any(isinstance(module, StandardisedConv2d) for module in plain.modules())
 
 
 def test_a_standardised_weight_has_mean_0_and_deviation_1():
