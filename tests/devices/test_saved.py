@@ -9,8 +9,8 @@ from tinysearch.devices.meter import saved_tensors
 from tinysearch.devices.saved import saved_bytes
 from tinysearch.spaces import methods
 from tinysearch.spaces.apply import apply
-from tinysearch.spaces.backbones.proxylessnas import ProxylessNASMobile
 from tinysearch.spaces.backbones import load_backbone
+from tinysearch.spaces.backbones.proxylessnas import ProxylessNASMobile
 from tinysearch.spaces.policy import Channels, LayerUpdate, NormUpdate, UpdatePolicy
 from tinysearch.spaces.table import UpdateTable
 from tinysearch.spaces.trace import Trace, trace
