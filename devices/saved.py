@@ -11,7 +11,7 @@ import numpy as np
 from ..spaces.masks import READ_OFF_OUTPUT
 from ..spaces.table import UpdateTable
 from ..spaces.trace import INPUT, Layer, Trace
-from .columns import Amount, Columns, Ints, Mask, both, columns, either, larger, times, without
+from .columns import Amount, Bools, Columns, Ints, Mask, both, columns, either, larger, times, without
 
 #: Bytes of a batch statistic, whatever the activations' type.
 STATISTIC_BYTES = 4
@@ -132,15 +132,16 @@ class _Finder:
         trains = self.weights[row]
         if trains is False:
             return
-        inputs = self.inputs[row]
-        whole = inputs == layer.in_channels
-        if whole.all():
-            self.kept.hold(layer.inputs[0], row, True)
-            return
-        if whole.any():
-            self.kept.hold(layer.inputs[0], row, whole)
-        per_channel = layer.in_elements // layer.in_channels * self.batch * self.element_bytes
-        self.kept.besides(row, times(~whole, inputs * per_channel))
+        whole = self._whole(row)
+        self.kept.hold(layer.inputs[0], row, whole)
+        if whole is not True:
+            per_channel = layer.in_elements // layer.in_channels * self.batch * self.element_bytes
+            self.kept.besides(row, times(without(True, whole), self.inputs[row] * per_channel))
+
+    def _whole(self, row: int) -> Mask:
+        """Where all input channels of a conv or linear take part in its weight's training."""
+        whole: Bools = self.inputs[row] == self.trace.rows[row].in_channels
+        return whole if whole.any() != whole.all() else bool(whole.all())
 
     def _operation(self, row: int, layer: Layer) -> None:
         masked = both(self.live_inputs[row], self.sign[row])
@@ -172,8 +173,7 @@ class _Finder:
         kept: Mask = False
         if layer.op in READ_OFF_OUTPUT:
             for reader in self.readers.get(row, ()):
-                whole = self.inputs[reader] == self.trace.rows[reader].in_channels
-                kept = either(kept, both(self.weights[reader], whole))
+                kept = either(kept, both(self.weights[reader], self._whole(reader)))
             if row in self.beside:  # the readers read the sum with the module's output
                 kept = without(kept, self.present[self.beside[row]])
         return both(kept, self.live_inputs[row])

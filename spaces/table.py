@@ -181,11 +181,11 @@ class UpdateTable:
                 np.multiply(self.scale[:, row], layer.weights, out=counts[:, row])
             elif layer.depthwise:  # its channels are both inputs and outputs
                 np.multiply(self.inputs[:, row], layer.weights // layer.in_channels, out=counts[:, row])
-            elif layer.sliceable:
+            elif layer.weights:
                 np.multiply(self.inputs[:, row], self.outputs[:, row], out=counts[:, row])
-                counts[:, row] *= layer.weights // (layer.in_channels * layer.out_channels)
-            elif layer.weights:  # a grouped conv trains whole or not at all
-                np.multiply(self.outputs[:, row] > 0, layer.weights, out=counts[:, row])
+                counts[:, row] *= layer.weights * layer.groups // (layer.in_channels * layer.out_channels)
+                if layer.groups > 1:  # an input channel feeds the outputs of its own group alone
+                    counts[:, row] //= layer.groups
         return counts
 
     @cached_property

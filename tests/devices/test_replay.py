@@ -239,8 +239,10 @@ class Replay:
         if layer.kind == "norm":
             return [gradient * (weight * (module.running_var + module.eps).rsqrt()).view(-1, 1, 1)]
         if layer.kind == "act":
+            if not self.has(Kind.KEPT, row):  # the next layer keeps the output, which tells as much
+                y = self.activation(row)
+                return [gradient * ((y > 0) if layer.op == "relu" else (y > 0) & (y < 6))]
             number = self.number[Kind.KEPT, row]
-            assert number in self.step.reads
             count = -(-layer.out_elements // 8)
             packed = self.bytes(number)[: BATCH * count].view(BATCH, count)
             return [gradient * unpack_bits(packed, torch.Size(self.shape(row)))]
