@@ -11,7 +11,7 @@ import numpy as np
 from ..spaces.masks import READ_OFF_OUTPUT
 from ..spaces.table import UpdateTable
 from ..spaces.trace import INPUT, Layer, Trace
-from .columns import Amount, Bools, Columns, Ints, Mask, both, columns, either, larger, times, without
+from .columns import Amount, Columns, Ints, Mask, both, columns, either, larger, times, without
 
 #: Bytes of a batch statistic, whatever the activations' type.
 STATISTIC_BYTES = 4
@@ -103,7 +103,9 @@ class _Finder:
         self.trace, self.batch, self.element_bytes = table.trace, batch, element_bytes
         self.live_inputs, self.live = Columns(table.live_inputs), Columns(table.live)
         self.trains = Columns(table.trains & table.present)
+        channels = np.array([layer.in_channels for layer in self.trace.rows])
         self.weights, self.inputs = Columns(table.outputs > 0), columns(table.inputs)
+        self.whole = Columns((table.outputs > 0) & (table.inputs == channels))
         self.scale, self.statistics = Columns(table.scale), Columns(table.statistics)
         self.sign, self.present = Columns(table.sign), Columns(table.present)
         self.beside = {block.output: block.lite[0] for block in self.trace.blocks if block.lite}
@@ -129,19 +131,12 @@ class _Finder:
         return self.kept
 
     def _weighted(self, row: int, layer: Layer) -> None:
-        trains = self.weights[row]
-        if trains is False:
-            return
-        whole = self._whole(row)
+        whole = self.whole[row]
         self.kept.hold(layer.inputs[0], row, whole)
-        if whole is not True:
+        partly = without(self.weights[row], whole)
+        if partly is not False:
             per_channel = layer.in_elements // layer.in_channels * self.batch * self.element_bytes
-            self.kept.besides(row, times(without(True, whole), self.inputs[row] * per_channel))
-
-    def _whole(self, row: int) -> Mask:
-        """Where all input channels of a conv or linear take part in its weight's training."""
-        whole: Bools = self.inputs[row] == self.trace.rows[row].in_channels
-        return whole if whole.any() != whole.all() else bool(whole.all())
+            self.kept.besides(row, times(partly, self.inputs[row] * per_channel))
 
     def _operation(self, row: int, layer: Layer) -> None:
         masked = both(self.live_inputs[row], self.sign[row])
@@ -173,7 +168,7 @@ class _Finder:
         kept: Mask = False
         if layer.op in READ_OFF_OUTPUT:
             for reader in self.readers.get(row, ()):
-                kept = either(kept, both(self.weights[reader], self._whole(reader)))
+                kept = either(kept, self.whole[reader])
             if row in self.beside:  # the readers read the sum with the module's output
                 kept = without(kept, self.present[self.beside[row]])
         return both(kept, self.live_inputs[row])
