@@ -354,7 +354,7 @@ def _cut(program: Program, kind: Kind) -> Program:
 @pytest.mark.parametrize("kind", [Kind.ACTIVATION, Kind.KEPT, Kind.GRADIENT, Kind.WEIGHT_GRADIENT])
 def test_a_tensor_that_dies_too_early_is_noticed(network, profile, kind):
     # Where everything trains, what activations put out is kept, and no masks.
-    policy = (methods.bias if kind == Kind.KEPT else methods.full)(network[1])
+    policy = methods.mobiletl(network[1], 2) if kind == Kind.KEPT else methods.full(network[1])
     program = _cut(compile_step(UpdateTable.of(network[1], [policy]), profile, BATCH, "sgd"), kind)
     planned, loss, pairs = _replay(network, policy, program, make_plan(program))
     wrong = [name for name, value, expected in pairs if not torch.allclose(value, expected, atol=1e-5, rtol=1e-5)]
