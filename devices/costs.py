@@ -17,8 +17,8 @@ from .accountings import eager
 from .caveats import caveats, latency_error
 from .compiler import compile_step
 from .energy import step_joules
-from .latency import step_seconds
-from .memory import find_peak, flash_bytes, weighted_sum
+from .latency import StepTimes, step_seconds
+from .memory import OPTIMIZER_STATE, find_peak, flash_bytes, weighted_sum
 from .plan import arena_bytes, make_plan
 from .program import Phase
 from .records import DeviceProfile
@@ -203,7 +203,8 @@ def cost_rows(
     training = np.array([gene.kind in ("weight", "norm", "lite") for gene in space.genes], np.bool_)
     first = np.logical_and(genes, training).argmax(1) if len(space) else np.zeros(len(genes), np.int64)
     order = np.argsort(first, kind="stable")
-    tables = (space.table(genes[order[start : start + CHUNK]]) for start in range(0, max(1, len(genes)), CHUNK))
+    starts = range(0, max(1, len(genes)), CHUNK)
+    tables = (space.table_of_checked(genes[order[start : start + CHUNK]]) for start in starts)
     costs = _cost_chunks(tables, space.trace, profile, batch, optimizer, accounting)
     place = np.argsort(order)
     return replace(costs, **{name: getattr(costs, name)[place] for name in ARRAYS})
@@ -218,7 +219,11 @@ def _cost_chunks(
     accounting: str,
 ) -> Costs:
     schedule = Schedule(trace, profile, _batch(profile, batch))
-    parts = [_chunk(table, schedule, optimizer or profile.optimizer, accounting) for table in tables]
+    optimizer = optimizer or profile.optimizer
+    if optimizer not in OPTIMIZER_STATE:
+        raise InputError(f"{optimizer!r} is no optimizer: use {', '.join(OPTIMIZER_STATE)}")
+    times = StepTimes.of(trace, profile, schedule.batch, optimizer)
+    parts = [_chunk(table, schedule, times, optimizer, accounting) for table in tables]
     arrays = {name: np.concatenate([getattr(part, name) for part in parts]) for name in ARRAYS}
     warnings = caveats(trace, profile, schedule.batch)
     return Costs(**arrays, latency_error=latency_error(profile, warnings), warnings=warnings)
@@ -269,12 +274,12 @@ def _kept(table: UpdateTable, batch: int, element: int, accounting: str) -> Kept
     return (eager.find_kept if accounting == accountings.EAGER else find_kept)(table, batch, element)
 
 
-def _chunk(table: UpdateTable, schedule: Schedule, optimizer: str, accounting: str) -> Costs:
+def _chunk(table: UpdateTable, schedule: Schedule, times: StepTimes, optimizer: str, accounting: str) -> Costs:
     rules = accountings.published(accounting)
     table = eager.plain_table(table) if accounting == accountings.EAGER else table
     profile, batch, element = schedule.profile, schedule.batch, schedule.profile.memory.dtypes.activation
     kept = _kept(table, batch, element, accounting)
-    seconds = step_seconds(table, profile, batch, optimizer).total
+    seconds = times.seconds(table).total
     costs = Costs(
         saved_bytes=np.zeros(len(table), np.int64) + kept.total(table.trace, batch * element),
         peak_bytes=find_peak(table, kept, schedule, optimizer),

@@ -116,7 +116,8 @@ class StepSeconds:
     @property
     def total(self) -> Floats:
         """Seconds of each policy's step, (N,)."""
-        return np.asarray(sum(seconds @ runs.T for runs, seconds in self.terms))
+        used = ((runs.T[seconds != 0], seconds[seconds != 0]) for runs, seconds in self.terms)
+        return np.asarray(sum(seconds @ runs for runs, seconds in used))
 
     def rows(self) -> Floats:
         """Seconds of each row, (N, R); the input is charged to the first row, the constant to the head."""
@@ -135,40 +136,77 @@ def step_seconds(table: UpdateTable, profile: DeviceProfile, batch: int, optimiz
         batch: Samples of one step.
         optimizer: adam, sgd or sgd-momentum.
     """
-    latency, rows = profile.latency, table.trace.rows
-    work = Work.of(table.trace, batch, profile.memory.dtypes)
-    a_f = latency.forward_scale.value * profile.slowdown
-    a_b = latency.backward_scale.value * profile.slowdown
+    return StepTimes.of(table.trace, profile, batch, optimizer).seconds(table)
 
-    forward = work.forward.seconds(_kernels(latency.forward, rows))
-    if latency.fused:
-        forward[_is_fused(rows)] = 0.0
-    dx = work.dx.seconds(_kernels(latency.dx, rows))
-    dw_kernels = _kernels(latency.dw, rows)
-    dw, dw_call = work.dw.seconds(dw_kernels), _each(dw_kernels, "per_call")
-    bias = work.bias.seconds([find_kernel(latency.dw, ("bias", "elementwise"))] * len(rows))
-    mask = a_f * work.mask.seconds([find_kernel(latency.forward, MASK_KEYS)] * len(rows))
-    mask += a_b * work.mask.seconds([find_kernel(latency.dx, MASK_KEYS)] * len(rows))
-    packs = np.array([_packs(layer) for layer in rows])
-    signs = np.array([_signs(layer) and not _packs(layer) for layer in rows])
-    weights = np.array([max(1, layer.weights) for layer in rows])
-    biases = np.array([layer.biases for layer in rows])
-    per_tensor = profile.slowdown * latency.update.per_call
-    per_value = profile.slowdown * latency.update.per_byte * 4 * UPDATE_VALUES[optimizer]
 
-    once = a_f * forward
-    once[0] += profile.slowdown * _input_seconds(table.trace, profile, batch)
-    once[table.trace.head] += profile.slowdown * latency.constant.value
-    terms: list[tuple[Counts, Floats]] = [
-        (table.present, once),
-        (table.live_inputs, a_b * dx + packs * mask),
-        (table.trained_weights, a_b * (dw - dw_call) / weights + per_value),
-        (table.trained_weights > 0, a_b * dw_call + per_tensor),
-        (table.bias, a_b * bias + biases * per_value + per_tensor),
-    ]
-    if signs.any():
-        terms.append((table.sign & table.live_inputs, signs * mask))
-    return StepSeconds(tuple(terms))
+@dataclass(frozen=True)
+class StepTimes:
+    """How long each row does a thing, (R,) each: what all policies' steps share.
+
+    Attributes:
+        present: Forward pass.
+        live_inputs: Input gradient.
+        per_weight: An element's share of the weight gradient, and its update.
+        weights: What a weight gradient costs besides.
+        bias: Bias gradient, and its update.
+        signs: Sign masks where PyTorch's activation packs none.
+    """
+
+    present: Floats
+    live_inputs: Floats
+    per_weight: Floats
+    weights: Floats
+    bias: Floats
+    signs: Floats
+
+    @classmethod
+    def of(cls, trace: Trace, profile: DeviceProfile, batch: int, optimizer: str) -> "StepTimes":
+        """The times of a network's rows on a device."""
+        latency, rows = profile.latency, trace.rows
+        work = Work.of(trace, batch, profile.memory.dtypes)
+        a_f = latency.forward_scale.value * profile.slowdown
+        a_b = latency.backward_scale.value * profile.slowdown
+
+        forward = work.forward.seconds(_kernels(latency.forward, rows))
+        if latency.fused:
+            forward[_is_fused(rows)] = 0.0
+        dx = work.dx.seconds(_kernels(latency.dx, rows))
+        dw_kernels = _kernels(latency.dw, rows)
+        dw, dw_call = work.dw.seconds(dw_kernels), _each(dw_kernels, "per_call")
+        bias = work.bias.seconds([find_kernel(latency.dw, ("bias", "elementwise"))] * len(rows))
+        mask = a_f * work.mask.seconds([find_kernel(latency.forward, MASK_KEYS)] * len(rows))
+        mask += a_b * work.mask.seconds([find_kernel(latency.dx, MASK_KEYS)] * len(rows))
+        packs = np.array([_packs(layer) for layer in rows])
+        signs = np.array([_signs(layer) and not _packs(layer) for layer in rows])
+        weights = np.array([max(1, layer.weights) for layer in rows])
+        biases = np.array([layer.biases for layer in rows])
+        per_tensor = profile.slowdown * latency.update.per_call
+        per_value = profile.slowdown * latency.update.per_byte * 4 * UPDATE_VALUES[optimizer]
+
+        once = a_f * forward
+        once[0] += profile.slowdown * _input_seconds(trace, profile, batch)
+        once[trace.head] += profile.slowdown * latency.constant.value
+        return cls(
+            present=once,
+            live_inputs=a_b * dx + packs * mask,
+            per_weight=np.where([layer.weights > 0 for layer in rows], a_b * (dw - dw_call) / weights + per_value, 0.0),
+            weights=a_b * dw_call + per_tensor,
+            bias=a_b * bias + biases * per_value + per_tensor,
+            signs=signs * mask,
+        )
+
+    def seconds(self, table: UpdateTable) -> StepSeconds:
+        """The times of N policies' steps."""
+        terms: list[tuple[Counts, Floats]] = [
+            (table.present, self.present),
+            (table.live_inputs, self.live_inputs),
+            (table.trained_weights, self.per_weight),
+            (table.trains_weight, self.weights),
+            (table.bias, self.bias),
+        ]
+        if self.signs.any():
+            terms.append((table.sign & table.live_inputs, self.signs))
+        return StepSeconds(tuple(terms))
 
 
 def assumed_share(trace: Trace, profile: DeviceProfile, batch: int) -> float:

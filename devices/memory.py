@@ -33,7 +33,7 @@ import numpy.typing as npt
 from ..spaces.errors import InputError
 from ..spaces.table import UpdateTable
 from ..spaces.trace import INPUT, Layer
-from .columns import Amount, Bools, Columns, Ints, Mask, both, columns, either, times, without
+from .columns import Amount, Bools, Columns, Ints, Mask, both, either, times, without
 from .records import DeviceProfile
 from .saved import Kept, find_kept, saved_bytes
 from .schedule import Schedule
@@ -171,11 +171,9 @@ class _Step:
         self.dtypes = schedule.profile.memory.dtypes
         self.present, self.live = Columns(table.present), Columns(table.live)
         self.live_inputs, self.trains = Columns(table.live_inputs), Columns(table.trains)
-        trained = columns(table.trained_params)
+        self.trained = {row: self._trained(row) for row in self.trace.order if self.trains[row] is not False}
         self.weight_gradient = {
-            row: schedule.aligned(trained[row], self.dtypes.gradient)
-            for row in self.trace.order
-            if self.trains[row] is not False
+            row: schedule.aligned(count, self.dtypes.gradient) for row, count in self.trained.items()
         }
         self.extra = {row: schedule.aligned(amount) for row, amount in kept.extra.items()}
         self.composed = self._composed() if self.eager else {}
@@ -191,12 +189,17 @@ class _Step:
         self._backward()
         return self.sum.peak()
 
+    def _trained(self, row: int) -> Ints:
+        """Trained elements of a row, its bias included: as `UpdateTable.trained_params`, for few rows."""
+        layer, weights = self.trace.rows[row], self.table.trained_weights[:, row]
+        return weights + self.table.bias[:, row] * layer.biases if layer.bias else weights
+
     def _persistent(self, state: int) -> Ints:
         """Parameters, optimizer state and the batch of images: all there before the first row runs."""
         rows, table, dtypes = self.trace.rows, self.table, self.dtypes
         parameters = np.zeros(len(table), np.int64)
-        for row in self.weight_gradient:
-            parameters += self.schedule.aligned(table.trained_params[:, row], dtypes.trained)
+        for count in self.trained.values():
+            parameters += self.schedule.aligned(count, dtypes.trained)
         if self.eager:
             stored = [(layer.params + running_statistics(layer)) * dtypes.frozen for layer in rows]
             held = parameters * state + present_sum(table, stored)
@@ -211,11 +214,13 @@ class _Step:
 
     def _composed(self) -> dict[int, Amount]:
         """Per row of which a part trains in some policies, the bytes of the weight that is put together."""
-        trained = columns(self.table.trained_weights)
-        weights = np.array([layer.weights for layer in self.trace.rows])[:, None]
-        partial = Columns(((trained > 0) & (trained < weights)).T)
-        sizes = [layer.weights * self.dtypes.frozen for layer in self.trace.rows]
-        return {row: times(partial[row], size) for row, size in enumerate(sizes) if partial[row] is not False}
+        composed: dict[int, Amount] = {}
+        for row in self.trained:
+            whole, trained = self.trace.rows[row].weights, self.table.trained_weights[:, row]
+            partial = (trained > 0) & (trained < whole)
+            if partial.any():
+                composed[row] = times(partial, whole * self.dtypes.frozen)
+        return composed
 
     def _forward(self) -> None:
         schedule = self.schedule

@@ -104,8 +104,8 @@ class _Finder:
         self.live_inputs, self.live = Columns(table.live_inputs), Columns(table.live)
         self.trains = Columns(table.trains & table.present)
         channels = np.array([layer.in_channels for layer in self.trace.rows])
-        self.weights, self.inputs = Columns(table.outputs > 0), columns(table.inputs)
-        self.whole = Columns((table.outputs > 0) & (table.inputs == channels))
+        self.weights, self.inputs = Columns(table.trains_weight), columns(table.inputs)
+        self.whole = Columns(table.trains_weight & (table.inputs == channels))
         self.scale, self.statistics = Columns(table.scale), Columns(table.statistics)
         self.sign, self.present = Columns(table.sign), Columns(table.present)
         self.beside = {block.output: block.lite[0] for block in self.trace.blocks if block.lite}

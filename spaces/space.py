@@ -142,7 +142,11 @@ class UpdateSpace:
         Returns:
             The table, in which sign masks stand only where a gradient passes, as in `decode`.
         """
-        genes = np.asfortranarray(self.check(rows), np.int8)  # column by column; a gene has a few levels
+        return self.table_of_checked(self.check(rows))
+
+    def table_of_checked(self, rows: Rows) -> UpdateTable:
+        """As `table`, of rows that `check` has let through."""
+        genes = np.asfortranarray(rows, np.int8)  # column by column; a gene has a few levels
         table = UpdateTable.frozen(self.trace, len(genes))
         statistics = genes[:, self.statistics] > 0 if self.statistics is not None else None
         for segment in self.segments:

@@ -143,9 +143,14 @@ class UpdateTable:
         return table
 
     @cached_property
+    def trains_weight(self) -> Bools:
+        """Whether any of the row's weight trains, or its scale."""
+        return (self.outputs > 0) | self.scale
+
+    @cached_property
     def trains(self) -> Bools:
         """Whether any parameter of the row trains."""
-        return (self.outputs > 0) | self.bias | self.scale
+        return self.trains_weight | self.bias
 
     @cached_property
     def live_inputs(self) -> Bools:
