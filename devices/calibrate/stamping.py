@@ -2,6 +2,7 @@
 
 from torch import Tensor, fx, nn
 
+from ...spaces.convolution import ConvCall, convolve
 from ...spaces.graph import node_name
 from .standalone import Stamps
 
@@ -11,7 +12,9 @@ class _Stamp(nn.Module):
         super().__init__()
         self._stamps, self._name = stamps, name
 
-    def forward(self, output: Tensor) -> Tensor:
+    def forward(self, output: Tensor | ConvCall) -> Tensor:
+        if isinstance(output, ConvCall):  # handed on to the next row: computed here, so that each row has its own time
+            output = convolve(output)
         stamped: Tensor = self._stamps.row(output, self._name)
         return stamped
 
