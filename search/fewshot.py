@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..spaces.apply import apply
-from ..spaces.graph import node_name, symbolic_trace
+from ..spaces.graph import node_name
 from ..spaces.policy import UpdatePolicy
 from ..spaces.split import frozen_boundary, prefix, suffix
 from .episodes import Episode, Normalisation, to_float
@@ -90,7 +90,8 @@ class FewShotProxy:
         self._seed = seed
         normalisation = getattr(backbone, "normalisation", ((0.5,) * 3, (0.5,) * 3))
         self._episodes = [_split(episode, settings, normalisation) for episode in episodes]
-        self._frozen = symbolic_trace(self._backbone)
+        # Frozen but for the head: computed as the frozen part of every applied model is, to the last bit.
+        self._frozen = apply(self._backbone, UpdatePolicy(backbone="frozen", input_shape=(), head=head))
         self._cache: OrderedDict[tuple[int, str], _Images] = OrderedDict()
         self._prototypes = [self._prototype_head(images) for images in self._episodes]
 

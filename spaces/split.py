@@ -2,6 +2,7 @@
 
 from torch import fx, nn
 
+from .convolution import convolve
 from .graph import node_name
 from .layers import Dropout
 
@@ -35,7 +36,11 @@ def prefix(model: fx.GraphModule, boundary: str) -> fx.GraphModule:
     for node in model.graph.nodes:
         copies[node] = graph.node_copy(node, lambda n: copies[n])
         if node.op != "placeholder" and node_name(node) == boundary:
-            graph.output(copies[node])
+            module = model.get_submodule(str(node.target)) if node.op == "call_module" else None
+            output = copies[node]
+            if getattr(module, "deferred", False):  # hands its computation on, but here ends the network
+                output = graph.call_function(convolve, (output,))
+            graph.output(output)
             break
     return fx.GraphModule(model, graph)
 

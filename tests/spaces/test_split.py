@@ -24,6 +24,7 @@ def test_prefix_then_suffix_is_the_whole(request, which, seed):
     images = torch.randn(2, *trace.input_shape, generator=torch.Generator().manual_seed(seed))
     with torch.no_grad():
         features = prefix(symbolic_trace(backbone), boundary)(images)
+        torch.testing.assert_close(prefix(model, boundary)(images), features, rtol=1e-4, atol=1e-5)
     names = [name for name, p in model.named_parameters() if p.requires_grad]
     parameters = [p for p in model.parameters() if p.requires_grad]
     labels = torch.tensor([0, 1])
