@@ -62,12 +62,12 @@ def test_one_policy_tensor_by_tensor(run_dir, members, commands):
 
 
 def test_a_difference_is_shown_and_is_an_exit_code(run_dir, members, commands, tmp_path):
-    """A trace sees a network in evaluation mode, where dropping channels is nothing; in training it keeps which."""
+    """A trace sees a network run on one sample; this one does more with a batch."""
     copy = tmp_path / "run"
     shutil.copytree(run_dir, copy)
     request = (copy / "request.json").read_text()
     assert "tiny_net:build" in request
-    (copy / "request.json").write_text(request.replace("tiny_net:build", "tiny_net:dropping"))
+    (copy / "request.json").write_text(request.replace("tiny_net:build", "tiny_net:by_batch"))
     (done,) = commands([["verify", str(copy), "-f", "json"]])
     assert done.returncode == 1
     rows = json.loads(done.stdout)
