@@ -270,7 +270,7 @@ def verify(run_dir: Path, form: Any, **options: Any) -> None:
 @click.option("--optimizer", metavar="NAME", help="adam, sgd or sgd-momentum.  [default: adam]")
 @click.option("--threads", type=int, help="Threads of PyTorch.  [default: one a physical core]")
 @click.option(
-    "--time-budget", metavar="TIME", help="Begin no step after this long, such as 5min.  [default: 110s; a board 10min]"
+    "--time-budget", metavar="TIME", help="Begin no step after this long, such as 5min.  [default: 135s; a board 10min]"
 )
 @click.option("--force", is_flag=True, help="Measure on a busy machine too.")
 @click.option("--keep", type=click.Path(path_type=Path), help="Keep the raw measurements in this JSON file.")

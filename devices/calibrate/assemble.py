@@ -11,7 +11,7 @@ from ..memory import working_set_parts
 from ..quantities import Sourced
 from ..records import DeviceProfile, Dtypes, Flash, Memory, Power, WorkingSet
 from .fit import confidence, fit_error, fit_latency, held_out, relative_nnls
-from .results import Growth, Machine, Results, Traces, growths, repeatability, samples
+from .results import Growth, Machine, Results, Traces, disturbance, growths, repeatability, samples
 
 #: Least processes that the working set is fitted to; it has four coefficients.
 LEAST_GROWTHS = 6
@@ -21,6 +21,8 @@ HOT = 75.0
 STEADY = ("performance",)
 #: Percent by which a second measurement may differ before it is told.
 UNSTEADY = 10.0
+#: Percent by which steps may take longer as a rule than at their fastest before it is told.
+DISTURBED = 15.0
 
 
 @dataclass(frozen=True)
@@ -127,6 +129,8 @@ def _description(results: Results) -> str:
         after = results.temperature_after
         parts.append(f"{machine.temperature:.0f} C before" + (f", {after:.0f} C after" if after is not None else ""))
     parts.append(f"load {machine.load:.2f} before")
+    if results.steps:
+        parts.append(f"steps take {disturbance(results):.0f} % longer as a rule than at their fastest")
     return ", ".join(parts)
 
 
@@ -171,6 +175,8 @@ def _warnings(results: Results, error: FitError | None, machine: Machine) -> lis
         found.append("too few networks were measured to hold any out: the error is not known")
     elif error.repeatability is not None and error.repeatability > UNSTEADY:
         found.append(f"a second measurement differs by {error.repeatability:.1f} %: is the machine busy?")
+    if (slower := disturbance(results)) > DISTURBED:
+        found.append(f"steps take {slower:.0f} % longer as a rule than at their fastest: others share this machine")
     if results.jobs.layers == "plain":
         found.append("measured with PyTorch's own layers: weights that train in part are charged by their share")
     return found

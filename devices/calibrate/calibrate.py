@@ -16,8 +16,9 @@ from .assemble import Calibration, make_profile
 from .results import Results, parse_results, read_results
 from .standalone import busy_cores, jitter
 
-#: Cores' worth of others' work, and unevenness of short work, from which a machine is busy.
-BUSY_CORES, JITTER = 0.3, 1.5
+#: Cores' worth of others' work, and unevenness of short work, from which a machine is busy. Sharing a processor with
+#: other virtual machines makes it up to about 2 uneven, whatever runs here: the profile says what that cost.
+BUSY_CORES, JITTER = 0.3, 2.5
 #: Most bytes of a worker's last words that are shown.
 LAST_WORDS = 300
 

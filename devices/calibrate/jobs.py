@@ -34,16 +34,18 @@ class Plan(NamedTuple):
     Attributes:
         networks: Widths and resolutions.
         policies: Random policies of each.
-        repeats: Timed steps of each policy.
+        visits: Times that each policy is come back to, when others have been measured meanwhile.
+        repeats: Timed steps of each visit.
         memory: Policies of which the memory is measured, each in a process of its own.
         seconds: Time after which no further step begins.
     """
 
-    networks: int = 26
-    policies: int = 3
-    repeats: int = 5
+    networks: int = 24
+    policies: int = 2
+    visits: int = 3
+    repeats: int = 2
     memory: int = 14
-    seconds: float = 110.0
+    seconds: float = 135.0
 
 
 def make_jobs(
@@ -123,6 +125,7 @@ def make_jobs(
         "batch": batch,
         "optimizer": optimizer,
         "seconds": plan.seconds,
+        "visits": plan.visits,
         "repeats": plan.repeats,
         "networks": networks,
         "steps": steps,

@@ -119,7 +119,7 @@ class Sample:
         table: The policy, N = 1.
         network: Number of its network: steps of one network are held out together.
         seconds: Median time of the whole step.
-        forward: Seconds of each row's forward pass, by name.
+        forward: Seconds of each row's forward pass at its fastest, by name.
         backward: Of each row's backward pass.
     """
 
@@ -224,3 +224,8 @@ def repeatability(results: Results) -> float | None:
         times.setdefault((job.network, job.policy), []).append(median(result.seconds))
     differences = [abs(b - a) / ((a + b) / 2) for a, b, *_ in (found for found in times.values() if len(found) > 1)]
     return 100 * sum(differences) / len(differences) if differences else None
+
+
+def disturbance(results: Results) -> float:
+    """By how much a step takes longer as a rule than at its fastest, median over steps, in percent."""
+    return 100 * median(median(result.seconds) / min(result.seconds) - 1 for result in results.steps)

@@ -188,14 +188,8 @@ class Stamps:
         return self._forward, backward
 
 
-def _medians(passes: List[Dict[str, float]]) -> Dict[str, float]:
-    return {name: _median([one[name] for one in passes if name in one]) for name in passes[0]}
-
-
-def _median(values: List[float]) -> float:
-    ordered = sorted(values)
-    middle = len(ordered) // 2
-    return ordered[middle] if len(ordered) % 2 else (ordered[middle - 1] + ordered[middle]) / 2
+def _least(passes: List[Dict[str, float]]) -> Dict[str, float]:
+    return {name: min(one[name] for one in passes if name in one) for name in passes[0]}
 
 
 def synchronizer(device: str) -> Callable[[], None]:
@@ -233,7 +227,15 @@ class Step:
         self.model = model
         self.images = torch.randn(*shape).to(device)
         self.labels = torch.randint(0, classes, (shape[0],)).to(device)
-        self.optimizer = make_optimizer(optimizer, [p for p in model.parameters() if p.requires_grad])
+        self._trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        self._name = optimizer
+        self.optimizer = make_optimizer(optimizer, self._trained)
+
+    def rest(self) -> None:
+        """Give back gradients and optimizer state, so that many steps can wait side by side for their next turn."""
+        for parameter in self._trained:
+            parameter.grad = None
+        self.optimizer = make_optimizer(self._name, self._trained)
 
     def __call__(self, model: Any = None) -> None:
         """Run it, with another model of the same parameters if one is given."""
@@ -245,37 +247,47 @@ class Step:
         self.optimizer.step()
 
 
-def time_step(
-    step: Step, stamped: Any, stamps: Stamps, synchronize: Callable[[], None], repeats: int, warmups: int = 2
-) -> Json:
-    """Time a step as a whole, and then row by row.
+class Timing:
+    """The times of a step, as a whole and row by row, of several visits some seconds apart.
+
+    Other programs, and other virtual machines of the same processor, slow a machine down for a second or so, and never
+    speed it up. So repeats at one time agree and may all be slow: a step is come back to after others. What it takes as
+    a rule is the median of all repeats. Rows, which share out that time, count at their fastest.
 
     Args:
         step: The step.
         stamped: The same network, which calls `stamps` after each row.
         stamps: What it calls.
         synchronize: Waits for the device.
-        repeats: Timed steps of each kind.
-        warmups: Steps in front that are not timed: the first call of each shape is slow.
     """
-    for _ in range(warmups):
-        step()
-    seconds = []
-    for _ in range(repeats):
-        synchronize()
-        start = time.perf_counter()
-        step()
-        synchronize()
-        seconds.append(time.perf_counter() - start)
-    forward, backward = [], []
-    for number in range(repeats):
-        stamps.begin()
-        step(stamped)
-        ahead, back = stamps.end()
-        if number:  # the first one warms up
-            forward.append(ahead)
-            backward.append(back)
-    return {"seconds": seconds, "forward": _medians(forward), "backward": _medians(backward)}
+
+    def __init__(self, step: Step, stamped: Any, stamps: Stamps, synchronize: Callable[[], None]) -> None:
+        self._step, self._stamped, self._stamps, self._synchronize = step, stamped, stamps, synchronize
+        self._seconds = []  # type: List[float]
+        self._forward = []  # type: List[Dict[str, float]]
+        self._backward = []  # type: List[Dict[str, float]]
+
+    def visit(self, repeats: int) -> None:
+        """Time some repeats of either kind; the first pass of each is slow and not timed."""
+        self._step()
+        for _ in range(repeats):
+            self._synchronize()
+            start = time.perf_counter()
+            self._step()
+            self._synchronize()
+            self._seconds.append(time.perf_counter() - start)
+        for number in range(repeats + 1):
+            self._stamps.begin()
+            self._step(self._stamped)
+            forward, backward = self._stamps.end()
+            if number:
+                self._forward.append(forward)
+                self._backward.append(backward)
+        self._step.rest()
+
+    def result(self) -> Json:
+        """Seconds of every repeat, and of each row at its fastest."""
+        return {"seconds": self._seconds, "forward": _least(self._forward), "backward": _least(self._backward)}
 
 
 # Memory
@@ -470,19 +482,27 @@ def run_jobs(jobs: Json, prepare: Callable[[Json, Json], Tuple[Callable[..., Ste
     torch.set_num_threads(threads)
     torch.manual_seed(0)
     synchronize = synchronizer(jobs["device"])
-    steps = []
+    timings = []  # type: List[Timing]
+    visits, asked = jobs["visits"], jobs["steps"]
     deadline = start + jobs["seconds"]
-    for number, job in enumerate(jobs["steps"]):
-        network = jobs["networks"][job["network"]]
-        make_step, stamp = prepare(network, job)
-        step = make_step()
-        stamps = Stamps(synchronize)
-        steps.append(
-            dict(time_step(step, stamp(step.model, stamps), stamps, synchronize, jobs["repeats"]), step=number)
-        )
-        say(max(0.15 + 0.85 * (number + 1) / len(jobs["steps"]), min(1.0, (time.time() - start) / jobs["seconds"])))
+    first_round = time.time() + (deadline - time.time()) / visits
+
+    def visited(count: int) -> None:
+        say(max(0.15 + 0.85 * count / (visits * len(asked)), min(1.0, (time.time() - start) / jobs["seconds"])))
+
+    for job in asked:
+        make_step, stamp = prepare(jobs["networks"][job["network"]], job)
+        step, stamps = make_step(), Stamps(synchronize)
+        timings.append(Timing(step, stamp(step.model, stamps), stamps, synchronize))
+        timings[-1].visit(jobs["repeats"])
+        visited(len(timings))
+        if time.time() > first_round:
+            break
+    for count in range(len(timings), visits * len(timings)):
         if time.time() > deadline:
             break
+        timings[count % len(timings)].visit(jobs["repeats"])
+        visited(count + 1)
     say(1.0)
     return {
         "format": RESULTS_FORMAT,
@@ -501,7 +521,7 @@ def run_jobs(jobs: Json, prepare: Callable[[Json, Json], Tuple[Callable[..., Ste
             "networks": [{key: one[key] for key in ("backbone", "input_size")} for one in jobs["networks"]],
             "steps": [{key: one[key] for key in ("network", "policy")} for one in jobs["steps"]],
         },
-        "steps": steps,
+        "steps": [dict(timing.result(), step=number) for number, timing in enumerate(timings)],
         "memory": memory,
     }
 

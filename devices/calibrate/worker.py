@@ -9,8 +9,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from torch import nn
-
 from ...spaces.apply import apply
 from ...spaces.backbones.registry import load_backbone
 from .jobs import policy_of
@@ -20,17 +18,11 @@ from .standalone import Step, run_jobs
 
 def prepare(jobs: dict[str, Any]) -> Callable[[dict[str, Any], dict[str, Any]], tuple[Callable[[], Step], Any]]:
     """How to prepare the steps of a jobs file."""
-    loaded: dict[str, nn.Module] = {}
-
-    def backbone(network: dict[str, Any]) -> nn.Module:
-        if network["backbone"] not in loaded:
-            loaded.clear()
-            loaded[network["backbone"]] = load_backbone(network["backbone"], num_classes=network["classes"])
-        return loaded[network["backbone"]]
 
     def one(network: dict[str, Any], job: dict[str, Any]) -> tuple[Callable[[], Step], Any]:
         def make() -> Step:
-            model = apply(backbone(network), policy_of(job)).train()
+            backbone = load_backbone(network["backbone"], num_classes=network["classes"])
+            model = apply(backbone, policy_of(job)).train()
             shape = [jobs["batch"], 3, network["input_size"], network["input_size"]]
             return Step(model, shape, network["classes"], jobs["optimizer"], jobs["device"])
 

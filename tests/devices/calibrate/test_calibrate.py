@@ -11,13 +11,13 @@ from tinysearch.devices.calibrate import calibrate as module
 from tinysearch.devices.calibrate.assemble import make_profile
 from tinysearch.devices.calibrate.calibrate import calibrate, from_results, refuse_busy
 from tinysearch.devices.calibrate.jobs import Plan, make_jobs
-from tinysearch.devices.calibrate.results import Traces, parse_results, read_results, samples
+from tinysearch.devices.calibrate.results import Traces, disturbance, parse_results, read_results, samples
 from tinysearch.devices.profile import load_device
 from tinysearch.spaces.errors import BusyError, InputError, TinySearchError
 from tinysearch.spaces.policy import UpdatePolicy
 
 ROOT = Path(__file__).resolve().parent.parent.parent.parent
-PLAN = Plan(networks=3, policies=5, repeats=3, memory=6, seconds=120.0)
+PLAN = Plan(networks=3, policies=5, visits=2, repeats=1, memory=6, seconds=120.0)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -66,6 +66,19 @@ def test_every_row_of_the_trace_is_timed(calibrated):
 def test_results_that_were_kept_make_the_same_profile(calibrated, tmp_path):
     again = from_results(calibrated[0] / "kept.json", tmp_path / "here.yaml")
     assert again.profile == calibrated[1].profile
+
+
+def test_each_policy_is_come_back_to_and_its_median_counts(calibrated):
+    content = json.loads((calibrated[0] / "kept.json").read_text())
+    assert {len(step["seconds"]) for step in content["steps"]} == {PLAN.visits * PLAN.repeats}
+    for step in content["steps"]:
+        step["seconds"] = [0.013, 0.010, 0.012]
+    results = parse_results(content, "kept")
+    assert {sample.seconds for sample in samples(results, Traces(results.jobs, "kept"))} == {0.012}
+    assert disturbance(results) == pytest.approx(20.0)
+    calibration = make_profile(results, "x", "kept")
+    assert "20 % longer as a rule than at their fastest" in calibration.profile.description
+    assert any("20 % longer as a rule than at" in warning for warning in calibration.warnings)
 
 
 def test_steps_repeat_and_networks_vary_around_the_backbone():

@@ -64,7 +64,7 @@ def test_it_is_python_3_6_and_imports_nothing_but_torch():
 
 def test_a_board_measures_and_its_results_make_a_profile(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(ROOT / "tests" / "user")
-    plan = Plan(networks=3, policies=6, repeats=3, memory=6, seconds=60.0)
+    plan = Plan(networks=3, policies=6, visits=2, repeats=1, memory=6, seconds=60.0)
     jobs = make_jobs("tiny_net:build", 16, batch=2, plain=True, threads=1, plan=plan)
     (tmp_path / "jobs.json").write_text(json.dumps(jobs))
     done = run_alone(tmp_path, "jobs.json", "results.json", "--force")
@@ -175,3 +175,29 @@ def test_the_machine_is_described():
     assert found["processor"]
     assert found["memory"] > found["available"] > 0
     assert standalone.jitter(50) >= 1.0
+
+
+def test_a_step_at_rest_holds_no_gradients_and_goes_on_alike():
+    torch.manual_seed(0)
+    step = standalone.Step(nn.Sequential(nn.Flatten(), nn.Linear(12, 3)), [2, 3, 2, 2], 3, "adam", "cpu")
+    step()
+    weight = step.model[1].weight
+    assert weight.grad is not None
+    assert step.optimizer.state
+    before = weight.detach().clone()
+    step.rest()
+    assert weight.grad is None
+    assert not step.optimizer.state
+    step()
+    assert not torch.equal(weight, before)
+
+
+def test_short_time_measures_fewer_steps_and_says_so(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "tests" / "user")
+    monkeypatch.setattr(torch, "set_num_threads", lambda count: None)  # of the other tests too
+    plan = Plan(networks=3, policies=3, visits=3, repeats=1, memory=0, seconds=1e-3)
+    jobs = make_jobs("tiny_net:build", 16, batch=2, plain=True, threads=1, plan=plan)
+    shares = []
+    results = standalone.run_jobs(jobs, standalone._plain(jobs), shares.append)
+    assert [(step["step"], len(step["seconds"])) for step in results["steps"]] == [(0, 1)]
+    assert shares[-1] == 1.0
