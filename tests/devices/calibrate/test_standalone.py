@@ -177,7 +177,7 @@ def test_the_machine_is_described():
     assert standalone.jitter(50) >= 1.0
 
 
-def test_a_step_at_rest_holds_no_gradients_and_goes_on_alike():
+def test_a_step_at_rest_holds_no_gradients_and_trains_on():
     torch.manual_seed(0)
     step = standalone.Step(nn.Sequential(nn.Flatten(), nn.Linear(12, 3)), [2, 3, 2, 2], 3, "adam", "cpu")
     step()
@@ -192,7 +192,7 @@ def test_a_step_at_rest_holds_no_gradients_and_goes_on_alike():
     assert not torch.equal(weight, before)
 
 
-def test_short_time_measures_fewer_steps_and_says_so(monkeypatch):
+def test_short_time_measures_fewer_steps(monkeypatch):
     monkeypatch.syspath_prepend(ROOT / "tests" / "user")
     monkeypatch.setattr(torch, "set_num_threads", lambda count: None)  # of the other tests too
     plan = Plan(networks=3, policies=3, visits=3, repeats=1, memory=0, seconds=1e-3)
