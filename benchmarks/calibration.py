@@ -19,12 +19,12 @@ import torch
 from rich.progress import Progress
 
 import tinysearch as ts
-from tinysearch.devices.calibrate.calibrate import calibrate, refuse_busy
 from tinysearch.devices.calibrate.fit import fit_error
 from tinysearch.devices.calibrate.jobs import CLASSES, GRID, Plan, make_jobs
+from tinysearch.devices.calibrate.machine import calibrate, refuse_busy
 from tinysearch.devices.calibrate.standalone import Step, keep_freed_memory, physical_cores, resident_growth
-from tinysearch.devices.kernels import FitError
-from tinysearch.devices.memory import working_set_bytes
+from tinysearch.devices.profile.kernels import FitError
+from tinysearch.devices.working_set import working_set_bytes
 from tinysearch.spaces.policy import UpdatePolicy
 from tinysearch.spaces.table import UpdateTable
 

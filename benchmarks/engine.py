@@ -26,7 +26,7 @@ from engine_peers import memsave, plain, sign_masked, with_checkpoints
 from torch import Tensor, nn
 
 import tinysearch as ts
-from tinysearch.spaces import channels
+from tinysearch.spaces.engine import channels
 
 BACKBONES = "mobilenetv2-w0.35,mobilenetv2-w1.0,mcunet-5fps"
 PEERS = ("plain", "memsave", "checkpoint")
@@ -213,7 +213,7 @@ def slices(device: str) -> None:
 
 
 def _slice_backward(conv: nn.Conv2d, axis: str | None, count: int, x: Tensor, grad: Tensor, device: str) -> Callable:
-    from tinysearch.spaces.layers import Conv2d
+    from tinysearch.spaces.engine.layers import Conv2d
 
     layer = Conv2d(_copy(conv).requires_grad_(axis is None)).to(device)
     if axis is not None:

@@ -27,14 +27,14 @@ from fitting import (
 )
 from torch import Tensor, nn
 
-from tinysearch.devices.costs import estimate
-from tinysearch.devices.kernels import Latency, Validity, class_keys
-from tinysearch.devices.latency import Work
+from tinysearch.devices.breakdown import estimate
+from tinysearch.devices.latency.step import Work
 from tinysearch.devices.profile import load_device
-from tinysearch.devices.records import Dtypes
+from tinysearch.devices.profile.kernels import Latency, Validity, class_keys
+from tinysearch.devices.profile.model import Dtypes
 from tinysearch.spaces import methods
+from tinysearch.spaces.backbones.catalogue import load_backbone
 from tinysearch.spaces.backbones.mobilenetv2 import MobileNetV2
-from tinysearch.spaces.backbones.registry import load_backbone
 from tinysearch.spaces.trace import Trace, trace
 
 CLOCK = 400e6

@@ -22,7 +22,7 @@ from fitting import (
     report,
 )
 
-from tinysearch.devices.kernels import Latency, Validity
+from tinysearch.devices.profile.kernels import Latency, Validity
 
 PEAK_FP16, PEAK_BYTES = 236e9, 25.6e9
 LAUNCH = 0.11e-3

@@ -25,8 +25,8 @@ from fitting import (
     report,
 )
 
-from tinysearch.devices.kernels import FitError, Latency, Validity
-from tinysearch.devices.quantities import Sourced
+from tinysearch.devices.profile.kernels import FitError, Latency, Validity
+from tinysearch.devices.profile.quantities import Sourced
 
 PEAK_MACS, PEAK_BYTES = 24e9, 5.2e9
 OVERHEAD = 50e-6

@@ -12,9 +12,9 @@ import yaml
 from scipy.optimize import lsq_linear
 from scipy.stats import kendalltau
 
-from tinysearch.devices.kernels import FitError, Kernel, Latency
-from tinysearch.devices.quantities import FROM_FILE
-from tinysearch.devices.writer import dump
+from tinysearch.devices.profile.kernels import FitError, Kernel, Latency
+from tinysearch.devices.profile.quantities import FROM_FILE
+from tinysearch.devices.profile.writer import dump
 
 Floats = npt.NDArray[np.float64]
 DATA = Path(__file__).parent / "data"

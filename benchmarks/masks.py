@@ -9,7 +9,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from tinysearch.spaces.masks import derivative_mask, masked
+from tinysearch.spaces.engine.masks import derivative_mask, masked
 
 
 def main() -> None:

@@ -7,13 +7,12 @@ published figures are of TinyEngine with weights updated in 8 bits; what of ours
 fit: the point is to see which rule makes the difference.
 """
 
-from tinysearch.devices.compiler import compile_step
-from tinysearch.devices.plan import make_plan
-from tinysearch.devices.profile import load_device
-from tinysearch.devices.program import Program
-from tinysearch.devices.records import DeviceProfile
+from tinysearch.devices.profile import DeviceProfile, load_device
+from tinysearch.devices.step.compiler import compile_step
+from tinysearch.devices.step.plan import make_plan
+from tinysearch.devices.step.program import Program
 from tinysearch.spaces import methods
-from tinysearch.spaces.backbones.registry import load_backbone
+from tinysearch.spaces.backbones.catalogue import load_backbone
 from tinysearch.spaces.policy import UpdatePolicy
 from tinysearch.spaces.table import UpdateTable
 from tinysearch.spaces.trace import Trace, trace

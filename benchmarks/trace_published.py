@@ -14,9 +14,10 @@ import numpy as np
 import torch
 from fitting import DATA
 
-from tinysearch.devices.kernels import class_keys
-from tinysearch.devices.latency import UPDATE_VALUES, Work
-from tinysearch.devices.records import Dtypes
+from tinysearch.devices.latency.step import Work
+from tinysearch.devices.profile.kernels import class_keys
+from tinysearch.devices.profile.model import Dtypes
+from tinysearch.spaces.optimizers import SGD
 from tinysearch.spaces.trace import INPUT, trace
 
 BATCH, SIZE = 16, 224
@@ -66,7 +67,7 @@ def work_of(network: torch.nn.Module) -> dict[str, int]:
         loads = [(work.forward, here)] if forward else [(work.dx, live), (work.dw, weight), (work.bias, bias)]
         result[f"{name}_bytes"] = int(sum(load.bytes @ runs for load, runs in loads))
         result[f"{name}_calls"] = int(sum(runs.sum() for _, runs in loads))
-    result["update_bytes"] = 4 * UPDATE_VALUES["sgd"] * result["params"]
+    result["update_bytes"] = 4 * SGD.traffic * result["params"]
     result["update_calls"] = int(weight.sum() + bias.sum())
     return result
 

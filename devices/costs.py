@@ -1,29 +1,27 @@
 """All costs of N update policies on a device, and of one policy layer by layer: the same code."""
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Iterable
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from ..spaces.errors import InputError
-from ..spaces.policy import UpdatePolicy
+from ..core.errors import InputError
 from ..spaces.space import UpdateSpace
 from ..spaces.table import UpdateTable
 from ..spaces.trace import Trace
 from . import accountings
 from .accountings import eager
-from .caveats import caveats, latency_error
-from .compiler import compile_step
-from .energy import step_joules
-from .latency import StepTimes, step_seconds
-from .memory import OPTIMIZER_STATE, find_peak, flash_bytes, weighted_sum
-from .plan import arena_bytes, make_plan
-from .program import Phase
-from .records import DeviceProfile
-from .saved import Kept, find_kept
-from .schedule import Schedule
+from .flash import flash_bytes
+from .latency.caveats import caveats, latency_error
+from .latency.energy import step_joules
+from .latency.step import StepTimes
+from .profile import DeviceProfile
+from .step.peak import find_peak
+from .step.plan import arena_bytes
+from .step.saved import Kept, find_kept
+from .step.sizes import Schedule, weighted_sum
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -69,73 +67,6 @@ class Costs:
 ARRAYS = tuple(f.name for f in fields(Costs) if f.name not in ("latency_error", "warnings"))
 
 
-@dataclass(frozen=True, slots=True)
-class LayerCost:
-    """What a policy does in one row of the trace, a step.
-
-    Attributes:
-        name: Qualified name.
-        kind: conv, linear, norm, act or other.
-        trains: What trains, in words; empty where nothing does.
-        macs_forward: Multiply-accumulates of the forward pass.
-        macs_dx: Of the input gradient; 0 where none is needed.
-        macs_dw: Of the gradient of the weights that train.
-        saved_bytes: Kept: this row's output, and what it keeps besides.
-        seconds: All passes and the update.
-        peak: Whether the peak is at this row: "forward", "backward" or "".
-    """
-
-    name: str
-    kind: str
-    trains: str
-    macs_forward: int
-    macs_dx: int
-    macs_dw: int
-    saved_bytes: int
-    seconds: float
-    peak: str
-
-
-@dataclass(frozen=True)
-class PolicyCost:
-    """What a training step of one policy costs; see `Costs` for the numbers.
-
-    Attributes:
-        layers: The rows that the policy has, in data-flow order.
-        arena_bytes: Of an arena device, the size of the planned arena, which no two tensors share at a time: at least
-            `peak_bytes`, and nearly always equal. None on an eager device.
-        peak_parts: What the peak is made of, in bytes: weights, optimizer state, saved activations, ...
-        accounting: Whose rules saved_bytes, peak_bytes and macs follow.
-        parts: What a paper's accounting counts besides, by name: `devices.accountings.Account.parts`.
-    """
-
-    saved_bytes: int
-    peak_bytes: int
-    flash_bytes: int
-    macs: int
-    latency_s: float
-    energy_j: float
-    latency_error: float | None
-    warnings: tuple[str, ...]
-    layers: tuple[LayerCost, ...]
-    arena_bytes: int | None
-    peak_parts: Mapping[str, int]
-    accounting: str = accountings.DEFAULT
-    parts: Mapping[str, int] = field(default_factory=dict)
-
-    def by_layer(self) -> tuple[LayerCost, ...]:
-        """The breakdown by layer: its saved bytes and seconds add up to the policy's.
-
-        So do its MACs, except by an accounting that counts them otherwise.
-        """
-        return self.layers
-
-    @property
-    def peak_at(self) -> str:
-        """Where the peak is, as "backward of features.3.conv.0.0"; empty by an accounting that does not say."""
-        return next((f"{layer.peak} of {layer.name}" for layer in self.layers if layer.peak), "")
-
-
 def cost_table(
     table: UpdateTable,
     profile: DeviceProfile,
@@ -170,7 +101,7 @@ def planned_costs(
     costs = cost_table(table, profile, batch=batch, optimizer=optimizer)
     if profile.memory.kind != "arena":
         return costs
-    sizes = arena_bytes(table, profile, _batch(profile, batch), optimizer or profile.optimizer)
+    sizes = arena_bytes(table, profile, batch_of(profile, batch), optimizer or profile.optimizer)
     return replace(costs, peak_bytes=sizes)
 
 
@@ -218,10 +149,8 @@ def _cost_chunks(
     optimizer: str | None,
     accounting: str,
 ) -> Costs:
-    schedule = Schedule(trace, profile, _batch(profile, batch))
+    schedule = Schedule(trace, profile, batch_of(profile, batch))
     optimizer = optimizer or profile.optimizer
-    if optimizer not in OPTIMIZER_STATE:
-        raise InputError(f"{optimizer!r} is no optimizer: use {', '.join(OPTIMIZER_STATE)}")
     times = StepTimes.of(trace, profile, schedule.batch, optimizer)
     parts = [_chunk(table, schedule, times, optimizer, accounting) for table in tables]
     arrays = {name: np.concatenate([getattr(part, name) for part in parts]) for name in ARRAYS}
@@ -229,40 +158,8 @@ def _cost_chunks(
     return Costs(**arrays, latency_error=latency_error(profile, warnings), warnings=warnings)
 
 
-def estimate(
-    trace: Trace,
-    policy: UpdatePolicy,
-    device: DeviceProfile,
-    *,
-    batch: int | None = None,
-    optimizer: str | None = None,
-    accounting: str = accountings.DEFAULT,
-) -> PolicyCost:
-    """The costs of one policy, layer by layer.
-
-    Args:
-        trace: The backbone.
-        policy: What trains.
-        device: The device and runtime.
-        batch: Samples of one step; the profile's without it.
-        optimizer: adam, sgd or sgd-momentum; the profile's without it.
-        accounting: Whose rules to count by: one of `accountings.NAMES` (see `Costs`).
-
-    Raises:
-        InputError: The policy is for another backbone, or batch, optimizer or accounting are wrong.
-    """
-    table = UpdateTable.of(trace, [policy])
-    return _estimate(table, device, _batch(device, batch), optimizer or device.optimizer, accounting)
-
-
-def smallest(
-    trace: Trace, device: DeviceProfile, *, batch: int | None = None, optimizer: str | None = None
-) -> PolicyCost:
-    """The costs of the policy that trains the head alone: what must fit before anything can."""
-    return _estimate(UpdateTable.frozen(trace, 1), device, _batch(device, batch), optimizer or device.optimizer)
-
-
-def _batch(profile: DeviceProfile, batch: int | None) -> int:
+def batch_of(profile: DeviceProfile, batch: int | None) -> int:
+    """Samples of a step: those that are asked for, or the profile's."""
     if batch is None:
         return profile.batch
     if batch < 1:
@@ -270,7 +167,8 @@ def _batch(profile: DeviceProfile, batch: int | None) -> int:
     return batch
 
 
-def _kept(table: UpdateTable, batch: int, element: int, accounting: str) -> Kept:
+def find_kept_by(table: UpdateTable, batch: int, element: int, accounting: str) -> Kept:
+    """What is kept for the backward pass, by an accounting."""
     return (eager.find_kept if accounting == accountings.EAGER else find_kept)(table, batch, element)
 
 
@@ -278,14 +176,14 @@ def _chunk(table: UpdateTable, schedule: Schedule, times: StepTimes, optimizer: 
     rules = accountings.published(accounting)
     table = eager.plain_table(table) if accounting == accountings.EAGER else table
     profile, batch, element = schedule.profile, schedule.batch, schedule.profile.memory.dtypes.activation
-    kept = _kept(table, batch, element, accounting)
+    kept = find_kept_by(table, batch, element, accounting)
     seconds = times.seconds(table).total
     costs = Costs(
         saved_bytes=np.zeros(len(table), np.int64) + kept.total(table.trace, batch * element),
         peak_bytes=find_peak(table, kept, schedule, optimizer),
         flash_bytes=flash_bytes(table, profile),
         macs=np.sum(
-            [weighted_sum(counts[:, macs > 0], macs[macs > 0]) for counts, macs in _macs(table, batch)], axis=0
+            [weighted_sum(counts[:, macs > 0], macs[macs > 0]) for counts, macs in step_macs(table, batch)], axis=0
         ),
         latency_s=seconds,
         energy_j=step_joules(seconds, profile),
@@ -297,90 +195,9 @@ def _chunk(table: UpdateTable, schedule: Schedule, times: StepTimes, optimizer: 
     return replace(costs, saved_bytes=account.stored.sum(1), peak_bytes=account.total, macs=macs)
 
 
-def _macs(table: UpdateTable, batch: int) -> tuple[tuple[npt.NDArray[Any], Ints], ...]:
+def step_macs(table: UpdateTable, batch: int) -> tuple[tuple[npt.NDArray[Any], Ints], ...]:
     """Forward pass, input gradients and weight gradients: how often each row does it, (N, R), and its MACs, (R,)."""
     rows = table.trace.rows
     forward = batch * np.array([layer.macs_forward for layer in rows])
     per_weight = forward // np.array([max(1, layer.weights) for layer in rows])
     return (table.present, forward), (table.live_inputs, forward), (table.trained_weights, per_weight)
-
-
-def _estimate(
-    table: UpdateTable, profile: DeviceProfile, batch: int, optimizer: str, accounting: str = accountings.DEFAULT
-) -> PolicyCost:
-    costs = cost_table(table, profile, batch=batch, optimizer=optimizer, accounting=accounting)
-    table = eager.plain_table(table) if accounting == accountings.EAGER else table
-    element = profile.memory.dtypes.activation
-    kept = _kept(table, batch, element, accounting)
-    saved = kept.row_bytes(table.trace, batch * element)[0]
-    program = compile_step(table, profile, batch, optimizer, kept)
-    peak = program.steps[program.peak_step]
-    seconds = step_seconds(table, profile, batch, optimizer).rows()[0]
-    forward, dx, dw = (counts[0] * macs for counts, macs in _macs(table, batch))
-    phase = "forward" if peak.phase == Phase.FORWARD else "backward"
-    layers = tuple(
-        LayerCost(
-            name=table.trace.rows[row].name,
-            kind=table.trace.rows[row].kind,
-            trains=_trains(table, row),
-            macs_forward=int(forward[row]),
-            macs_dx=int(dx[row]),
-            macs_dw=int(dw[row]),
-            saved_bytes=int(saved[row]),
-            seconds=float(seconds[row]),
-            peak=phase if peak.row == row else "",
-        )
-        for row in table.trace.order
-        if table.present[0, row]
-    )
-    scalars = {name: getattr(costs, name)[0].item() for name in ARRAYS}
-    cost = PolicyCost(
-        **scalars,
-        latency_error=costs.latency_error,
-        warnings=costs.warnings,
-        layers=layers,
-        arena_bytes=make_plan(program).size if profile.memory.kind == "arena" else None,
-        peak_parts={part.value: size for part, size in program.parts().items()},
-        accounting=accounting,
-    )
-    rules = accountings.published(accounting)
-    return cost if rules is None else _with_account(cost, rules.count(table, batch))
-
-
-def _with_account(cost: PolicyCost, account: accountings.Account) -> PolicyCost:
-    """The costs of a policy with the parts and the stored bytes of a paper's accounting."""
-    own = {layer.name: layer for layer in cost.layers}
-    rows = account.table.trace.rows
-    layers = []
-    for row in account.table.trace.order:
-        if not account.table.present[0, row]:
-            continue
-        name, kind = rows[row].name, rows[row].kind
-        layer = own.get(name, LayerCost(name, kind, "", 0, 0, 0, 0, 0.0, ""))
-        peak = "forward" if account.peak_row is not None and account.peak_row[0] == row else ""
-        trains, stored = _trains(account.table, row), int(account.stored[0, row])
-        layers.append(replace(layer, trains=trains, saved_bytes=stored, peak=peak))
-    parts = {name: int(values[0]) for name, values in account.parts.items()}
-    return replace(cost, layers=tuple(layers), parts=parts)
-
-
-def _trains(table: UpdateTable, row: int) -> str:
-    layer = table.trace.rows[row]
-    words = []
-    inputs, outputs = int(table.inputs[0, row]), int(table.outputs[0, row])
-    if table.trained_weights[0, row] and layer.kind != "norm":
-        if inputs < layer.in_channels:
-            words.append(f"{inputs}/{layer.in_channels} input channels")
-        elif outputs < layer.out_channels:
-            words.append(f"{outputs}/{layer.out_channels} output channels")
-        else:
-            words.append("weight")
-    if table.scale[0, row]:
-        words.append("scale")
-    if table.bias[0, row]:
-        words.append("shift" if layer.kind == "norm" else "bias")
-    if table.statistics[0, row]:
-        words.append("statistics")
-    if table.sign[0, row]:
-        words.append("(sign mask)")
-    return ", ".join(words)

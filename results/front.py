@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 from pydantic import Field, TypeAdapter, ValidationError, field_validator, model_validator
 from pydantic.dataclasses import dataclass
 
-from ..spaces.errors import InputError
+from ..core.errors import InputError
 from .limits import limits_of
 from .pareto import OBJECTIVES, Objective, as_minimised, hypervolume, nondominated
 from .records import STRICT, Member, RunInfo, Share, TrialRecord, policy_file
@@ -180,7 +180,7 @@ class Front:
             return TypeAdapter(Front).validate_python(content)
         except ValidationError as error:
             # Imported here because that module loads torch, which showing a sound run must not wait for.
-            from ..spaces.validation import first_error
+            from ..core.validation import first_error
 
             raise InputError(f"{origin}: {first_error(error)}") from error
 

@@ -3,15 +3,8 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from ..spaces.errors import InputError
-from ..spaces.units import (
-    format_bytes,
-    format_joules,
-    format_seconds,
-    parse_bytes,
-    parse_joules,
-    parse_seconds,
-)
+from ..core.errors import InputError
+from ..core.units import format_bytes, format_joules, format_seconds, parse_bytes, parse_joules, parse_seconds
 from .records import Member
 
 

@@ -12,14 +12,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from ..spaces.errors import ConflictError, InputError
-from ..spaces.files import read_text
-from .atomic import TEMPORARY, write_atomically
+from ..core.errors import ConflictError, InputError
+from ..core.files import TEMPORARY, read_text, write_atomically
 from .environment import environment, now
 from .front import Front
+from .identity import differences, normalised
 from .pareto import OBJECTIVES, Objective
 from .records import Member, TrialRecord, policy_file
-from .request import differences, normalised
 from .trials import TrialStore
 
 if TYPE_CHECKING:

@@ -5,9 +5,9 @@ import io
 from dataclasses import asdict, fields
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from ..devices.caveats import show_time, time_mark
-from ..spaces.errors import InputError
-from ..spaces.units import format_bytes
+from ..core.errors import InputError
+from ..core.units import format_bytes
+from ..devices.latency.caveats import show_time, time_mark
 from .front import Front
 from .records import Member
 

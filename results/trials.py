@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import TypeAdapter, ValidationError
 
-from ..spaces.errors import ConflictError, InputError
-from .atomic import move_durably, temporary_path
+from ..core.errors import ConflictError, InputError
+from ..core.files import move_durably, temporary_path
 from .pareto import OBJECTIVES, Objective
 from .records import TrialRecord
 
@@ -208,6 +208,6 @@ def _record(attributes: Mapping[str, Any], path: Path) -> TrialRecord:
     try:
         return TypeAdapter(TrialRecord).validate_python(dict(attributes) | {"row": attributes.get("row")})
     except ValidationError as error:
-        from ..spaces.validation import first_error
+        from ..core.validation import first_error
 
         raise InputError(f"{path}: trial {attributes.get('number')}: {first_error(error)}") from error

@@ -19,8 +19,8 @@ from ..results.records import TrialRecord
 from ..spaces.policy import UpdatePolicy
 from ..spaces.space import RATIOS, Rows, UpdateSpace
 from ..spaces.table import UpdateTable
-from .fewshot import Score
-from .samplers import Sampler
+from .proxies.base import Score
+from .samplers.base import Sampler
 
 #: Policies proposed at once: at most so many can be scored at the same time.
 ROUND = 4

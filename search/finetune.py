@@ -8,12 +8,12 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ..spaces.apply import apply
-from ..spaces.errors import InputError
+from ..core.errors import InputError
+from ..spaces.engine.apply import apply
+from ..spaces.optimizers import OPTIMIZERS
 from ..spaces.policy import UpdatePolicy
 from .data import Dataset, ImageSplit
-from .episodes import to_float
-from .optimizers import DEFAULT_RATE, make_optimizer
+from .data.images import to_float
 
 #: Test images run at once.
 CHUNK = 100
@@ -78,10 +78,11 @@ def finetune(
     head = model.get_submodule(policy.head)
     for parameter in head.parameters():
         nn.init.zeros_(parameter)
-    rate = learning_rate or policy.training.learning_rate or DEFAULT_RATE[policy.training.optimizer]
+    optimizer = OPTIMIZERS.load(policy.training.optimizer)
+    rate = learning_rate or policy.training.learning_rate or optimizer.default_rate
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimizer = make_optimizer(policy.training.optimizer, trained, rate)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    stepper = optimizer.make(trained, lr=rate)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(stepper, steps)
     chosen = _subset(dataset.train, train_images, rng)
     labels = torch.from_numpy(dataset.train.labels[chosen])
     model.train()
@@ -90,11 +91,11 @@ def finetune(
         if len(order) < min(batch, len(labels)):
             order = torch.cat([order, torch.randperm(len(labels), generator=rng)])
         picked, order = order[:batch], order[batch:]
-        optimizer.zero_grad(set_to_none=True)
+        stepper.zero_grad(set_to_none=True)
         images = dataset.train.load(chosen[picked.numpy()], size)
         loss = F.cross_entropy(model(to_float(images, normalisation)), labels[picked])
         loss.backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
+        stepper.step()
         schedule.step()
     model.eval()
     tested = _subset(dataset.test, test_images, rng)

@@ -5,14 +5,13 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from ..spaces.errors import InputError
-from ..spaces.units import parse_bytes, parse_joules, parse_seconds
-from ..spaces.validation import first_error
+from ..core.errors import InputError
+from ..core.units import parse_bytes, parse_joules, parse_seconds
+from ..core.validation import first_error
+from .proxies import PROXIES
 from .samplers import SAMPLERS
 
 DEFAULT_BACKBONE = "mobilenetv2-w0.35"
-#: Proxies by name, with what each is.
-PROXIES = {"few-shot": "accuracy after a short fine-tuning on episodes of the training split"}
 
 
 class ProxySettings(BaseModel):

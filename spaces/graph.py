@@ -9,8 +9,18 @@ import torch.nn.functional as F
 from torch import fx, nn
 from torch.nn.modules.dropout import _DropoutNd
 
-from .errors import UnsupportedError
+from ..core.errors import UnsupportedError
 from .standardised import StandardisedConv2d
+
+#: Activations, by the name that policies and costs know them by (and `torch.nn.functional` has them under).
+ACTIVATIONS: dict[type[nn.Module], str] = {
+    nn.ReLU: "relu",
+    nn.ReLU6: "relu6",
+    nn.Hardswish: "hardswish",
+    nn.SiLU: "silu",
+    nn.Hardsigmoid: "hardsigmoid",
+    nn.Sigmoid: "sigmoid",
+}
 
 
 class _Tracer(fx.Tracer):
@@ -157,3 +167,19 @@ def is_fused_padding(node: fx.Node, graph: fx.GraphModule) -> bool:
 def node_name(node: fx.Node) -> str:
     """What a policy calls a node: the module's qualified name, or the graph's name of a function call."""
     return str(node.target) if node.op == "call_module" else str(node.name)
+
+
+def operation(node: fx.Node, module: nn.Module | None) -> str:
+    """The operation's name: that of the activation, or the module's or function's own in lower case."""
+    if module is not None:
+        return ACTIVATIONS.get(type(module), type(module).__name__.lower())
+    name = str(getattr(node.target, "__name__", node.target)).strip("_")
+    return {"iadd": "add", "imul": "mul"}.get(name, name)
+
+
+def is_in_place(node: fx.Node, module: nn.Module | None) -> bool:
+    """Whether an operation overwrites its input, so that what it returns is a tensor of its own all the same."""
+    if module is not None:
+        return bool(getattr(module, "inplace", False) or node.kwargs.get("inplace"))
+    name = str(getattr(node.target, "__name__", node.target))
+    return bool(node.kwargs.get("inplace")) or name in ("iadd", "imul") or (name[-1] == "_" and name[-2:] != "__")

@@ -20,10 +20,11 @@ from pydantic import (
     model_serializer,
 )
 
-from .errors import InputError
-from .files import read_text
-from .lite_residual import LiteShape
-from .validation import first_error
+from ..core.errors import InputError
+from ..core.files import read_text
+from ..core.validation import first_error
+from .lite_shape import LiteShape
+from .optimizers import OptimizerName
 
 if TYPE_CHECKING:
     from torch import fx, nn
@@ -126,7 +127,7 @@ class Training(_Record):
         steps: Steps of one fine-tuning; None where it is left to the caller.
     """
 
-    optimizer: Literal["adam", "sgd", "sgd-momentum"] = "adam"
+    optimizer: OptimizerName = "adam"
     learning_rate: float | None = Field(default=None, gt=0)
     batch: int = Field(default=8, gt=0)
     steps: int | None = Field(default=None, gt=0)
@@ -248,7 +249,7 @@ class UpdatePolicy(_Record):
 
     def apply(self, backbone: "nn.Module", *, seed: int = 0) -> "fx.GraphModule":
         """A copy of the backbone that trains exactly this; see `tinysearch.spaces.apply.apply`."""
-        from .apply import apply
+        from .engine.apply import apply
 
         return apply(backbone, self, seed=seed)
 

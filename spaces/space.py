@@ -14,8 +14,8 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from .errors import InputError
-from .layers import SIGN_MASK
+from ..core.errors import InputError
+from .operations import SIGN_MASK
 from .policy import Channels, LayerUpdate, LiteUpdate, NormUpdate, UpdatePolicy
 from .table import UpdateTable
 from .trace import Block, Layer, Trace
@@ -110,6 +110,12 @@ class UpdateSpace:
     def levels(self) -> Rows:
         """Levels of each gene, (D,)."""
         return np.array([gene.levels for gene in self.genes])
+
+    @cached_property
+    def gene_names(self) -> tuple[str, ...]:
+        """A name per gene, such as `042 features.3 lite`, whose alphabetical order is that of the encoding."""
+        digits = max(3, len(str(len(self))))
+        return tuple(f"{number:0{digits}d} {gene.name} {gene.kind}" for number, gene in enumerate(self.genes))
 
     @cached_property
     def statistics(self) -> int | None:

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .errors import InputError
-from .layers import SIGN_MASK
+from ..core.errors import InputError
+from .operations import SIGN_MASK
 from .policy import Channels, UpdatePolicy
 from .trace import INPUT, Layer, Trace
 

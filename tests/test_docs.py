@@ -9,8 +9,8 @@ import pytest
 
 import tinysearch
 from tinysearch.cli import cli
-from tinysearch.search.optimizers import RATES
 from tinysearch.search.request import ProxySettings
+from tinysearch.spaces.optimizers import OPTIMIZERS
 from tinysearch.spaces.policy import UpdatePolicy
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -134,4 +134,6 @@ def test_the_defaults_of_the_proxy_are_those_of_the_code():
 
 def test_the_rates_are_those_of_the_code():
     rows = dict(re.findall(r"^\| `([\w-]+)` \| ([\d., ]+) \|$", TEXTS["docs/proxy.md"], re.MULTILINE))
-    assert {name: tuple(float(x) for x in rates.split(",")) for name, rates in rows.items()} == RATES
+    assert {name: tuple(float(x) for x in rates.split(",")) for name, rates in rows.items()} == {
+        name: OPTIMIZERS.load(name).rates for name in OPTIMIZERS
+    }

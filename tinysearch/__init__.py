@@ -7,16 +7,22 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .core.moved import find_moved_modules
+
 # In a checkout the subpackages are the repository's top-level folders: make them importable without
 # an install, whatever the clone's folder is called.
 _ROOT = Path(__file__).resolve().parent.parent
 if (_ROOT / "pyproject.toml").is_file():
     __path__.append(str(_ROOT))
 
+find_moved_modules()
+
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from .devices.costs import Costs, PolicyCost, estimate, smallest
+    from .core.errors import TinySearchError
+    from .devices.breakdown import PolicyCost, estimate, smallest
+    from .devices.costs import Costs
     from .devices.measure import measure
     from .devices.profile import DeviceProfile, list_devices, load_device
     from .results.front import Front
@@ -25,10 +31,9 @@ if TYPE_CHECKING:
     from .search.finetune import finetune
     from .search.run import run
     from .spaces import methods
-    from .spaces.apply import apply
     from .spaces.backbones import list_backbones, load_backbone
-    from .spaces.errors import TinySearchError
-    from .spaces.merge import merge
+    from .spaces.delta.merging import merge
+    from .spaces.engine.apply import apply
     from .spaces.policy import UpdatePolicy
     from .spaces.space import UpdateSpace
     from .spaces.trace import Trace, trace
@@ -38,14 +43,14 @@ _WHERE = {
     "Dataset": "search.data",
     "DeviceProfile": "devices.profile",
     "Front": "results.front",
-    "PolicyCost": "devices.costs",
+    "PolicyCost": "devices.breakdown",
     "RunDirectory": "results.rundir",
-    "TinySearchError": "spaces.errors",
+    "TinySearchError": "core.errors",
     "Trace": "spaces.trace",
     "UpdatePolicy": "spaces.policy",
     "UpdateSpace": "spaces.space",
-    "apply": "spaces.apply",
-    "estimate": "devices.costs",
+    "apply": "spaces.engine.apply",
+    "estimate": "devices.breakdown",
     "finetune": "search.finetune",
     "list_backbones": "spaces.backbones",
     "list_datasets": "search.data",
@@ -54,9 +59,9 @@ _WHERE = {
     "load_dataset": "search.data",
     "load_device": "devices.profile",
     "measure": "devices.measure",
-    "merge": "spaces.merge",
+    "merge": "spaces.delta.merging",
     "run": "search.run",
-    "smallest": "devices.costs",
+    "smallest": "devices.breakdown",
     "trace": "spaces.trace",
 }
 

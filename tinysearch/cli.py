@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from . import __version__
-from .spaces.errors import InputError, TinySearchError
+from .core.errors import InputError, TinySearchError
 
 #: Exit code after Ctrl-C, as shells have it.
 INTERRUPTED = 130
@@ -39,7 +39,7 @@ def _read_config(context: click.Context, parameter: click.Parameter, value: Path
         return
     import yaml
 
-    from .spaces.files import read_text
+    from .core.files import read_text
 
     try:
         content = yaml.safe_load(read_text(value))
@@ -103,7 +103,7 @@ def cli(context: click.Context) -> None:
 )
 def run(**options: Any) -> None:
     """Search policies for a device and a data set; the same command resumes."""
-    from .progress import Terminal
+    from .commands.terminal import Terminal
     from .search.run import run as search
 
     proxy = {
@@ -124,7 +124,7 @@ def run(**options: Any) -> None:
 def show(run_dir: Path, accounting: str, data_dir: Path | None, form: Any) -> None:
     """Print the front of a run, by the run's own costs or by another accounting."""
     if accounting != "tinysearch":
-        from .accounts import of_run
+        from .commands.accounts import of_run
 
         click.echo(of_run(run_dir, accounting, data_dir).render(form, _width()), nl=False)
         return
@@ -150,7 +150,7 @@ def plot(run_dir: Path, output: Path | None) -> None:
 def devices(context: click.Context, form: Any) -> None:
     """List the device profiles; `devices show ID` prints one with its sources."""
     if context.invoked_subcommand is None:
-        from .listings import devices as listing
+        from .commands.listings import devices as listing
 
         click.echo(listing().render(form, _width()), nl=False)
 
@@ -159,7 +159,7 @@ def devices(context: click.Context, form: Any) -> None:
 @click.argument("device", metavar="ID")
 def devices_show(device: str) -> None:
     """Print a profile: every number with its source, and what is assumed."""
-    from .device_text import device_text
+    from .commands.device_text import device_text
 
     click.echo(device_text(device), nl=False)
 
@@ -168,7 +168,7 @@ def devices_show(device: str) -> None:
 @FORMAT
 def backbones(form: Any) -> None:
     """List the built-in backbones."""
-    from .listings import backbones as listing
+    from .commands.listings import backbones as listing
 
     click.echo(listing().render(form, _width()), nl=False)
 
@@ -177,7 +177,7 @@ def backbones(form: Any) -> None:
 @FORMAT
 def datasets(form: Any) -> None:
     """List the data sets that are known by name."""
-    from .listings import datasets as listing
+    from .commands.listings import datasets as listing
 
     click.echo(listing().render(form, _width()), nl=False)
 
@@ -193,7 +193,7 @@ def datasets(form: Any) -> None:
 @FORMAT
 def methods(form: Any, **options: Any) -> None:
     """List the published methods as policies of a backbone, with their costs on a device."""
-    from .listings import methods as listing
+    from .commands.listings import methods as listing
 
     click.echo(listing(**options).render(form, _width()), nl=False)
 
@@ -211,7 +211,7 @@ def methods(form: Any, **options: Any) -> None:
 @FORMAT
 def inspect(form: Any, **options: Any) -> None:
     """Show layer by layer what a policy trains, computes and keeps, and where the peak is."""
-    from .listings import layers as listing
+    from .commands.listings import layers as listing
 
     click.echo(listing(**options).render(form, _width()), nl=False)
 
@@ -227,7 +227,7 @@ def inspect(form: Any, **options: Any) -> None:
 @click.option("--delta", type=click.Path(path_type=Path), help="Keep what training changed in this .safetensors file.")
 def finetune(run_dir: Path, **options: Any) -> None:
     """Train a policy of a run on the whole training split and measure it on the test split."""
-    from .finetuning import finetune_member
+    from .commands.finetuning import finetune_member
 
     click.echo(finetune_member(run_dir, **options))
 
@@ -239,7 +239,7 @@ def finetune(run_dir: Path, **options: Any) -> None:
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="The .safetensors file to write.")
 def merge(delta: Path, **options: Any) -> None:
     """Write the weights of the plain network that a delta gives with its backbone."""
-    from .finetuning import merge_delta
+    from .commands.finetuning import merge_delta
 
     click.echo(merge_delta(delta, **options))
 
@@ -254,7 +254,7 @@ def merge(delta: Path, **options: Any) -> None:
 @FORMAT
 def verify(run_dir: Path, form: Any, **options: Any) -> None:
     """Measure what policies of a run really keep for the backward pass, beside what was predicted."""
-    from .verifying import verify as measured
+    from .commands.verifying import verify as measured
 
     listing, wrong = measured(run_dir, **options)
     click.echo(listing.render(form, _width()), nl=False)
@@ -281,7 +281,7 @@ def verify(run_dir: Path, form: Any, **options: Any) -> None:
 @click.option("--from", "results", type=click.Path(path_type=Path), help="Make the profile of what a board measured.")
 def calibrate(**options: Any) -> None:
     """Measure this machine, or read what a board measured, and write its device profile."""
-    from .calibrating import calibrate_device
+    from .commands.calibrating import calibrate_device
 
     click.echo(calibrate_device(**options))
 

@@ -4,9 +4,9 @@
 `eager` is the same with PyTorch's plain layers. The others are the published rules, one module each.
 """
 
-from ...spaces.errors import InputError
+from ...core.errors import InputError
+from .base import Account, Accounting
 from .mobiletl import MOBILETL
-from .record import Account, Accounting
 from .sparse_update import SPARSE_UPDATE
 from .tinytl import TINYTL
 from .tinytrain import TINYTRAIN

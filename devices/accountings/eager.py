@@ -20,8 +20,8 @@ import numpy as np
 
 from ...spaces.table import UpdateTable
 from ...spaces.trace import INPUT, Trace
-from ..columns import Amount, Columns, Mask, both, either, larger, times, without
-from ..saved import STATISTIC_BYTES, Kept, norm_statistics
+from ..step.columns import Amount, Columns, Mask, both, either, larger, times, without
+from ..step.saved import STATISTIC_BYTES, Kept, norm_statistics
 
 
 def plain_table(table: UpdateTable) -> UpdateTable:

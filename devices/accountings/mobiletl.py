@@ -16,7 +16,7 @@ import numpy as np
 
 from ...spaces.table import UpdateTable
 from ...spaces.trace import INPUT, Layer, Trace
-from .record import Account, Accounting, Ints, input_bytes, trained_and_frozen
+from .base import Account, Accounting, Ints, input_bytes, trained_and_frozen
 
 #: Bits an element of an exact ReLU6 and ReLU. One bit would do for ReLU6 (0 < a < 6), and does in TinyTL's accounting.
 EXACT_BITS = {"relu6": 2, "relu": 1}

@@ -11,7 +11,7 @@ that follows a convolution counts as its bias, and a norm's scale, which the stu
 """
 
 from ...spaces.table import UpdateTable
-from .record import Account, Accounting, Ints, input_bytes
+from .base import Account, Accounting, Ints, input_bytes
 
 #: Bytes of a bias; weights and activations have one.
 BIAS_BYTES = 4

@@ -22,7 +22,7 @@ import numpy as np
 
 from ...spaces.table import UpdateTable
 from ...spaces.trace import Block, Trace
-from .record import Account, Accounting, Bools, Ints, forward_bytes, input_bytes, trained_and_frozen
+from .base import Account, Accounting, Bools, Ints, forward_bytes, input_bytes, trained_and_frozen
 
 #: Bytes of a trained and of a frozen parameter.
 TRAINED_BYTES, FROZEN_BYTES = 4, 1

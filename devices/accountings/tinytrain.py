@@ -19,7 +19,7 @@ from dataclasses import replace
 import numpy as np
 
 from ...spaces.table import UpdateTable
-from .record import Account, Accounting, Bools, Ints, forward_bytes, input_bytes
+from .base import Account, Accounting, Bools, Ints, forward_bytes, input_bytes
 
 #: Bytes of a trained weight: itself, its gradient and Adam's two moments.
 TRAINED_BYTES = 16

@@ -6,10 +6,11 @@ from statistics import median
 
 import numpy as np
 
-from ..kernels import COARSE, FitError, Kernel, Latency, Validity
-from ..memory import working_set_parts
-from ..quantities import Sourced
-from ..records import DeviceProfile, Dtypes, Flash, Memory, Power, WorkingSet
+from ..profile import DeviceProfile
+from ..profile.kernels import COARSE, FitError, Kernel, Latency, Validity
+from ..profile.model import Dtypes, Flash, Memory, Power, WorkingSet
+from ..profile.quantities import Sourced
+from ..working_set import working_set_parts
 from .fit import confidence, fit_error, fit_latency, held_out, relative_nnls
 from .results import Growth, Machine, Results, Traces, disturbance, growths, repeatability, samples
 

@@ -14,11 +14,12 @@ import numpy.typing as npt
 from scipy.optimize import nnls
 from scipy.stats import kendalltau
 
-from ...spaces.errors import InputError
-from ..kernels import CLASS_KEY, COARSE, FitError, Kernel, Latency, Validity, class_keys
-from ..latency import UPDATE_VALUES, Work, step_seconds
-from ..quantities import Sourced
-from ..records import DeviceProfile
+from ...core.errors import InputError
+from ...spaces.optimizers import OPTIMIZERS
+from ..latency.step import Work, step_seconds
+from ..profile import DeviceProfile
+from ..profile.kernels import CLASS_KEY, COARSE, FitError, Kernel, Latency, Validity, class_keys
+from ..profile.quantities import Sourced
 from .results import Sample
 
 Floats = npt.NDArray[np.float64]
@@ -239,7 +240,7 @@ def _step_parts(samples: Sequence[Sample], profile: DeviceProfile, plain: Latenc
         total = step_seconds(table, once, profile.batch, profile.optimizer).total[0]
         back = step_seconds(table, double, profile.batch, profile.optimizer).total[0] - total
         tensors = int((table.trained_weights > 0).sum() + table.bias.sum())
-        moved = int(table.trained_params.sum()) * 4 * UPDATE_VALUES[profile.optimizer]
+        moved = int(table.trained_params.sum()) * 4 * OPTIMIZERS.load(profile.optimizer).traffic
         parts.append([total - back, back, tensors, moved, 1.0])
     return np.array(parts)
 

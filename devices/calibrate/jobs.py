@@ -5,12 +5,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ...spaces.backbones.registry import MAX_WIDTH, MIN_WIDTH, backbone_info, load_backbone
-from ...spaces.errors import InputError, TinySearchError
+from ...core.errors import InputError, TinySearchError
+from ...spaces.backbones.catalogue import MAX_WIDTH, MIN_WIDTH, backbone_info, load_backbone
+from ...spaces.optimizers import OPTIMIZERS
 from ...spaces.policy import UpdatePolicy
 from ...spaces.space import UpdateSpace
 from ...spaces.trace import trace
-from ..memory import OPTIMIZER_STATE
 from .plain import plain_rows, trained_parts
 from .standalone import JOBS_FORMAT, VERSION
 
@@ -85,8 +85,7 @@ def make_jobs(
     for name, number in (("input size", input_size), ("batch", batch), ("threads", 1 if threads is None else threads)):
         if number < 1:
             raise InputError(f"the {name} is {number}: it must be at least 1")
-    if optimizer not in OPTIMIZER_STATE:
-        raise InputError(f"no optimizer named {optimizer!r}: there are {', '.join(OPTIMIZER_STATE)}")
+    OPTIMIZERS[optimizer]  # is there
     plan = plan or Plan()
     rng = np.random.default_rng(seed)
     networks: list[dict[str, Any]] = []

@@ -4,11 +4,10 @@ from typing import Any
 
 from torch import fx, nn
 
-from ...spaces.errors import UnsupportedError
-from ...spaces.graph import node_name, symbolic_trace
+from ...core.errors import UnsupportedError
+from ...spaces.graph import node_name, operation, symbolic_trace
 from ...spaces.policy import LayerUpdate, NormUpdate, UpdatePolicy
 from ...spaces.trace import Trace
-from ...spaces.tracing import operation
 
 #: Operations that the board form knows besides layers with parameters.
 PLAIN = frozenset({"relu", "relu6", "hardswish", "hardsigmoid", "silu", "sigmoid", "add", "mul", "flatten"})

@@ -8,13 +8,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from ...spaces.backbones.registry import load_backbone
-from ...spaces.errors import InputError, TinySearchError
-from ...spaces.files import read_text
+from ...core.errors import InputError, TinySearchError
+from ...core.files import read_text
+from ...core.validation import first_error
+from ...spaces.backbones.catalogue import load_backbone
 from ...spaces.policy import UpdatePolicy
 from ...spaces.table import UpdateTable
 from ...spaces.trace import Trace, trace
-from ...spaces.validation import first_error
 from .jobs import CLASSES
 from .standalone import RESULTS_FORMAT, VERSION
 

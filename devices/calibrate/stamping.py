@@ -2,7 +2,7 @@
 
 from torch import Tensor, fx, nn
 
-from ...spaces.convolution import ConvCall, convolve
+from ...spaces.engine.convolution import ConvCall, convolve
 from ...spaces.graph import node_name
 from .standalone import Stamps
 

@@ -9,8 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ...spaces.apply import apply
-from ...spaces.backbones.registry import load_backbone
+from ...spaces.backbones.catalogue import load_backbone
+from ...spaces.engine.apply import apply
 from .jobs import policy_of
 from .stamping import stamped
 from .standalone import Step, run_jobs

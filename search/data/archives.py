@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, cast
 
-from ...spaces.errors import InputError
+from ...core.errors import InputError
 
 #: Endings of the archives that are read.
 SUFFIXES = (".tar", ".tar.gz", ".tgz", ".zip")

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...spaces.errors import InputError
+from ...core.errors import InputError
 from .images import ArraySplit, Dataset
 
 KEYS = ("x_train", "y_train", "x_test", "y_test")

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from ...spaces.errors import InputError, MissingDataError
+from ...core.errors import InputError, MissingDataError
 from .archives import SUFFIXES, is_archive
 from .arrays import load_digits, read_npz
 from .cifar import load_cifar10

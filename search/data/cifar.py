@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ...spaces.errors import InputError, MissingDataError
+from ...core.errors import InputError, MissingDataError
 from .archives import read_archive
 from .arrays import read_npz
 from .cifar_batch import read_binary_batch, read_python_batch

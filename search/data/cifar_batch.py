@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ...spaces.errors import InputError
+from ...core.errors import InputError
 
 #: 3 channels of 32 x 32, red first: one image.
 IMAGE_BYTES = 3072

@@ -5,7 +5,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from ...spaces.errors import MissingDataError
+from ...core.errors import MissingDataError
 
 TIMEOUT_SECONDS = 30
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from ...spaces.errors import InputError
+from ...core.errors import InputError
 from .archives import is_archive, read_archive
 from .images import Dataset, FileSplit, ImageFile
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ...spaces.errors import InputError
+from ...core.errors import InputError
 
 # torch and PIL are imported where they are used: listing the data sets must not wait for them.
 if TYPE_CHECKING:
@@ -92,6 +92,10 @@ class ArraySplit(ImageSplit):
         from PIL import Image
 
         return Image.fromarray(self._pixels[index]).convert("RGB")
+
+
+#: Mean and standard deviation per channel of RGB scaled to [0, 1].
+Normalisation = tuple[tuple[float, ...], tuple[float, ...]]
 
 
 @dataclass(frozen=True)
@@ -169,3 +173,27 @@ def _fit(image: "Image.Image", size: int) -> "Image.Image":
     if image.size == (size, size):
         return image
     return ImageOps.fit(image, (size, size), method=Image.Resampling.BILINEAR)
+
+
+def to_float(images: "torch.Tensor", normalisation: Normalisation) -> "torch.Tensor":
+    """Scale to [0, 1], subtract the mean and divide by the standard deviation of each channel.
+
+    Args:
+        images: uint8 (n, 3, H, W).
+        normalisation: Three means and three standard deviations.
+
+    Returns:
+        float32 (n, 3, H, W).
+
+    Raises:
+        InputError: The images are of another type or shape, or a standard deviation is not positive.
+    """
+    import torch
+
+    mean, std = (torch.tensor(values, dtype=torch.float32) for values in normalisation)
+    if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] != 3:
+        raise InputError(f"images must be uint8 (n, 3, H, W), not {images.dtype} {tuple(images.shape)}")
+    if mean.shape != (3,) or std.shape != (3,) or not bool((std > 0).all()):
+        raise InputError(f"normalisation must be three means and three positive deviations, not {normalisation}")
+    mean, std = (values.to(images.device).view(1, 3, 1, 1) for values in (mean, std))
+    return images.float().div_(255).sub_(mean).div_(std)

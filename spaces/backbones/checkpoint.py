@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from ..errors import InputError, MissingDataError
+from ...core.errors import InputError, MissingDataError
 
 #: Larger files are refused unread: the largest backbone here has 25 MB of parameters.
 MAX_BYTES = 1 << 30

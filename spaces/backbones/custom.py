@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from torch import nn
 
-from ..errors import InputError
+from ...core.errors import InputError
 from .info import BackboneInfo, Normalisation
 
 

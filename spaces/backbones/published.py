@@ -6,7 +6,7 @@ from importlib import resources
 from pathlib import Path
 from typing import NamedTuple
 
-from ..errors import InputError, MissingDataError
+from ...core.errors import InputError, MissingDataError
 from .info import IMAGENET, SYMMETRIC, Normalisation
 
 #: Where torchvision publishes its checkpoints; the variable TINYSEARCH_WEIGHTS_URL names a mirror.

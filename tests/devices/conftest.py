@@ -8,15 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from tinysearch.spaces.backbones.mobilenetv2 import MobileNetV2
-from tinysearch.spaces.layers import SIGN_MASK
-from tinysearch.spaces.lite_residual import lite_shape
-from tinysearch.spaces.policy import (
-    Channels,
-    LayerUpdate,
-    LiteUpdate,
-    NormUpdate,
-    UpdatePolicy,
-)
+from tinysearch.spaces.lite_shape import lite_shape
+from tinysearch.spaces.operations import SIGN_MASK
+from tinysearch.spaces.policy import Channels, LayerUpdate, LiteUpdate, NormUpdate, UpdatePolicy
 from tinysearch.spaces.trace import Trace, trace
 
 RandomPolicy = Callable[[Trace, int], UpdatePolicy]

@@ -5,11 +5,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tinysearch.devices.costs import Costs, cost_rows, cost_table, estimate, smallest
-from tinysearch.devices.energy import extra_joules, step_joules
+from tinysearch.core.errors import InputError
+from tinysearch.devices.breakdown import estimate, smallest
+from tinysearch.devices.costs import Costs, cost_rows, cost_table
+from tinysearch.devices.latency.energy import extra_joules, step_joules
 from tinysearch.devices.profile import load_device
 from tinysearch.spaces import methods
-from tinysearch.spaces.errors import InputError
 from tinysearch.spaces.space import UpdateSpace
 from tinysearch.spaces.table import UpdateTable
 

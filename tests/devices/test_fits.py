@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tinysearch.devices.costs import estimate
+from tinysearch.devices.breakdown import estimate
 from tinysearch.devices.profile import load_device
 from tinysearch.spaces import methods
 from tinysearch.spaces.backbones import load_backbone

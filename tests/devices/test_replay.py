@@ -13,14 +13,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tinysearch.devices.compiler import compile_step
-from tinysearch.devices.plan import Plan, make_plan
 from tinysearch.devices.profile import DeviceProfile, load_device
-from tinysearch.devices.program import Kind, Phase, Program, Step
+from tinysearch.devices.step.compiler import compile_step
+from tinysearch.devices.step.plan import Plan, make_plan
+from tinysearch.devices.step.program import Kind, Phase, Program, Step
 from tinysearch.spaces import methods
-from tinysearch.spaces.apply import apply
-from tinysearch.spaces.backbones.registry import load_backbone
-from tinysearch.spaces.masks import pack_bits, unpack_bits
+from tinysearch.spaces.backbones.catalogue import load_backbone
+from tinysearch.spaces.engine.apply import apply
+from tinysearch.spaces.engine.masks import pack_bits, unpack_bits
 from tinysearch.spaces.table import UpdateTable
 from tinysearch.spaces.trace import INPUT, Trace, trace
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from tinysearch.core.errors import InputError
 from tinysearch.results.front import Front
 from tinysearch.results.records import Member
-from tinysearch.spaces.errors import InputError
 
 
 def test_members_are_the_trials_that_nothing_dominates(trial, front):

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tinysearch.results.request import differences, run_name
+from tinysearch.core.errors import ConflictError, InputError
+from tinysearch.results.identity import differences, run_name
 from tinysearch.results.rundir import RunDirectory
-from tinysearch.spaces.errors import ConflictError, InputError
 
 ROOT = Path(__file__).resolve().parents[2]
 REQUEST = {"device": "rpi4", "dataset": "digits", "trials": 50, "budget": {"memory": None, "latency": 0.8}}

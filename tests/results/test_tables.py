@@ -5,9 +5,9 @@ import json
 import pytest
 import yaml
 
+from tinysearch.core.errors import InputError
 from tinysearch.results.front import Front
 from tinysearch.results.tables import FORMATS, render
-from tinysearch.spaces.errors import InputError
 
 
 @pytest.fixture

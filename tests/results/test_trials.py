@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
+from tinysearch.core.errors import ConflictError, InputError
 from tinysearch.results.pareto import Objective
 from tinysearch.results.trials import STUDY, TrialStore
-from tinysearch.spaces.errors import ConflictError, InputError
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import torch
 
+from tinysearch.search.problem import Task, prepare
 from tinysearch.search.request import Request
-from tinysearch.search.run import Task, prepare
 
 USER = Path(__file__).resolve().parent.parent / "user"
 #: Few images and few steps: enough to run every line, not to learn much.

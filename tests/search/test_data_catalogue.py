@@ -10,8 +10,8 @@ import zipfile
 import numpy as np
 import pytest
 
+from tinysearch.core.errors import InputError, MissingDataError
 from tinysearch.search.data import list_datasets, load_dataset
-from tinysearch.spaces.errors import InputError, MissingDataError
 
 
 def test_digits_has_a_fixed_stratified_split():

@@ -13,10 +13,10 @@ import threading
 import numpy as np
 import pytest
 
+from tinysearch.core.errors import InputError, MissingDataError
 from tinysearch.search.data import cifar, load_dataset
 from tinysearch.search.data.cifar_batch import read_python_batch
 from tinysearch.search.data.download import RemoteFile
-from tinysearch.spaces.errors import InputError, MissingDataError
 
 BATCHES = [*(f"data_batch_{i}" for i in range(1, 6)), "test_batch"]
 

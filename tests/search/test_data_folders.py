@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tinysearch.core.errors import InputError
 from tinysearch.search.data import archives, load_dataset
-from tinysearch.spaces.errors import InputError
 
 
 def png(value: int) -> bytes:

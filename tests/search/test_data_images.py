@@ -7,8 +7,8 @@ import pytest
 import torch
 from PIL import Image
 
+from tinysearch.core.errors import InputError
 from tinysearch.search.data.images import ArraySplit, FileSplit, ImageFile
-from tinysearch.spaces.errors import InputError
 
 
 def encoded(image: Image.Image, image_format: str = "PNG", **options: object) -> bytes:

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from tinysearch.devices.costs import Costs
 from tinysearch.results.records import TrialRecord
 from tinysearch.search.engine import ROUND, Limits, Search
-from tinysearch.search.fewshot import Score
-from tinysearch.search.run import Task
+from tinysearch.search.problem import Task
+from tinysearch.search.proxies.base import Score
 from tinysearch.search.samplers import make_sampler
 from tinysearch.spaces import methods
 from tinysearch.spaces.backbones import load_backbone

@@ -3,10 +3,10 @@ from typing import Any
 import pytest
 import torch
 
+from tinysearch.core.errors import InputError
 from tinysearch.search.finetune import finetune
-from tinysearch.search.run import Task
+from tinysearch.search.problem import Task
 from tinysearch.spaces import methods
-from tinysearch.spaces.errors import InputError
 
 FEW = {"steps": 4, "train_images": 60, "test_images": 80}
 

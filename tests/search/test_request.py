@@ -2,8 +2,8 @@ from typing import Any
 
 import pytest
 
+from tinysearch.core.errors import InputError
 from tinysearch.search.request import ProxySettings, Request
-from tinysearch.spaces.errors import InputError
 
 
 def test_none_stands_for_the_default() -> None:

@@ -12,17 +12,18 @@ from typing import Any
 import pytest
 import torch
 
+from tinysearch.core.errors import BudgetError, ConflictError, InputError, TinySearchError
 from tinysearch.results.front import Front
 from tinysearch.results.records import TrialRecord
 from tinysearch.results.rundir import RunDirectory
 from tinysearch.search.data import load_dataset
 from tinysearch.search.finetune import finetune
+from tinysearch.search.problem import Task
 from tinysearch.search.request import Request
-from tinysearch.search.run import Task, run
+from tinysearch.search.run import run
 from tinysearch.spaces import methods
-from tinysearch.spaces.apply import apply
 from tinysearch.spaces.backbones import load_backbone
-from tinysearch.spaces.errors import BudgetError, ConflictError, InputError, TinySearchError
+from tinysearch.spaces.engine.apply import apply
 from tinysearch.spaces.policy import UpdatePolicy
 from tinysearch.spaces.table import UpdateTable
 

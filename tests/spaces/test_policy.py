@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tinysearch.spaces.errors import InputError
+from tinysearch.core.errors import InputError
 from tinysearch.spaces.policy import Channels, LayerUpdate, LiteUpdate, NormUpdate, UpdatePolicy
 
 names = st.text(st.characters(codec="utf-8", exclude_categories=["Cs"]), min_size=1, max_size=20)

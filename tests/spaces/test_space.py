@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tinysearch.core.errors import InputError
 from tinysearch.spaces import methods
-from tinysearch.spaces.errors import InputError
 from tinysearch.spaces.space import UpdateSpace
 from tinysearch.spaces.table import UpdateTable
 

@@ -8,9 +8,10 @@ import torch
 from torch import nn
 
 from tinysearch.devices.accountings import eager
-from tinysearch.devices.costs import cost_table, estimate
+from tinysearch.devices.breakdown import estimate
+from tinysearch.devices.costs import cost_table
 from tinysearch.devices.profile import load_device
-from tinysearch.devices.saved import saved_bytes
+from tinysearch.devices.step.saved import saved_bytes
 from tinysearch.spaces import methods
 from tinysearch.spaces.backbones import list_backbones, load_backbone
 from tinysearch.spaces.lite_residual import LiteResidual

@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 
+from tinysearch.core.errors import InputError
 from tinysearch.devices import accountings
-from tinysearch.devices.costs import cost_table, estimate
+from tinysearch.devices.breakdown import estimate
+from tinysearch.devices.costs import cost_table
 from tinysearch.devices.profile import load_device
 from tinysearch.spaces import methods
-from tinysearch.spaces.errors import InputError
 from tinysearch.spaces.table import UpdateTable
 
 

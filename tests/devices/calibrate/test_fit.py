@@ -6,25 +6,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import kendalltau
 
-from tinysearch.devices.calibrate.fit import (
-    confidence,
-    fit_error,
-    fit_latency,
-    held_out,
-    predict,
-    relative_nnls,
-)
+from tinysearch.core.errors import InputError
+from tinysearch.devices.calibrate.fit import confidence, fit_error, fit_latency, held_out, predict, relative_nnls
 from tinysearch.devices.calibrate.jobs import CLASSES
 from tinysearch.devices.calibrate.results import Sample
-from tinysearch.devices.kernels import COARSE, Kernel, class_keys
-from tinysearch.devices.latency import step_seconds
-from tinysearch.devices.memory import peak_bytes, working_set_bytes
+from tinysearch.devices.latency.step import step_seconds
 from tinysearch.devices.profile import load_device
-from tinysearch.devices.quantities import Sourced
-from tinysearch.devices.records import WorkingSet
-from tinysearch.devices.saved import saved_bytes
-from tinysearch.spaces.backbones.registry import load_backbone
-from tinysearch.spaces.errors import InputError
+from tinysearch.devices.profile.kernels import COARSE, Kernel, class_keys
+from tinysearch.devices.profile.model import WorkingSet
+from tinysearch.devices.profile.quantities import Sourced
+from tinysearch.devices.step.peak import peak_bytes
+from tinysearch.devices.step.saved import saved_bytes
+from tinysearch.devices.working_set import working_set_bytes
+from tinysearch.spaces.backbones.catalogue import load_backbone
 from tinysearch.spaces.space import UpdateSpace
 from tinysearch.spaces.trace import trace
 

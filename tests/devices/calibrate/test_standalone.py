@@ -12,16 +12,16 @@ import pytest
 import torch
 from torch import nn
 
+from tinysearch.core.errors import UnsupportedError
+from tinysearch.devices.breakdown import estimate
 from tinysearch.devices.calibrate import standalone
 from tinysearch.devices.calibrate.assemble import make_profile
 from tinysearch.devices.calibrate.jobs import CLASSES, Plan, make_jobs
 from tinysearch.devices.calibrate.plain import plain_rows
 from tinysearch.devices.calibrate.results import read_results
-from tinysearch.devices.costs import estimate
 from tinysearch.devices.profile import parse_profile
-from tinysearch.devices.writer import write_profile
-from tinysearch.spaces.backbones.registry import load_backbone
-from tinysearch.spaces.errors import UnsupportedError
+from tinysearch.devices.profile.writer import write_profile
+from tinysearch.spaces.backbones.catalogue import load_backbone
 from tinysearch.spaces.policy import UpdatePolicy
 from tinysearch.spaces.trace import trace
 

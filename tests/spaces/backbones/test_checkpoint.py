@@ -10,9 +10,9 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
+from tinysearch.core.errors import InputError, MissingDataError
 from tinysearch.spaces.backbones import load_backbone
 from tinysearch.spaces.backbones.checkpoint import MAX_BYTES, load_into, read_checkpoint
-from tinysearch.spaces.errors import InputError, MissingDataError
 
 NAME = "mobilenetv2-w0.1"
 

@@ -6,12 +6,7 @@ from fvcore.nn import FlopCountAnalysis
 from torch import nn
 
 from tinysearch.spaces.backbones import list_backbones, load_backbone
-from tinysearch.spaces.backbones.blocktable import (
-    MCUNET_5FPS,
-    MOBILENETV2_W035,
-    PROXYLESSNAS_W03,
-    BlockTableNet,
-)
+from tinysearch.spaces.backbones.blocktable import MCUNET_5FPS, MOBILENETV2_W035, PROXYLESSNAS_W03, BlockTableNet
 from tinysearch.spaces.backbones.mobilenetv2 import PaddedSequential, conv_norm_act, make_divisible
 from tinysearch.spaces.backbones.proxylessnas import ProxylessNASMobile
 

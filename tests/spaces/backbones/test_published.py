@@ -9,9 +9,9 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 import torch
 
+from tinysearch.core.errors import InputError, MissingDataError
 from tinysearch.spaces.backbones import load_backbone, published
 from tinysearch.spaces.backbones.info import IMAGENET, SYMMETRIC
-from tinysearch.spaces.errors import InputError, MissingDataError
 
 
 class Quiet(SimpleHTTPRequestHandler):

@@ -1,0 +1,1 @@
+"""How long a training step takes, what it draws, and how far to trust that."""

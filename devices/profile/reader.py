@@ -1,0 +1,177 @@
+"""Reading device profiles: YAML files, the bundled ones by their names.
+
+Whatever is wrong with a file is said in one line that names the file, the line and the field.
+"""
+
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from ...core.errors import InputError
+from ...core.files import read_text
+from .. import profiles
+from .model import DeviceProfile
+from .quantities import FROM_FILE
+
+__all__ = ["ALIASES", "DeviceProfile", "list_devices", "load_device", "parse_profile"]
+
+#: Largest profile, in characters; the bundled ones have a few thousand.
+MAX_PROFILE = 256 * 1024
+
+#: Other names of bundled profiles.
+ALIASES = {
+    "stm32f746": "cortex-m7",
+    "f746": "cortex-m7",
+    "f746-fp32": "cortex-m7-fp32",
+    "f767": "stm32f767",
+    "h743": "stm32h743",
+    "h7a3": "stm32h7a3",
+    "rt1062": "imxrt1062",
+    "teensy4.1": "imxrt1062",
+    "rpi4-4gb": "rpi4",
+    "jetson-nano-10w": "jetson-nano",
+}
+
+#: Parts that a profile may state some fields of and take the others from the profile that it is like.
+_SECTIONS = (
+    *((section,) for section in ("memory", "flash", "latency", "power")),
+    *(("latency", phase) for phase in ("forward", "dx", "dw")),
+)
+
+
+def list_devices() -> tuple[str, ...]:
+    """Identifiers of the bundled profiles."""
+    files = resources.files(profiles).iterdir()
+    return tuple(sorted(file.name.removesuffix(".yaml") for file in files if file.name.endswith(".yaml")))
+
+
+def load_device(name_or_path: str | Path) -> DeviceProfile:
+    """Read a profile.
+
+    Args:
+        name_or_path: Identifier or alias of a bundled profile, or a YAML file of one's own.
+
+    Raises:
+        InputError: There is no such profile or file, or something in it is wrong: file, line and field are named.
+    """
+    name = ALIASES.get(str(name_or_path), str(name_or_path))
+    if isinstance(name_or_path, str) and name in list_devices():
+        return parse_profile(_bundled_text(name), f"{name}.yaml")
+    path = Path(name_or_path)
+    if not path.suffix and not path.exists():
+        raise InputError(
+            f"no device {str(name_or_path)!r}: name one of {', '.join(list_devices())}, or a YAML file of your own"
+        )
+    return parse_profile(read_text(path), str(path))
+
+
+def parse_profile(text: str, origin: str) -> DeviceProfile:
+    """Read a profile from YAML text; `origin` names it in messages.
+
+    Raises:
+        InputError: Something in it is wrong: origin, line and field are named.
+    """
+    content, tree = _read(text, origin)
+    try:
+        return DeviceProfile.model_validate(_with_base(content, tree, origin), context=FROM_FILE)
+    except ValidationError as error:
+        detail = error.errors()[0]
+        # A key of a mapping is shown as such by pydantic: latency.forward.densee.[key].
+        parts = tuple(part for part in detail["loc"] if part != "[key]")
+        field = ".".join(str(part) for part in parts) or "profile"
+        message = detail["msg"].removeprefix("Value error, ")
+        message = message[0].lower() + message[1:]
+        more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+        raise InputError(f"{origin}, line {_line(tree, parts)}: {field}: {message}{more}") from error
+
+
+def _bundled_text(name: str) -> str:
+    return (resources.files(profiles) / f"{name}.yaml").read_text(encoding="utf-8")
+
+
+def _read(text: str, origin: str) -> tuple[dict[str, Any], yaml.Node]:
+    """The content of a profile's file without its header, and the tree that knows the lines."""
+    if len(text) > MAX_PROFILE:
+        raise InputError(f"{origin}: {len(text)} characters are more than the {MAX_PROFILE} that a profile may have")
+    try:
+        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)):
+            raise InputError(f"{origin}: YAML aliases (*name) are not allowed in a profile")
+        tree = yaml.compose(text, yaml.SafeLoader)
+        content = yaml.safe_load(text)
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise InputError(f"{origin}, line {line}: no YAML: {error.problem}") from error
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        raise InputError(f"{origin}: no YAML: {str(error).splitlines()[0]}") from error
+    if tree is None or not isinstance(content, dict) or content.pop("format", None) != DeviceProfile.FORMAT:
+        raise InputError(f'{origin}: no device profile: "format" must be "{DeviceProfile.FORMAT}"')
+    _refuse_duplicates(tree, origin)
+    version = content.pop("version", None)
+    if version != DeviceProfile.VERSION or isinstance(version, bool):
+        line = _line(tree, ("version",))
+        raise InputError(f'{origin}, line {line}: "version" must be {DeviceProfile.VERSION}, not {version!r:.60}')
+    return content, tree
+
+
+def _with_base(content: dict[str, Any], tree: yaml.Node, origin: str) -> dict[str, Any]:
+    """A profile's content with what it takes from the bundled profile that it is `like`.
+
+    A field that the profile states replaces the other's whole field, classes of kernels one by one.
+    """
+    if "like" not in content:
+        return content
+    name = ALIASES.get(str(content["like"]), content["like"])
+    if name not in list_devices():
+        raise InputError(
+            f"{origin}, line {_line(tree, ('like',))}: like: no bundled profile {content['like']!r:.60}: "
+            f"use one of {', '.join(list_devices())}"
+        )
+    base_origin = f"{name}.yaml"
+    base_content, base_tree = _read(_bundled_text(str(name)), base_origin)
+    base = _with_base(base_content, base_tree, base_origin)
+    return _merge(base, {key: value for key, value in content.items() if key != "like"}, ())
+
+
+def _merge(base: Mapping[str, Any], content: Mapping[str, Any], path: tuple[str, ...]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in content.items():
+        inner = (*path, str(key))
+        below = merged.get(key)
+        if inner in _SECTIONS and isinstance(below, dict) and isinstance(value, dict):
+            value = _merge(below, value, inner)
+        merged[key] = value
+    return merged
+
+
+def _line(node: yaml.Node | None, path: tuple[int | str, ...]) -> int:
+    """Line of a field, or of the nearest that there is on the way to it."""
+    line = 1 if node is None else node.start_mark.line + 1
+    for part in path:
+        if isinstance(node, yaml.MappingNode):
+            found = next(((key, value) for key, value in node.value if key.value == str(part)), None)
+            if found is None:
+                break
+            line, node = found[0].start_mark.line + 1, found[1]
+        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
+            node = node.value[part]
+            line = node.start_mark.line + 1
+        else:
+            break
+    return line
+
+
+def _refuse_duplicates(node: yaml.Node | None, origin: str) -> None:
+    if isinstance(node, yaml.MappingNode):
+        seen: set[str] = set()
+        for key, value in node.value:
+            if key.value in seen:
+                raise InputError(f"{origin}, line {key.start_mark.line + 1}: {key.value} is given twice")
+            seen.add(str(key.value))
+            _refuse_duplicates(value, origin)
+    elif isinstance(node, yaml.SequenceNode):
+        for item in node.value:
+            _refuse_duplicates(item, origin)

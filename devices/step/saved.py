@@ -1,0 +1,183 @@
+"""Which tensors an applied policy keeps from the forward to the backward pass, and how many bytes they are.
+
+The rules are those of the layers in `spaces.functions`, tensor by tensor, so that the answer is what
+`torch.autograd.graph.saved_tensors_hooks` counts (`devices.measure`), to the byte.
+"""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from ...spaces.operations import READ_OFF_OUTPUT
+from ...spaces.table import UpdateTable
+from ...spaces.trace import INPUT, Layer, Trace
+from .columns import Amount, Columns, Ints, Mask, both, columns, either, larger, times, without
+
+#: Bytes of a batch statistic, whatever the activations' type.
+STATISTIC_BYTES = 4
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What N policies keep.
+
+    Attributes:
+        count: N.
+        holders: Per row whose output is kept (`INPUT` for the network's input), who keeps it: row and mask, in the
+            order of the forward pass.
+        outputs: Per such row, the policies in which anyone does.
+        extra: Per row that keeps tensors besides those of the data flow, their bytes.
+    """
+
+    count: int
+    holders: dict[int, list[tuple[int, Mask]]] = field(default_factory=dict)
+    outputs: dict[int, Mask] = field(default_factory=dict)
+    extra: dict[int, Amount] = field(default_factory=dict)
+
+    def hold(self, tensor: int, row: int, keeps: Mask) -> None:
+        """Note that a row keeps a tensor."""
+        if keeps is False:
+            return
+        holders = self.holders.setdefault(tensor, [])
+        if holders and holders[-1][0] == row:
+            holders[-1] = (row, either(holders[-1][1], keeps))
+        else:
+            holders.append((row, keeps))
+        self.outputs[tensor] = either(self.outputs.get(tensor, False), keeps)
+
+    def besides(self, row: int, amount: Amount) -> None:
+        """Note that a row keeps bytes that are no output."""
+        if not isinstance(amount, int) or amount:
+            self.extra[row] = self.extra.get(row, 0) + amount
+
+    def total(self, trace: Trace, scale: int) -> Amount:
+        """Bytes kept in all, with `scale` bytes for each element of an output."""
+        sizes = (times(keeps, scale * trace.rows[n].out_elements) for n, keeps in self.outputs.items() if n != INPUT)
+        return sum(sizes, 0) + sum(self.extra.values(), 0)
+
+    def row_bytes(self, trace: Trace, scale: int) -> Ints:
+        """Bytes kept per row, (N, R), with `scale` bytes for each element of an output."""
+        result = np.zeros((len(trace.rows), self.count), np.int64)
+        for row, keeps in self.outputs.items():
+            if row != INPUT:
+                result[row] += times(keeps, scale * trace.rows[row].out_elements)
+        for row, amount in self.extra.items():
+            result[row] += amount
+        return result.T
+
+
+def saved_bytes(table: UpdateTable, batch: int, element_bytes: int = 4) -> Ints:
+    """Bytes kept for the backward pass, per row.
+
+    A tensor is counted once, at the row that produces it, however many rows keep it; copies, masks and statistics
+    are counted at the row that makes them. The network's input, parameters and buffers are left out.
+
+    Args:
+        table: N policies of a trace with R rows.
+        batch: Samples of one step.
+        element_bytes: Bytes of an activation.
+
+    Returns:
+        Bytes, (N, R).
+    """
+    return find_kept(table, batch, element_bytes).row_bytes(table.trace, batch * element_bytes)
+
+
+def find_kept(table: UpdateTable, batch: int, element_bytes: int = 4) -> Kept:
+    """What is kept, and by whom.
+
+    - A conv or linear keeps its input if its weight trains: by reference where all input channels take part (a set
+      of output channels too), else a copy of the chosen channels.
+    - A batch norm on frozen statistics keeps its input if its scale trains. With batch statistics it is PyTorch's
+      own and keeps its input, mean and inverse deviation whenever a gradient reaches it. So do group and layer
+      norms, whose statistics are per sample.
+    - Any other operation keeps what was observed of it (`Layer.retention`) for each input that needs a gradient;
+      an activation with a sign mask keeps one bit an element.
+    - ReLU and ReLU6 without a sign mask keep their output instead of a mask where a conv or linear keeps it anyway.
+    """
+    return _Finder(table, batch, element_bytes).find()
+
+
+class _Finder:
+    def __init__(self, table: UpdateTable, batch: int, element_bytes: int) -> None:
+        self.trace, self.batch, self.element_bytes = table.trace, batch, element_bytes
+        self.live_inputs, self.live = Columns(table.live_inputs), Columns(table.live)
+        self.trains = Columns(table.trains & table.present)
+        channels = np.array([layer.in_channels for layer in self.trace.rows])
+        self.weights, self.inputs = Columns(table.trains_weight), columns(table.inputs)
+        self.whole = Columns(table.trains_weight & (table.inputs == channels))
+        self.scale, self.statistics = Columns(table.scale), Columns(table.statistics)
+        self.sign, self.present = Columns(table.sign), Columns(table.present)
+        self.beside = {block.output: block.lite[0] for block in self.trace.blocks if block.lite}
+        self.readers: dict[int, list[int]] = {}
+        for row in self.trace.order:
+            if self.trace.rows[row].kind in ("conv", "linear") and not self.trace.rows[row].viewed:
+                self.readers.setdefault(self.trace.rows[row].inputs[0], []).append(row)
+        self.kept = Kept(len(table))
+
+    def find(self) -> Kept:
+        for row in self.trace.order:
+            layer = self.trace.rows[row]
+            if layer.kind in ("conv", "linear"):
+                self._weighted(row, layer)
+            elif layer.kind == "norm":
+                # Not `live`: the output of a block's last row is the sum with that of a lite residual module.
+                own = either(self.live_inputs[row], self.trains[row])
+                own = both(own, self.statistics[row]) if layer.op == "batch" else own
+                self.kept.hold(layer.inputs[0], row, either(own, self.scale[row]))
+                self.kept.besides(row, times(own, norm_statistics(layer, self.batch) * STATISTIC_BYTES))
+            elif self.live_inputs[row] is not False:
+                self._operation(row, layer)
+        return self.kept
+
+    def _weighted(self, row: int, layer: Layer) -> None:
+        whole = self.whole[row]
+        self.kept.hold(layer.inputs[0], row, whole)
+        partly = without(self.weights[row], whole)
+        if partly is not False:
+            per_channel = layer.in_elements // layer.in_channels * self.batch * self.element_bytes
+            self.kept.besides(row, times(partly, self.inputs[row] * per_channel))
+
+    def _operation(self, row: int, layer: Layer) -> None:
+        masked = both(self.live_inputs[row], self.sign[row])
+        self.kept.besides(row, times(masked, self.batch * -(-layer.out_elements // 8)))
+        read_off = without(self._read_off(row, layer), masked)
+        own_output = read_off
+        observed: Amount = 0
+        for source, retention in zip(layer.inputs, layer.retention, strict=True):
+            if source == INPUT:
+                continue
+            need = without(without(self.live[source], masked), read_off)
+            if retention.extra:
+                observed = larger(observed, times(need, self.batch * retention.extra))
+            if retention.output:
+                own_output = either(own_output, need)
+            for tensor, keeps in zip(layer.inputs, retention.inputs, strict=True):
+                if keeps:
+                    self.kept.hold(tensor, row, need)
+        self.kept.besides(row, observed)
+        if row in self.beside:
+            # The block's output is then the sum with the module's, and this row's own output a tensor apart.
+            apart = both(own_output, self.present[self.beside[row]])
+            self.kept.besides(row, times(apart, layer.out_elements * self.batch * self.element_bytes))
+            own_output = without(own_output, apart)
+        self.kept.hold(row, row, own_output)
+
+    def _read_off(self, row: int, layer: Layer) -> Mask:
+        """Where an activation's derivative is read off its output, since a layer that reads that keeps all of it."""
+        kept: Mask = False
+        if layer.op in READ_OFF_OUTPUT:
+            for reader in self.readers.get(row, ()):
+                kept = either(kept, self.whole[reader])
+            if row in self.beside:  # the readers read the sum with the module's output
+                kept = without(kept, self.present[self.beside[row]])
+        return both(kept, self.live_inputs[row])
+
+
+def norm_statistics(layer: Layer, batch: int) -> int:
+    """Means and inverse deviations that PyTorch's own norms keep, as numbers of elements."""
+    if layer.op == "batch":
+        return 2 * layer.weights
+    if layer.op == "group":
+        return 2 * batch * layer.groups
+    return 2 * batch * (layer.in_elements // layer.weights)

@@ -1,0 +1,137 @@
+"""What all policies' training steps have in common on a device: who reads what, sizes, and what runs in place.
+
+The rules of an arena are those of a microcontroller's runtime:
+
+- Every tensor starts at a multiple of the profile's alignment, and its size is rounded up to it.
+- A norm, an activation and an addition overwrite an input that dies with them; a depthwise convolution that keeps the
+  size does too, channel by channel, with one channel of scratch (TinyEngine, Lin et al. 2021, section 3.3). In the
+  backward pass the gradient of such an operation's output becomes that of its input.
+- A dense convolution with a kernel above 1 x 1 on 8- or 16-bit activations unrolls two output positions into 16-bit
+  columns (CMSIS-NN, Lai et al. 2018, section 3.2). Assumed of all such runtimes; other kernels need no scratch.
+
+Eager runtimes do none of that.
+"""
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from math import prod
+
+import numpy as np
+
+from ...spaces.table import UpdateTable
+from ...spaces.trace import INPUT, Layer, Trace
+from ..profile import DeviceProfile
+from .columns import Amount, Bools, Ints
+
+#: Columns that a dense convolution unrolls at a time, and bytes of their elements.
+IM2COL_COLUMNS, IM2COL_BYTES = 2, 2
+#: Operations that run in place, element by element.
+ELEMENTWISE = ("norm", "act")
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """One training step of a network on a device.
+
+    Attributes:
+        trace: The network.
+        profile: The device and runtime.
+        batch: Samples of the step.
+        sources: Per row, the rows whose outputs it reads; the last row of a block reads the output of the lite
+            residual module too, where there is one.
+    """
+
+    trace: Trace
+    profile: DeviceProfile
+    batch: int
+    sources: dict[int, tuple[int, ...]] = field(init=False)
+
+    def __post_init__(self) -> None:
+        lite = {block.output: block.lite[-1] for block in self.trace.blocks if block.lite}
+        rows = self.trace.rows
+        sources = {row: (*rows[row].inputs, *([lite[row]] if row in lite else [])) for row in self.trace.order}
+        object.__setattr__(self, "sources", sources)
+
+    @property
+    def eager(self) -> bool:
+        """Whether tensors come and go as in PyTorch; else they lie in a static arena."""
+        return self.profile.memory.kind == "eager"
+
+    @cached_property
+    def alignment(self) -> int:
+        """Tensors start at multiples of so many bytes."""
+        return 1 if self.eager else self.profile.memory.alignment
+
+    def aligned(self, count: Amount, element_bytes: int = 1) -> Amount:
+        """Bytes of a tensor of so many elements: rounded up to the alignment, which is a power of two."""
+        size = count * element_bytes
+        if element_bytes % self.alignment == 0:
+            return size
+        return (size + self.alignment - 1) & -self.alignment
+
+    @cached_property
+    def activation(self) -> list[int]:
+        """Bytes of each row's output; the last is the network's input, so that `INPUT` indexes it."""
+        return [int(self.aligned(count, self.profile.memory.dtypes.activation)) for count in self._elements]
+
+    @cached_property
+    def gradient(self) -> list[int]:
+        """Bytes of the gradient of each row's output."""
+        return [int(self.aligned(count, self.profile.memory.dtypes.gradient)) for count in self._elements]
+
+    @cached_property
+    def readers(self) -> dict[int, tuple[int, ...]]:
+        """Per row (and `INPUT`), who reads its output, in the order of the forward pass."""
+        found: dict[int, list[int]] = {}
+        for row in self.trace.order:
+            for source in self.sources[row]:
+                found.setdefault(source, []).append(row)
+        return {source: tuple(rows) for source, rows in found.items()}
+
+    @cached_property
+    def overwrites(self) -> dict[int, tuple[int, ...]]:
+        """Per row, the sources that its output may take the place of, if they die with it."""
+        return {row: self._overwrites(row) for row in self.trace.order}
+
+    @cached_property
+    def scratch(self) -> dict[int, int]:
+        """Per row, bytes that the forward kernel needs besides."""
+        return {row: int(self.aligned(self._im2col(self.trace.rows[row]))) for row in self.trace.order}
+
+    def channel(self, row: int, element_bytes: int) -> int:
+        """Bytes that a row needs to overwrite its input: a channel of a depthwise convolution, else none."""
+        layer = self.trace.rows[row]
+        return int(self.aligned(prod(layer.in_shape[1:]), element_bytes)) if layer.depthwise else 0
+
+    @cached_property
+    def _elements(self) -> list[int]:
+        counts = [*(layer.out_elements for layer in self.trace.rows), prod(self.trace.input_shape)]
+        return [self.batch * count for count in counts]
+
+    def _overwrites(self, row: int) -> tuple[int, ...]:
+        layer = self.trace.rows[row]
+        if self.eager:
+            return ()
+        if layer.depthwise:
+            same = INPUT not in layer.inputs and layer.in_shape == layer.out_shape
+            return layer.inputs if same else ()
+        if layer.kind not in ELEMENTWISE and layer.op != "add":
+            return ()
+        return tuple(source for source in self.sources[row] if self._elements[source] == self._elements[row])
+
+    def _im2col(self, layer: Layer) -> int:
+        narrow = self.profile.memory.dtypes.activation < 4
+        if self.eager or not narrow or layer.kind != "conv" or layer.depthwise or layer.kernel == (1, 1):
+            return 0
+        return IM2COL_COLUMNS * IM2COL_BYTES * prod(layer.kernel) * layer.in_channels // layer.groups
+
+
+def weighted_sum(counts: Bools | Ints, amounts: Ints | list[int]) -> Ints:
+    """Sum over rows of counts, (N, R), times amounts, (R,): exact, since both are far below 2**53."""
+    return np.rint(np.array(amounts, np.float64) @ counts.T).astype(np.int64)
+
+
+def present_sum(table: UpdateTable, amounts: list[int]) -> Ints:
+    """Sum of amounts, (R,), over the rows that each policy has, (N,): the backbone's, and those of its modules."""
+    base = len(table.trace)
+    return sum(amounts[:base]) + weighted_sum(table.present[:, base:], amounts[base:])

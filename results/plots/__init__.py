@@ -1,0 +1,5 @@
+"""Pictures: a front, and a memory plan."""
+
+from .pareto import draw_pareto, plot_pareto
+
+__all__ = ["draw_pareto", "plot_pareto"]

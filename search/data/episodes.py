@@ -1,0 +1,138 @@
+"""Few-shot episodes: small tasks drawn from one split, so that policies can be compared cheaply."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ...core.errors import InputError
+from . import ImageSplit
+
+
+@dataclass(frozen=True)
+class Episode:
+    """A few-shot task: images to train on (support) and images to be judged by (query).
+
+    Attributes:
+        support_images: uint8 (s, 3, S, S).
+        support_labels: int64 (s,).
+        query_images: uint8 (q, 3, S, S).
+        query_labels: int64 (q,), numbered as the support labels.
+        class_ids: The classes that take part, by their labels in the split, ascending. Label i stands for
+            `class_ids[i]`.
+        support_indices: Where the support images are in the split, int64 (s,).
+        query_indices: The same for the query images, int64 (q,).
+    """
+
+    support_images: Tensor
+    support_labels: Tensor
+    query_images: Tensor
+    query_labels: Tensor
+    class_ids: tuple[int, ...]
+    support_indices: NDArray[np.int64]
+    query_indices: NDArray[np.int64]
+
+
+def sample_episodes(
+    split: ImageSplit, *, episodes: int, shot: int, queries: int, size: int, seed: int, way: int | None = None
+) -> list[Episode]:
+    """Draw class-balanced episodes, deterministic by seed.
+
+    Episode i depends on the seed and on i, not on how many are drawn. Where every class has images enough,
+    its queries do not depend on `shot`, and a smaller support is part of a larger one. Support and query
+    never share an image. The images of each come in random order.
+
+    A class with fewer images than asked for shares what it has between support and query in the ratio asked
+    for, rounded, with at least one of each; the other classes are not touched.
+
+    Args:
+        split: Where to draw from; nothing else is seen.
+        episodes: How many.
+        shot: Support images of each class.
+        queries: Query images over all classes of an episode. Where they do not divide evenly, classes drawn
+            at random get one more.
+        size: Side of the images in pixels.
+        seed: Same seed, same episodes.
+        way: Classes of an episode, drawn at random and relabelled 0..way-1 in the order of their ids; None
+            takes all classes of the split and keeps their labels.
+
+    Raises:
+        InputError: A number is out of range, or a class has fewer than two images.
+    """
+    classes, counts = np.unique(split.labels, return_counts=True)
+    _check(classes, counts, episodes=episodes, shot=shot, queries=queries, seed=seed, way=way)
+    members = {int(c): np.flatnonzero(split.labels == c) for c in classes}
+    return [
+        _draw(split, members, shot, queries, size, way, np.random.default_rng([seed, number]))
+        for number in range(episodes)
+    ]
+
+
+def _check(
+    classes: NDArray[np.int64],
+    counts: NDArray[np.int64],
+    *,
+    episodes: int,
+    shot: int,
+    queries: int,
+    seed: int,
+    way: int | None,
+) -> None:
+    if way is not None and not 2 <= way <= len(classes):
+        raise InputError(f"an episode of {way} classes cannot be drawn from {len(classes)}: take 2 to {len(classes)}")
+    used = way or len(classes)
+    if used < 2:
+        raise InputError(f"an episode needs two classes or more, and the split has {used}")
+    if episodes < 1 or shot < 1 or seed < 0:
+        raise InputError(f"episodes and shot must be at least 1 and seed 0, not {episodes}, {shot} and {seed}")
+    if queries < used:
+        raise InputError(f"{queries} queries are too few for {used} classes: each needs one")
+    if counts.min() < 2:
+        lonely = int(classes[counts.argmin()])
+        raise InputError(f"class {lonely} has one image: an episode needs two, one to learn and one to ask")
+
+
+def _draw(
+    split: ImageSplit,
+    members: dict[int, NDArray[np.int64]],
+    shot: int,
+    queries: int,
+    size: int,
+    way: int | None,
+    rng: np.random.Generator,
+) -> Episode:
+    every_class = np.array(sorted(members))
+    chosen = every_class if way is None else np.sort(rng.choice(every_class, way, replace=False))
+    asked = np.full(len(chosen), queries // len(chosen))
+    asked[rng.permutation(len(chosen))[: queries % len(chosen)]] += 1
+    support, query = [], []
+    for class_id, wanted in zip(chosen, asked, strict=True):
+        order = rng.permutation(members[int(class_id)])
+        query_count, support_count = _share(len(order), int(wanted), shot)
+        query.append(order[:query_count])
+        support.append(order[query_count : query_count + support_count])
+    query_indices, support_indices = (rng.permutation(np.concatenate(parts)) for parts in (query, support))
+
+    def labels(indices: NDArray[np.int64]) -> Tensor:
+        ids = split.labels[indices]
+        return torch.from_numpy(ids if way is None else np.searchsorted(chosen, ids))
+
+    return Episode(
+        support_images=split.load(support_indices, size),
+        support_labels=labels(support_indices),
+        query_images=split.load(query_indices, size),
+        query_labels=labels(query_indices),
+        class_ids=tuple(int(class_id) for class_id in chosen),
+        support_indices=support_indices,
+        query_indices=query_indices,
+    )
+
+
+def _share(available: int, queries: int, shot: int) -> tuple[int, int]:
+    """Queries and support images of a class that has `available` of them."""
+    if available >= queries + shot:
+        return queries, shot
+    taken = min(max(round(available * queries / (queries + shot)), 1), available - 1)
+    return taken, available - taken

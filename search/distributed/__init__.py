@@ -1,0 +1,1 @@
+"""Where policies are scored: in this process, or in several."""

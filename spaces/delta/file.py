@@ -1,0 +1,138 @@
+"""A delta: what training changed of a backbone, and nothing else, as a safetensors file.
+
+The format is described in docs/delta-format.md.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from torch import Tensor, nn
+
+from ...core.errors import InputError
+from ...core.files import read_bytes
+from ...core.validation import first_error
+from ..engine.origin import require_origin
+from ..policy import UpdatePolicy
+
+FORMAT, VERSION = "tinysearch.delta", 1
+#: Larger files are refused unread: a delta is at most as large as its network.
+MAX_BYTES = 1 << 30
+
+
+class _Header(BaseModel):
+    """What a file says of itself, as one JSON text, so that equal deltas are equal byte for byte."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: str
+    version: int
+    base_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    classes: int = Field(ge=1)
+    policy: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Delta:
+    """A delta that was read.
+
+    Attributes:
+        policy: What was trained, with the name of the backbone.
+        base_sha256: Digest of the values that training started from, by `base_digest`.
+        classes: Outputs of the head.
+        tensors: What changed, by its name in the applied model.
+        source: Where it was read from, for messages.
+    """
+
+    policy: UpdatePolicy
+    base_sha256: str
+    classes: int
+    tensors: Mapping[str, Tensor]
+    source: str = "delta"
+
+
+def delta(model: nn.Module, policy: UpdatePolicy) -> bytes:
+    """What training changed, as the bytes of a safetensors file; see `UpdatePolicy.delta`."""
+    origin = require_origin(model)
+    if origin.policy != policy and origin.policy.hash != policy.hash:
+        raise InputError(f"the model trains policy {origin.policy.hash}, not {policy.hash}: ask its own policy")
+    tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in changing(model, policy).items()}
+    if broken := not_finite(tensors):
+        raise InputError(f"{broken} holds NaN or infinity: the training diverged; take a lower learning rate")
+    header = _Header(
+        format=FORMAT,
+        version=VERSION,
+        base_sha256=origin.base_sha256,
+        classes=len(tensors[f"{policy.head}.weight"]),
+        policy=json.loads(policy.to_json()),
+    )
+    from safetensors.torch import save
+
+    return save(tensors, {FORMAT: header.model_dump_json()})
+
+
+def changing(model: nn.Module, policy: UpdatePolicy) -> dict[str, Tensor]:
+    """The tensors of an applied model that its base has not or that training changes, by name, in the model's order.
+
+    These are the parameters that train, the statistics of batch norms that follow their batches, and the head and
+    lite residual modules whole. They share memory with the model.
+    """
+    new = (f"{policy.head}.", *(f"{lite.block}.lite_residual." for lite in policy.lite_residuals))
+    names = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    for path, module in model.named_modules():
+        if getattr(module, "train_statistics", False):
+            names |= {f"{path}.{name}" for name, _ in module.named_buffers(recurse=False)}
+    state = {name: value for name, value in model.state_dict().items() if isinstance(value, Tensor)}
+    return {name: value for name, value in state.items() if name in names or name.startswith(new)}
+
+
+def not_finite(tensors: Mapping[str, Tensor]) -> str | None:
+    """Name of the first tensor that holds NaN or infinity."""
+    return next((name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()), None)
+
+
+def read_delta(source: bytes | str | Path) -> Delta:
+    """Read a delta; nothing in it is ever executed.
+
+    Args:
+        source: A path, or the bytes of a file.
+
+    Raises:
+        InputError: It is missing, too large, damaged, no delta, or of a newer version.
+    """
+    name = "delta" if isinstance(source, bytes) else str(source)
+    data = source if isinstance(source, bytes) else read_bytes(Path(source), MAX_BYTES)
+    header, tensors = _parse(data, name)
+    policy = UpdatePolicy.from_json(json.dumps(header.policy), f"{name}: policy")
+    head = tensors.get(f"{policy.head}.weight")
+    if head is None or head.ndim != 2 or len(head) != header.classes:
+        raise InputError(f"{name}: damaged: it has no head of {header.classes} classes")
+    if broken := not_finite(tensors):
+        raise InputError(f"{name}: {broken} holds NaN or infinity")
+    return Delta(policy, header.base_sha256, header.classes, tensors, name)
+
+
+def _parse(data: bytes, name: str) -> tuple[_Header, dict[str, Tensor]]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load
+
+    try:
+        tensors = load(data)
+    except (SafetensorError, KeyError, ValueError, RuntimeError) as error:  # as damage and unknown types lead it
+        raise InputError(f"{name}: no safetensors file, or a damaged one ({error})") from error
+    # The library has checked the file's header by now, and gives access to the metadata of a path only.
+    size = int.from_bytes(data[:8], "little")
+    text = json.loads(data[8 : 8 + size]).get("__metadata__", {}).get(FORMAT)
+    if text is None:
+        raise InputError(f"{name}: no delta: its metadata has no {FORMAT!r}; policy.delta(model) makes one")
+    try:
+        header = _Header.model_validate_json(text)
+    except ValidationError as error:
+        raise InputError(f"{name}: {FORMAT}: {first_error(error)}") from error
+    if header.format != FORMAT or header.version != VERSION:
+        raise InputError(f"{name}: {header.format!r} version {header.version}: this reads {FORMAT!r} version {VERSION}")
+    return header, tensors

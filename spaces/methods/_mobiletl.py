@@ -1,0 +1,39 @@
+"""MobileTL (Chiang et al., AAAI 2023, arXiv 2212.03246): the top blocks, with sign masks."""
+
+from ...core.errors import InputError
+from ..operations import SIGN_MASK
+from ..policy import LayerUpdate, NormUpdate, UpdatePolicy
+from ..trace import Trace
+from ._common import make_policy
+
+
+def mobiletl(trace: Trace, blocks: int = 3) -> UpdatePolicy:
+    """MobileTL (Chiang et al. 2023): the top blocks and the classifier.
+
+    In a trained block all weights train, the norms train their shift alone except the last, which trains all and its
+    statistics, and activations keep a sign mask.
+
+    Args:
+        trace: The backbone.
+        blocks: How many of the top blocks train; 1 to 5 in the paper.
+
+    Raises:
+        InputError: The backbone has not that many blocks.
+    """
+    if not 1 <= blocks <= len(trace.blocks):
+        raise InputError(f"{trace.name} has {len(trace.blocks)} blocks: mobiletl can train 1 to {len(trace.blocks)}")
+    first = len(trace.blocks) - blocks
+    inside = [layer for layer in trace.layers if layer.block >= first]
+    layers = [
+        LayerUpdate(name=layer.name, weight="all", bias=layer.bias)
+        for layer in inside
+        if layer.kind in ("conv", "linear")
+    ]
+    norms = []
+    for index in range(first, len(trace.blocks)):
+        found = [layer for layer in inside if layer.block == index and layer.kind == "norm"]
+        norms += [NormUpdate(name=layer.name, shift=True) for layer in found[:-1]]
+        norms += [NormUpdate(name=x.name, shift=True, scale=True, statistics=x.op == "batch") for x in found[-1:]]
+    masks = [layer.name for layer in inside if layer.kind == "act" and layer.op in SIGN_MASK]
+    policy = make_policy(trace, f"mobiletl-{blocks}", layers, norms)
+    return policy.model_copy(update={"sign_masks": tuple(masks)})

@@ -1,0 +1,203 @@
+import numpy as np
+import optuna
+import pytest
+
+from tinysearch.core.errors import InputError
+from tinysearch.search.problem import Task
+from tinysearch.search.samplers import SAMPLERS, make_sampler
+from tinysearch.search.samplers.base import Sampler
+from tinysearch.search.samplers.optuna import OptunaSampler, _nsga2
+from tinysearch.spaces.backbones import load_backbone
+from tinysearch.spaces.space import Rows, UpdateSpace
+from tinysearch.spaces.trace import trace
+
+every_sampler = pytest.mark.parametrize("name", SAMPLERS)
+
+
+@pytest.fixture(scope="module")
+def space(task: Task) -> UpdateSpace:
+    return task.space
+
+
+@pytest.fixture(scope="module")
+def tiny_space() -> UpdateSpace:
+    """Two genes: how much of one convolution trains, and along which axis."""
+    return UpdateSpace(trace(load_backbone("tiny_net:one_conv"), (3, 16, 16)))
+
+
+@pytest.fixture(scope="module")
+def empty_space() -> UpdateSpace:
+    """No genes: the classifier is all there is."""
+    return UpdateSpace(trace(load_backbone("tiny_net:head_only"), (3, 16, 16)))
+
+
+def worth(row: Rows) -> list[float]:
+    """Three objectives that disagree."""
+    return [-float(row.sum()), float(row[: len(row) // 2].sum()), float((row > 0).sum())]
+
+
+def proceed(sampler: Sampler, trials: int) -> list[list[int]]:
+    """Ask and tell, `trials` times."""
+    rows = []
+    for _ in range(trials):
+        row = sampler.ask()
+        rows.append(row.tolist())
+        sampler.tell(row, worth(row))
+    return rows
+
+
+def make(name: str, space: UpdateSpace, seed: int = 0) -> Sampler:
+    return make_sampler(name, space, seed, warm_up=6)
+
+
+@every_sampler
+def test_rows_are_policies_of_the_space(name: str, space: UpdateSpace) -> None:
+    rows = np.array(proceed(make(name, space), 14))
+    assert space.check(rows).shape == (14, len(space))
+    assert rows.dtype == np.int64
+
+
+@every_sampler
+def test_same_seed_same_rows_and_another_seed_others(name: str, space: UpdateSpace) -> None:
+    first, again, other = (proceed(make(name, space, seed), 12) for seed in (3, 3, 4))
+    assert first == again
+    assert first != other
+
+
+@every_sampler
+def test_a_sampler_told_the_same_history_goes_on_as_if_it_had_never_stopped(name: str, space: UpdateSpace) -> None:
+    whole = proceed(make(name, space), 16)
+    for stop in (3, 6, 11):
+        resumed = make(name, space)
+        for row in whole[:stop]:
+            resumed.tell(np.array(row), worth(np.array(row)))
+        assert proceed(resumed, 16 - stop) == whole[stop:]
+
+
+@every_sampler
+@pytest.mark.parametrize("told", [0, 10])
+def test_questions_between_trials_change_nothing(name: str, told: int, space: UpdateSpace) -> None:
+    quiet, curious = make(name, space), make(name, space)
+    proceed(quiet, told)
+    for _ in range(told):
+        curious.ask(7)
+        row = curious.ask()
+        curious.tell(row, worth(row))
+    assert proceed(quiet, 3) == proceed(curious, 3)
+
+
+@every_sampler
+@pytest.mark.parametrize("told", [0, 10])
+def test_attempts_vary_the_answer_and_repeat_it_when_repeated(name: str, told: int, space: UpdateSpace) -> None:
+    sampler = make(name, space)
+    proceed(sampler, told)
+    answers = [sampler.ask(attempt).tolist() for attempt in range(8)]
+    assert len({tuple(row) for row in answers}) > 4
+    assert [sampler.ask(attempt).tolist() for attempt in range(8)] == answers
+
+
+@every_sampler
+def test_what_was_told_but_not_asked_for_counts(name: str, space: UpdateSpace) -> None:
+    """Seeds, such as the published methods, are told without having been asked for."""
+    left, right = make(name, space), make(name, space)
+    for sampler, rows in ((left, space.sample(8, 1)), (right, space.sample(8, 2))):
+        for row in rows:
+            sampler.tell(row, worth(row))
+    if name != "random":
+        assert left.ask().tolist() != right.ask().tolist()
+    assert space.check(left.ask()).shape == (1, len(space))
+
+
+@every_sampler
+def test_a_space_of_two_genes_is_searched_whole(name: str, tiny_space: UpdateSpace) -> None:
+    sampler = make(name, tiny_space)
+    found = set()
+    for _ in range(12):
+        for attempt in range(10):
+            found.add(tuple(sampler.ask(attempt).tolist()))
+        row = sampler.ask()
+        sampler.tell(row, worth(row))
+    assert tiny_space.check(np.array(sorted(found))).shape[1] == 2
+    assert {row[0] for row in found} == set(range(5))
+
+
+@every_sampler
+def test_a_space_without_genes_has_one_row(name: str, empty_space: UpdateSpace) -> None:
+    assert len(empty_space) == 0
+    sampler = make(name, empty_space)
+    for _ in range(8):
+        assert sampler.ask().tolist() == []
+        sampler.tell(sampler.ask(), [0.0, 0.0, 0.0])
+
+
+def test_an_unknown_sampler_is_refused_by_name(space: UpdateSpace) -> None:
+    with pytest.raises(InputError, match="'bayes': there are nsga2, tpe, random"):
+        make("bayes", space)
+
+
+@pytest.mark.parametrize("name", ["nsga2", "tpe"])
+def test_the_first_trials_are_those_of_the_random_sampler(name: str, space: UpdateSpace) -> None:
+    random, model = proceed(make("random", space), 9), proceed(make(name, space), 9)
+    assert random[:6] == model[:6]
+    assert random[6:] != model[6:]
+
+
+@pytest.mark.parametrize("name", ["nsga2", "tpe"])
+def test_what_was_told_is_learned_from(name: str, space: UpdateSpace) -> None:
+    """The distance from a row that is best: the later draws come closer to it than random ones do."""
+    best = space.levels // 2
+
+    def late_distance(which: str) -> float:
+        sampler = make_sampler(which, space, 0, warm_up=10, objectives=1)
+        distances = []
+        for _ in range(50):
+            row = sampler.ask()
+            distances.append(float(np.abs(row - best).sum()))
+            sampler.tell(row, distances[-1:])
+        return float(np.mean(distances[-20:]))
+
+    assert late_distance(name) < 0.9 * late_distance("random")
+
+
+def test_gene_names_sort_as_the_genes_stand(space: UpdateSpace) -> None:
+    names = list(space.gene_names)
+    assert names == sorted(names)
+    assert len(set(names)) == len(space)
+
+
+def test_gene_names_of_a_large_space_sort_too() -> None:
+    large = UpdateSpace(trace(load_backbone("tiny_net:deep"), (3, 16, 16)))
+    assert len(large) > 1000
+    assert list(large.gene_names) == sorted(large.gene_names)
+
+
+def test_crossover_takes_the_lower_part_of_one_parent_and_the_upper_part_of_the_other(space: UpdateSpace) -> None:
+    """With mutation off, and every gene of one parent differing from the other's, children show where they were cut."""
+    low, high = np.zeros(len(space), np.int64), space.levels - 1
+    starts = {0, len(space)} | {min(segment.positions) for segment in space.segments}
+
+    def without_mutation(seed: int) -> optuna.samplers.BaseSampler:
+        sampler = _nsga2(space, seed, 8)
+        return optuna.samplers.NSGAIISampler(
+            seed=seed,
+            population_size=8,
+            crossover=sampler._child_generation_strategy._crossover,
+            crossover_prob=1.0,
+            mutation_prob=0.0,
+        )
+
+    sampler = OptunaSampler(space, 0, without_mutation, warm_up=0, objectives=2)
+    for n in range(8):
+        sampler.tell(low if n % 2 else high, [float(n % 2), float(1 - n % 2)])
+    cuts, mixed = set(), 0
+    for attempt in range(60):
+        child = sampler.ask(attempt)
+        from_low = child == low
+        assert np.all(from_low | (child == high))
+        places = np.flatnonzero(np.diff(from_low)) + 1
+        assert len(places) <= 1
+        assert set(places.tolist()) <= starts
+        cuts |= set(places.tolist())
+        mixed += len(places)
+    assert mixed > 10
+    assert len(cuts) > 1

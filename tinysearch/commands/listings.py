@@ -1,0 +1,192 @@
+"""What the command line lists: devices, backbones, data sets, methods, and the layers of a policy."""
+
+from pathlib import Path
+
+import numpy as np
+
+from ..core.errors import InputError
+from ..core.listing import Listing
+from ..core.units import format_bytes, format_joules, format_seconds
+from ..devices.accountings import DEFAULT, EAGER, published
+from ..devices.accountings.eager import plain_table
+from ..devices.breakdown import estimate
+from ..devices.costs import cost_table
+from ..devices.latency.caveats import show_energy, show_time
+from ..devices.latency.energy import extra_joules
+from ..devices.profile import ALIASES, list_devices, load_device
+from ..devices.step.compiler import compile_step
+from ..search.data import list_datasets
+from ..search.problem import default_weights, image_size
+from ..search.request import Request
+from ..spaces import methods as named_methods
+from ..spaces.backbones import list_backbones, load_backbone
+from ..spaces.policy import UpdatePolicy
+from ..spaces.table import UpdateTable
+from ..spaces.trace import Trace, trace
+from .accounts import macs, memory_line, of_methods, rules_lines
+from .members import named_backbone
+from .planning import find_plan, plan_lines, write_plan
+
+
+def devices() -> Listing:
+    """The device profiles."""
+    rows = []
+    for name in list_devices():
+        profile = load_device(name)
+        error = profile.latency.error
+        rows.append(
+            (
+                profile.name,
+                profile.description,
+                profile.runtime,
+                profile.memory.capacity.value,
+                profile.memory.budget.value,
+                profile.latency.confidence,
+                None if error is None else error.mape,
+            )
+        )
+    columns = ("device", "description", "runtime", "memory", "budget", "confidence", "error_percent")
+    show = {"memory": format_bytes, "budget": format_bytes, "error_percent": lambda value: f"{value:.1f} %"}
+    others = ", ".join(f"{alias} ({name})" for alias, name in ALIASES.items())
+    notes = (
+        "Budget: what a training step may use. Error: of latency, on what `devices show ID` tells; none: untested.",
+        f"Other names: {others}.",
+    )
+    return Listing("Devices", columns, rows, show, notes)
+
+
+def backbones() -> Listing:
+    """The built-in backbones."""
+    rows = [(info.name, info.summary, info.input_size, ", ".join(info.weights)) for info in list_backbones()]
+    notes = ("MobileNets come at any width: mobilenetv2-w0.5. Your own: package.module:function.",)
+    return Listing("Backbones", ("backbone", "summary", "input_size", "weights"), rows, {}, notes)
+
+
+def datasets() -> Listing:
+    """The data sets known by name."""
+    rows = [(info.name, info.summary, info.origin) for info in list_datasets()]
+    notes = ("Any folder or archive of class folders, and any .npz, is a data set too: --dataset PATH.",)
+    return Listing("Data sets", ("dataset", "summary", "origin"), rows, {}, notes)
+
+
+def methods(
+    *,
+    backbone: str | None,
+    weights: str | None,
+    input_size: int | None,
+    device: str | None,
+    classes: int,
+    batch: int | None,
+    accounting: str,
+) -> Listing:
+    """The published methods on a backbone, with their costs on a device or by a paper's accounting."""
+    rules = published(accounting)
+    profile = load_device(device or "rpi4")
+    table = _trace(backbone, weights, input_size, classes)
+    policies = named_methods.named(table)
+    if rules is not None:
+        return of_methods(table, policies, rules, profile.batch if batch is None else batch)
+    updates = UpdateTable.of(table, list(policies.values()))
+    if accounting == EAGER:
+        updates = plain_table(updates)
+    costs = cost_table(updates, profile, batch=batch, accounting=accounting)
+    rows = [
+        (
+            name,
+            int(updates.trained_params[n].sum()),
+            int(costs.peak_bytes[n]),
+            int(costs.saved_bytes[n]),
+            int(costs.macs[n]),
+            float(costs.latency_s[n]),
+            float(costs.energy_j[n]),
+        )
+        for n, name in enumerate(policies)
+    ]
+    columns = ("method", "trained_parameters", "peak_bytes", "saved_bytes", "macs", "latency_s", "energy_j")
+    title = f"{table.name} at {table.input_shape[1]} px on {profile.name}, batch {batch or profile.batch}, per step"
+    title += "" if accounting == DEFAULT else f", accounting {accounting}"
+    notes = (*(f"note: {warning}" for warning in costs.warnings), "tinytrain needs data: it is tried in every run.")
+    show = _COSTS | {
+        "latency_s": lambda seconds: show_time(seconds, costs.warnings, costs.latency_error),
+        "energy_j": lambda joules: show_energy(joules, costs.warnings),
+    }
+    return Listing(title, columns, rows, show, notes)
+
+
+def layers(
+    *,
+    backbone: str | None,
+    weights: str | None,
+    input_size: int | None,
+    device: str | None,
+    policy: str,
+    classes: int,
+    batch: int | None,
+    accounting: str,
+    plan: str | None = None,
+) -> Listing:
+    """What a policy trains, computes and keeps, layer by layer; its memory plan goes to the file `plan`."""
+    profile = load_device(device or "rpi4")
+    stored = UpdatePolicy.load(policy) if Path(policy).suffix == ".json" else None
+    if stored is not None:
+        backbone = named_backbone(backbone, stored.backbone, policy)
+        input_size = input_size or stored.input_shape[1]
+    table = _trace(backbone, weights, input_size, classes)
+    chosen = stored or _method(table, policy)
+    cost = estimate(table, chosen, profile, batch=batch, optimizer=profile.optimizer, accounting=accounting)
+    above_idle = float(extra_joules(np.array(cost.latency_s), profile))
+    found = find_plan(compile_step(UpdateTable.of(table, [chosen]), profile, batch or profile.batch, profile.optimizer))
+    columns = ("layer", "kind", "trains", "macs_forward", "macs_dx", "macs_dw", "saved_bytes", "seconds", "peak")
+    rows = [
+        (x.name, x.kind, x.trains, x.macs_forward, x.macs_dx, x.macs_dw, x.saved_bytes, x.seconds, x.peak)
+        for x in cost.by_layer()
+    ]
+    rules = published(accounting)
+    notes = (
+        chosen.describe(),
+        f"{memory_line(cost, rules)}, flash {format_bytes(cost.flash_bytes)}, {cost.macs / 1e6:.4g} MMAC, "
+        f"{show_time(cost.latency_s, cost.warnings, cost.latency_error)}, "
+        f"{show_energy(cost.energy_j, cost.warnings)} a step, {format_joules(above_idle)} of it above idle",
+        *rules_lines(rules),
+        *(plan_lines(found, cost) if rules is None else ()),
+        *(f"note: {warning}" for warning in cost.warnings),
+    )
+    title = f"{table.name} at {table.input_shape[1]} px on {profile.name}, batch {batch or profile.batch}"
+    if plan is not None:
+        write_plan(found, plan, f"{chosen.method or chosen.hash}: {title}")
+    title += "" if accounting == DEFAULT else f", accounting {accounting}"
+    return Listing(title, columns, rows, _COSTS, notes)
+
+
+_COSTS = {
+    "peak_bytes": format_bytes,
+    "saved_bytes": lambda value: format_bytes(value) if value else "",
+    "macs": macs,
+    "macs_forward": macs,
+    "macs_dx": macs,
+    "macs_dw": macs,
+    "latency_s": format_seconds,
+    "seconds": lambda value: format_seconds(value) if value else "",
+    "energy_j": format_joules,
+}
+
+
+def _method(table: Trace, name: str) -> UpdatePolicy:
+    policies = named_methods.named(table)
+    if name == "last-conv":
+        return named_methods.last_conv(table)
+    if name not in policies:
+        raise InputError(
+            f"no method named {name!r} for {table.name}: there are {', '.join(policies)} (or a .json file)"
+        )
+    return policies[name]
+
+
+def _trace(backbone: str | None, weights: str | None, input_size: int | None, classes: int) -> Trace:
+    request = Request.make(backbone=backbone, weights=weights, input_size=input_size)
+    # Costs do not depend on the weights' values: random ones do where the package brings none.
+    default = "bundled" if default_weights(request.backbone) == "bundled" else None
+    chosen = None if request.weights == "none" else request.weights or default
+    model = load_backbone(request.backbone, num_classes=classes, input_size=input_size, weights=chosen)
+    size = image_size(request, model)
+    return trace(model, (3, size, size))

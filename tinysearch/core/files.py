@@ -1,0 +1,78 @@
+"""Files: those that users hand in are read bounded in size and never executed; ours are written whole or not at all."""
+
+import os
+from contextlib import suppress
+from pathlib import Path
+
+from .errors import InputError
+
+#: Largest text file read, in bytes; policies and profiles are a few kilobytes.
+MAX_TEXT = 16 * 2**20
+#: What names of unfinished files start with; a killed process may leave one behind.
+TEMPORARY = ".unfinished-"
+
+
+def read_text(path: Path) -> str:
+    """Read a UTF-8 text file of at most `MAX_TEXT` bytes.
+
+    Raises:
+        InputError: It does not exist, is no file, is too large, or is no UTF-8 text.
+    """
+    data = read_bytes(path, MAX_TEXT)
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not a text file (byte {error.start} is no UTF-8)") from error
+
+
+def read_bytes(path: Path, most: int) -> bytes:
+    """Read a file of at most `most` bytes.
+
+    Raises:
+        InputError: It does not exist, is no file, or is too large.
+    """
+    if not path.is_file():
+        raise InputError(f"{path}: {'is a folder, not a file' if path.is_dir() else 'no such file'}")
+    if (size := path.stat().st_size) > most:
+        raise InputError(f"{path}: {size} bytes is more than the {most} that such a file may have")
+    return path.read_bytes()
+
+
+def temporary_path(path: Path) -> Path:
+    """Where this process prepares a file: in the same folder, so that a rename finishes it."""
+    return path.with_name(f"{TEMPORARY}{os.getpid()}-{path.name}")
+
+
+def write_atomically(path: Path, content: str | bytes) -> Path:
+    """Write a file whole or not at all, durably, in place of one that may be there.
+
+    Args:
+        path: The file; its folder must exist.
+        content: Text, which is written as UTF-8, or bytes.
+
+    Returns:
+        The path.
+    """
+    temporary = temporary_path(path)
+    try:
+        with temporary.open("wb") as stream:
+            stream.write(content.encode() if isinstance(content, str) else content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        move_durably(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    return path
+
+
+def move_durably(source: Path, target: Path) -> None:
+    """Rename a file within its folder and flush the folder, so that the name survives a power cut."""
+    source.replace(target)
+    # Windows cannot open a folder; its renames are journalled.
+    with suppress(PermissionError):
+        folder = os.open(target.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
