@@ -43,12 +43,18 @@ def calls(text):
                 yield words
 
 
+def children(group):
+    """The commands of a group by name, those that are imported when they are asked for too."""
+    context = click.Context(group)
+    return {name: group.get_command(context, name) for name in group.list_commands(context)}
+
+
 def options(command):
     return {name for parameter in command.params for name in (*parameter.opts, *parameter.secondary_opts)}
 
 
 def all_options(command):
-    below = command.commands.values() if isinstance(command, click.Group) else ()
+    below = children(command).values() if isinstance(command, click.Group) else ()
     return options(command) | {name for child in below for name in all_options(child)}
 
 
@@ -73,8 +79,8 @@ def test_commands_and_their_options_exist(page):
         rest = list(words)
         while isinstance(command, click.Group) and rest and not rest[0].startswith("-"):
             name = rest.pop(0)
-            assert name in command.commands, f"{page}: tinysearch {' '.join(words)}: no command {name}"
-            command = command.commands[name]
+            assert name in children(command), f"{page}: tinysearch {' '.join(words)}: no command {name}"
+            command = children(command)[name]
         known = options(command) | {"-h", "--help"}
         for word in rest:
             if re.match(r"--?[a-z]", word):

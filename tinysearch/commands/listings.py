@@ -1,4 +1,4 @@
-"""What the command line lists: devices, backbones, data sets, methods, and the layers of a policy."""
+"""What the command line lists of methods, and of the layers of a policy."""
 
 from pathlib import Path
 
@@ -13,60 +13,18 @@ from ..devices.breakdown import estimate
 from ..devices.costs import cost_table
 from ..devices.latency.caveats import show_energy, show_time
 from ..devices.latency.energy import extra_joules
-from ..devices.profile import ALIASES, list_devices, load_device
+from ..devices.profile import load_device
 from ..devices.step.compiler import compile_step
-from ..search.data import list_datasets
 from ..search.problem import default_weights, image_size
 from ..search.request import Request
 from ..spaces import methods as named_methods
-from ..spaces.backbones import list_backbones, load_backbone
+from ..spaces.backbones import load_backbone
 from ..spaces.policy import UpdatePolicy
 from ..spaces.table import UpdateTable
 from ..spaces.trace import Trace, trace
 from .accounts import macs, memory_line, of_methods, rules_lines
 from .members import named_backbone
 from .planning import find_plan, plan_lines, write_plan
-
-
-def devices() -> Listing:
-    """The device profiles."""
-    rows = []
-    for name in list_devices():
-        profile = load_device(name)
-        error = profile.latency.error
-        rows.append(
-            (
-                profile.name,
-                profile.description,
-                profile.runtime,
-                profile.memory.capacity.value,
-                profile.memory.budget.value,
-                profile.latency.confidence,
-                None if error is None else error.mape,
-            )
-        )
-    columns = ("device", "description", "runtime", "memory", "budget", "confidence", "error_percent")
-    show = {"memory": format_bytes, "budget": format_bytes, "error_percent": lambda value: f"{value:.1f} %"}
-    others = ", ".join(f"{alias} ({name})" for alias, name in ALIASES.items())
-    notes = (
-        "Budget: what a training step may use. Error: of latency, on what `devices show ID` tells; none: untested.",
-        f"Other names: {others}.",
-    )
-    return Listing("Devices", columns, rows, show, notes)
-
-
-def backbones() -> Listing:
-    """The built-in backbones."""
-    rows = [(info.name, info.summary, info.input_size, ", ".join(info.weights)) for info in list_backbones()]
-    notes = ("MobileNets come at any width: mobilenetv2-w0.5. Your own: package.module:function.",)
-    return Listing("Backbones", ("backbone", "summary", "input_size", "weights"), rows, {}, notes)
-
-
-def datasets() -> Listing:
-    """The data sets known by name."""
-    rows = [(info.name, info.summary, info.origin) for info in list_datasets()]
-    notes = ("Any folder or archive of class folders, and any .npz, is a data set too: --dataset PATH.",)
-    return Listing("Data sets", ("dataset", "summary", "origin"), rows, {}, notes)
 
 
 def methods(

@@ -4,13 +4,41 @@ The command line prints the message of a `TinySearchError` as one line and exits
 A message says what is wrong, where, and what to do.
 """
 
+import re
+from collections.abc import Callable
 from typing import ClassVar
 
 
 class TinySearchError(Exception):
-    """Base of every error that is the caller's to mend."""
+    """Base of every error that is the caller's to mend.
+
+    Args:
+        message: One line. It calls options as Python's functions do: "raise max_memory".
+        *options: The options that the message names, which the command line writes in its own way.
+
+    Example:
+        >>> error = InputError("nothing fits: raise max_memory", "max_memory")
+        >>> print(error)
+        nothing fits: raise max_memory
+        >>> error.told(lambda option: f"--{option.replace('_', '-')}")
+        'nothing fits: raise --max-memory'
+    """
 
     exit_code: ClassVar[int] = 1
+
+    def __init__(self, message: str, *options: str) -> None:
+        super().__init__(message, *options)
+        self.options = options
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+    def told(self, write: Callable[[str], str]) -> str:
+        """The message with its options written in another way."""
+        text = str(self)
+        for option in self.options:
+            text = re.sub(rf"(?<![\w-]){re.escape(option)}\b", lambda _, option=option: write(option), text)
+        return text
 
 
 class InputError(TinySearchError):

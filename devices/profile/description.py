@@ -3,20 +3,15 @@
 from collections.abc import Iterator
 from typing import Any
 
-from ..devices.profile import load_device
-from ..devices.profile.kernels import Latency
+from .kernels import Latency
+from .model import DeviceProfile
 
 #: Columns of a field's name, and of its number.
 _NAME, _NUMBER = 27, 48
 
 
-def device_text(name: str) -> str:
-    """A profile field by field, with sources; then the errors of its latency and what no one has measured.
-
-    Args:
-        name: Identifier of a bundled profile, or a file.
-    """
-    profile = load_device(name)
+def describe(profile: DeviceProfile) -> str:
+    """A profile field by field, with sources; then the errors of its latency and what no one has measured."""
     content = profile.model_dump(mode="json", exclude_none=True, exclude={"name", "description", "runtime"})
     content["latency"] = {key: part for key, part in content["latency"].items() if key not in ("error", "valid")}
     lines = [f"{profile.name}: {profile.description}", f"runtime: {profile.runtime}", "", *_fields(content, "")]

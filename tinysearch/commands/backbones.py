@@ -1,0 +1,18 @@
+"""`tinysearch backbones`: the built-in networks."""
+
+import click
+
+from ..core.listing import Listing
+from . import options
+
+
+@click.command()
+@options.FORMAT
+def command(form: str) -> None:
+    """List the built-in backbones."""
+    from ..spaces.backbones import list_backbones
+
+    rows = [(info.name, info.summary, info.input_size, ", ".join(info.weights)) for info in list_backbones()]
+    notes = ("MobileNets come at any width: mobilenetv2-w0.5. Your own: package.module:function.",)
+    listing = Listing("Backbones", ("backbone", "summary", "input_size", "weights"), rows, {}, notes)
+    click.echo(listing.render(form, options.width()), nl=False)

@@ -1,0 +1,54 @@
+"""`tinysearch devices`: the device profiles, or one of them with its sources."""
+
+import click
+
+from ..core.listing import Listing
+from . import options
+
+
+@click.group(invoke_without_command=True)
+@options.FORMAT
+@click.pass_context
+def command(context: click.Context, form: str) -> None:
+    """List the device profiles; `devices show ID` prints one with its sources."""
+    if context.invoked_subcommand is None:
+        click.echo(_listing().render(form, options.width()), nl=False)
+
+
+@command.command()
+@click.argument("device", metavar="ID")
+def show(device: str) -> None:
+    """Print a profile: every number with its source, and what is assumed."""
+    from ..devices.profile import load_device
+    from ..devices.profile.description import describe
+
+    click.echo(describe(load_device(device)), nl=False)
+
+
+def _listing() -> Listing:
+    from ..core.units import format_bytes
+    from ..devices.profile import ALIASES, list_devices, load_device
+
+    rows = []
+    for name in list_devices():
+        profile = load_device(name)
+        error = profile.latency.error
+        rows.append(
+            (
+                profile.name,
+                profile.description,
+                profile.runtime,
+                profile.memory.capacity.value,
+                profile.memory.budget.value,
+                profile.latency.confidence,
+                None if error is None else error.mape,
+            )
+        )
+    columns = ("device", "description", "runtime", "memory", "budget", "confidence", "error_percent")
+    show = {"memory": format_bytes, "budget": format_bytes, "error_percent": lambda value: f"{value:.1f} %"}
+    others = ", ".join(f"{alias} ({name})" for alias, name in ALIASES.items())
+    notes = (
+        "Budget: what a training step may use. Error: of latency, on what `devices show ID` tells; none: untested.",
+        f"Other names: {others}.",
+    )
+    return Listing("Devices", columns, rows, show, notes)

@@ -1,0 +1,81 @@
+"""`tinysearch run`: search policies for a device and a data set."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ..core.errors import InputError
+from . import options
+
+
+def _read_config(context: click.Context, parameter: click.Parameter, value: Path | None) -> None:
+    """Take the options of a YAML file for defaults."""
+    if value is None:
+        return
+    import yaml
+
+    from ..core.files import read_text
+
+    try:
+        content = yaml.safe_load(read_text(value))
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        raise InputError(f"{value}: no YAML" + (f" at line {mark.line + 1}" if mark else "")) from error
+    names = {p.name for p in context.command.params} - {parameter.name}
+    if not isinstance(content, dict):
+        raise InputError(f"{value}: options must be written as `name: value`, one a line")
+    stated = {str(key).replace("-", "_"): entry for key, entry in content.items()}
+    if unknown := sorted(set(stated) - names):
+        raise InputError(f"{value}: no option named {unknown[0]}: there are {', '.join(sorted(n for n in names if n))}")
+    if nested := [key for key, entry in stated.items() if isinstance(entry, dict | list)]:
+        raise InputError(f"{value}: {nested[0]} must be a single value, not a {type(stated[nested[0]]).__name__}")
+    context.default_map = {**(context.default_map or {}), **stated}
+
+
+@click.command()
+@options.DEVICE
+@options.DATASET
+@options.DATA_DIR
+@options.BACKBONE
+@options.WEIGHTS
+@options.INPUT_SIZE
+@click.option("--trials", type=int, help="Policies to score.  [default: 30]")
+@click.option("--time-budget", metavar="TIME", help="Begin no round of trials after this long, such as 10min.")
+@click.option("--seed", type=int, help="Seed of episodes and search.  [default: 0]")
+@click.option(
+    "--out", type=click.Path(path_type=Path), help="Run directory.  [default: a name from the request in runs/]"
+)
+@click.option("--sampler", metavar="NAME", help="nsga2, tpe or random.  [default: nsga2]")
+@click.option("--proxy", metavar="NAME", help="How accuracy is judged.  [default: few-shot]")
+@click.option("--shot", type=int, help="Support images a class of an episode.")
+@click.option("--queries", type=int, help="Query images of an episode.")
+@click.option("--episodes", type=int, help="Episodes that every policy is tried on.")
+@click.option("--steps", type=int, help="Steps of one fine-tuning in an episode.")
+@click.option("--max-memory", metavar="BYTES", help="Most peak training memory, such as 256KiB.")
+@click.option("--max-latency", metavar="TIME", help="Longest training step, such as 800ms.")
+@click.option("--max-energy", metavar="ENERGY", help="Most energy of a training step, such as 2J.")
+@click.option("--batch", type=int, help="Samples of a training step on the device.")
+@click.option("--jobs", type=int, help="Policies scored at once.  [default: processors, at most 4]")
+@click.option(
+    "-c",
+    "--config",
+    type=click.Path(path_type=Path),
+    callback=_read_config,
+    is_eager=True,
+    expose_value=False,
+    help="YAML file of these options.",
+)
+def command(**stated: Any) -> None:
+    """Search policies for a device and a data set; the same command resumes."""
+    from ..search.run import run
+    from .terminal import Terminal
+
+    settings = {
+        "name": stated.pop("proxy"),
+        **{key: stated.pop(key) for key in ("shot", "queries", "episodes", "steps")},
+    }
+    proxy = {key: value for key, value in settings.items() if value is not None}
+    with Terminal() as terminal:
+        finished = run(**stated, proxy=proxy or None, observer=terminal)
+    terminal.conclude(finished)

@@ -1,0 +1,25 @@
+"""`tinysearch show`: the front of a run as text."""
+
+from pathlib import Path
+
+import click
+
+from . import options
+
+
+@click.command()
+@options.RUN
+@options.ACCOUNTING
+@options.DATA_DIR
+@options.FORMAT
+def command(run_dir: Path, accounting: str, data_dir: Path | None, form: str) -> None:
+    """Print the front of a run, by the run's own costs or by another accounting."""
+    if accounting != "tinysearch":
+        from .accounts import of_run
+
+        click.echo(of_run(run_dir, accounting, data_dir).render(form, options.width()), nl=False)
+        return
+    from ..results.rundir import RunDirectory
+    from ..results.tables import render
+
+    click.echo(render(RunDirectory.load(run_dir).front, form, width=options.width()), nl=False)

@@ -1,0 +1,27 @@
+"""`tinysearch verify`: what policies of a run really keep, beside what was predicted."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ..core.errors import TinySearchError
+from . import options
+
+
+@click.command()
+@options.RUN
+@click.option("--policy", default="all", metavar="HASH|best|all", help="Members of the front.  [default: all]")
+@click.option("--batch", type=int, help="Samples of a training step.  [default: the run's]")
+@click.option("--tensors", is_flag=True, help="List what one policy keeps, tensor by tensor.")
+@options.DATA_DIR
+@options.MOVED_WEIGHTS
+@options.FORMAT
+def command(run_dir: Path, form: str, **stated: Any) -> None:
+    """Measure what policies of a run really keep for the backward pass, beside what was predicted."""
+    from .verifying import verify
+
+    listing, wrong = verify(run_dir, **stated)
+    click.echo(listing.render(form, options.width()), nl=False)
+    if wrong:
+        raise TinySearchError(f"{len(wrong)} policies keep other bytes here than predicted: {', '.join(wrong)}")
