@@ -37,7 +37,8 @@ class TinySearchError(Exception):
         """The message with its options written in another way."""
         text = str(self)
         for option in self.options:
-            text = re.sub(rf"(?<![\w-]){re.escape(option)}\b", lambda _, option=option: write(option), text)
+            # A function, since a plain replacement could hold a backslash.
+            text = re.sub(rf"(?<![\w-]){re.escape(option)}\b", lambda match: write(match[0]), text)
         return text
 
 
