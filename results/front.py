@@ -13,7 +13,7 @@ from pydantic import Field, TypeAdapter, ValidationError, field_validator, model
 from pydantic.dataclasses import dataclass
 
 from ..core.errors import InputError
-from .limits import limits_of
+from .limits import Limits
 from .pareto import OBJECTIVES, Objective, as_minimised, hypervolume, nondominated
 from .records import STRICT, Member, RunInfo, Share, TrialRecord, policy_file
 
@@ -120,13 +120,38 @@ class Front:
         """
         if not self.members:
             raise InputError("the front is empty: no trial was completed within the constraints")
-        limits = limits_of(memory, latency, energy)
-        fitting = [member for member in self.members if all(limit.admits(member) for limit in limits)]
+        limits = Limits.read(memory=memory, latency=latency, energy=energy)
+        fitting = [member for member in self.members if limits.admit(member)]
         if not fitting:
-            raise InputError(
-                "no policy of the front has " + " and ".join(limit.complaint(self.members) for limit in limits)
-            )
+            raise InputError(f"no policy of the front has {limits.complaint(self.members)}")
         return max(fitting, key=lambda member: (member.accuracy, -member.peak_bytes))
+
+    def find(
+        self,
+        name: str,
+        memory: str | float | None = None,
+        latency: str | float | None = None,
+        energy: str | float | None = None,
+    ) -> Member:
+        """A member by name.
+
+        Args:
+            name: `best`, the start of a member's hash, or the method that it is.
+            memory: With `best`: a limit, as of `best`; likewise `latency` and `energy`.
+            latency: Longest training step.
+            energy: Most energy of a step.
+
+        Raises:
+            InputError: There is no such member, there are several, or limits are given with another name.
+        """
+        if name == "best":
+            return self.best(memory, latency, energy)
+        if not memory is latency is energy is None:
+            raise InputError(f"limits choose the best member: leave them out with policy {name!r}", "policy")
+        matching = [member for member in self.members if member.hash.startswith(name) or member.method == name]
+        if len(matching) != 1:
+            raise InputError(f"{len(matching)} members of the front are called {name!r:.60}: see `show`")
+        return matching[0]
 
     def to_dataframe(self) -> "pd.DataFrame":
         """The members as a pandas table, one row each, columns named as the fields.

@@ -26,11 +26,11 @@ class DatasetInfo:
     origin: str
 
 
-_FROM_ARCHIVE = "from --data-dir, as an archive or folder of class folders; no download"
+_FROM_ARCHIVE = "from a data folder, as an archive or folder of class folders; no download"
 
 _CATALOGUE = (
     DatasetInfo("digits", "1,797 handwritten digits, 8x8 grey, 10 classes", "comes with scikit-learn"),
-    DatasetInfo("cifar10", "60,000 photographs, 32x32, 10 classes", "from --data-dir, or downloaded (170 MB)"),
+    DatasetInfo("cifar10", "60,000 photographs, 32x32, 10 classes", "from a data folder, or downloaded (170 MB)"),
     DatasetInfo("gtsrb", "German traffic signs, 43 classes", _FROM_ARCHIVE),
     DatasetInfo("dtd10", "describable textures, 10 classes", _FROM_ARCHIVE),
     DatasetInfo("imagenette", "photographs of 10 ImageNet classes", _FROM_ARCHIVE),
@@ -81,7 +81,9 @@ def _load_path(path: Path, name: str) -> Dataset:
 def _find_named(name: str, data_dir: Path | None) -> Path:
     """`data_dir/<name>` or `data_dir/<name>*.tar` and the like, or the one archive in the former."""
     if data_dir is None:
-        raise MissingDataError(f"{name} is not downloaded: name the folder that holds {name}*.tar by --data-dir")
+        raise MissingDataError(
+            f"{name} is not downloaded: name the folder that holds {name}*.tar by data_dir", "data_dir"
+        )
     folder = data_dir / name
     archives = sorted(
         path
