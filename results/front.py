@@ -128,6 +128,33 @@ class Front:
             )
         return max(fitting, key=lambda member: (member.accuracy, -member.peak_bytes))
 
+    def find(
+        self,
+        name: str,
+        memory: str | float | None = None,
+        latency: str | float | None = None,
+        energy: str | float | None = None,
+    ) -> Member:
+        """A member by name.
+
+        Args:
+            name: `best`, the start of a member's hash, or the method that it is.
+            memory: With `best`: a limit, as of `best`; likewise `latency` and `energy`.
+            latency: Longest training step.
+            energy: Most energy of a step.
+
+        Raises:
+            InputError: There is no such member, there are several, or limits are given with another name.
+        """
+        if name == "best":
+            return self.best(memory, latency, energy)
+        if any(limit is not None for limit in (memory, latency, energy)):
+            raise InputError(f"limits choose the best member: leave them out with policy {name!r}", "policy")
+        matching = [member for member in self.members if member.hash.startswith(name) or member.method == name]
+        if len(matching) != 1:
+            raise InputError(f"{len(matching)} members of the front are called {name!r:.60}: see `show`")
+        return matching[0]
+
     def to_dataframe(self) -> "pd.DataFrame":
         """The members as a pandas table, one row each, columns named as the fields.
 
