@@ -581,8 +581,10 @@ def main(arguments: Optional[List[str]] = None) -> int:
     results = json.dumps(run_jobs(jobs, _plain(jobs), say))
     sys.stderr.write("\n")
     if options.results:
-        with open(options.results, "w") as file:
+        unfinished = options.results + ".unfinished"  # renamed when it is whole
+        with open(unfinished, "w") as file:
             file.write(results)
+        os.replace(unfinished, options.results)
     else:
         sys.stdout.write(results + "\n")
     return 0

@@ -18,7 +18,7 @@ from pydantic import TypeAdapter, ValidationError
 from ...core.errors import InputError
 from ...core.files import read_text
 from ...core.formats import MAX_DEPTH, dotted, oddities
-from ...core.registry import Entry, Registry
+from ...core.registry import BUILT_IN, Entry, Registry
 from .. import profiles
 from .model import DeviceProfile
 from .quantities import FROM_FILE
@@ -83,7 +83,7 @@ def load_device(name_or_path: str | Path) -> DeviceProfile:
     """
     name = ALIASES.get(str(name_or_path), str(name_or_path))
     if isinstance(name_or_path, str) and name in DEVICES:
-        profile = parse_profile(_named_text(name), f"{name}.yaml")
+        profile = parse_profile(_named_text(name), _named_origin(name))
         if profile.name != name:
             raise InputError(f"the device {name!r} of {DEVICES[name].origin}: its profile is named {profile.name!r}")
         return profile
@@ -116,6 +116,12 @@ def parse_profile(text: str, origin: str) -> DeviceProfile:
         message = message[0].lower() + message[1:]
         more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
         raise InputError(f"{origin}, line {_line(tree, parts)}: {field}: {message}{more}") from error
+
+
+def _named_origin(name: str) -> str:
+    """What messages call a profile that has a name."""
+    origin = DEVICES[name].origin
+    return f"{name}.yaml" if origin == BUILT_IN else f"{name}.yaml of {origin}"
 
 
 def _named_text(name: str) -> str:
@@ -181,7 +187,7 @@ def _with_base(
         )
     if name in above:
         raise InputError(f"{origin}, line {_line(tree, ('like',))}: like: {name} is like this one in turn")
-    base_origin = f"{name}.yaml"
+    base_origin = _named_origin(name)
     base_content, _, base_tree = _read(_named_text(name), base_origin)
     base = _with_base(base_content, base_tree, base_origin, (*above, name))
     return _merge(base, {key: value for key, value in content.items() if key != "like"}, ())

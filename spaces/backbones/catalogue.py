@@ -159,7 +159,7 @@ def _resolve(name: str) -> tuple[BackboneInfo, Builder]:
         # Said by the function, so that a list need not build the network.
         size = getattr(function, "input_size", None)
         info = BackboneInfo(name, entry.summary, size if isinstance(size, int) else None)
-        return info, lambda classes: call_builder(name, function, classes)
+        return info, lambda classes: call_builder(f"the backbone {name!r} of {entry.origin}", function, classes)
     return _resolve_built_in(name)
 
 

@@ -40,14 +40,14 @@ def build_custom(name: str, num_classes: int) -> nn.Module:
     function = getattr(module, function_name, None)
     if not callable(function):
         raise InputError(f"backbone {name!r}: {module_name} has no function {function_name}")
-    return call_builder(name, function, num_classes)
+    return call_builder(f"backbone {name!r}", function, num_classes)
 
 
-def call_builder(name: str, function: Callable[..., Any], num_classes: int) -> nn.Module:
+def call_builder(backbone: str, function: Callable[..., Any], num_classes: int) -> nn.Module:
     """The module that someone else's function makes.
 
     Args:
-        name: What users call the backbone, for messages.
+        backbone: What messages call it.
         function: Makes the module; it is given the number of classes by the name `num_classes` if it takes that.
         num_classes: Outputs of the head.
 
@@ -59,9 +59,9 @@ def call_builder(name: str, function: Callable[..., Any], num_classes: int) -> n
         takes_classes = "num_classes" in inspect.signature(function).parameters
         model = function(num_classes=num_classes) if takes_classes else function()
     except Exception as error:  # whatever the user's code raises is the user's to mend
-        raise InputError(f"backbone {name!r}: {called} failed: {one_line(error)}") from error
+        raise InputError(f"{backbone}: {called} failed: {one_line(error)}") from error
     if not isinstance(model, nn.Module):
-        raise InputError(f"backbone {name!r}: {called} returned {type(model).__name__}, no nn.Module")
+        raise InputError(f"{backbone}: {called} returned {type(model).__name__}, no nn.Module")
     return model
 
 

@@ -176,14 +176,17 @@ def test_what_a_package_brings_passes_the_suites(python: Callable[..., Run]) -> 
 FROM = "of broken-tinysearch"
 USED = {
     "sampler": ([*SEARCH[:-1], "broken", *SMALL], f"the sampler 'broken' {FROM} failed: RuntimeError: this fails"),
-    "backbone": (["methods", "--backbone", "broken"], "backbone 'broken': fails failed: RuntimeError: this fails"),
+    "backbone": (
+        ["methods", "--backbone", "broken"],
+        f"the backbone 'broken' {FROM}: fails failed: RuntimeError: this fails",
+    ),
     "backbone of no function": (["methods", "--backbone", "seven"], f"the backbone 'seven' {FROM} is none: a int"),
     "data set": (
         ["run", "--dataset", "broken", *SMALL],
         f"the data set 'broken' {FROM} failed: RuntimeError: this fails",
     ),
     "data set that is gone": (["run", "--dataset", "gone"], f"the data set 'gone' {FROM} cannot be loaded"),
-    "device": (["devices", "show", "broken"], "broken.yaml, line 5: batch: "),
+    "device": (["devices", "show", "broken"], f"broken.yaml {FROM}, line 5: batch: "),
 }
 CLASHES = {
     "sampler": (["run", "--help"], ["the sampler 'nsga2' {} is refused: tinysearch has that name"]),

@@ -21,6 +21,7 @@ from tinysearch.core.errors import InputError
 from tinysearch.core.formats import Format, parse_json
 from tinysearch.devices.calibrate.results import RESULTS, parse_results
 from tinysearch.devices.profile import DeviceProfile, parse_profile
+from tinysearch.results.export import Manifest
 from tinysearch.results.front import Front
 from tinysearch.results.rundir import ENVIRONMENT_FORMAT, RUN_FORMAT, EnvironmentFile, RunDirectory
 from tinysearch.spaces.delta.file import FORMAT as DELTA
@@ -151,6 +152,22 @@ CASES = {
     "device": Case(DeviceProfile.FORMAT, PROFILE, lambda text: parse_profile(text, "x.yaml")),
     "device like another": Case(DeviceProfile.FORMAT, LIKE, lambda text: parse_profile(text, "x.yaml")),
     "delta": Case(DELTA, HEADER, read_delta_header, ("policy",)),
+    "export": Case(
+        Manifest.FORMAT,
+        Manifest.FORMAT.values(
+            {
+                "exporter": "x",
+                "origin": "acme",
+                "versions": {"tinysearch": "0.1"},
+                "policy_hash": "0" * 16,
+                "policy_sha256": "0" * 64,
+                "base_sha256": "1" * 64,
+                "files": [{"path": "a/b.c", "bytes": 1, "sha256": "2" * 64}],
+            }
+        ),
+        Manifest.from_json,
+        ("versions",),
+    ),
     "results": Case(
         RESULTS,
         MEASURED,
