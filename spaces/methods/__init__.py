@@ -29,7 +29,15 @@ __all__ = [
 
 
 def named(trace: Trace) -> dict[str, UpdatePolicy]:
-    """Every published method that this backbone can take, by name; TinyTrain, which needs data, is `tinytrain`."""
+    """Every published method that this backbone can take, by name; TinyTrain, which needs data, is `tinytrain`.
+
+    Example:
+        >>> import tinysearch as ts
+        >>> backbone = ts.load_backbone("mobilenetv2-w0.35", input_size=32)
+        >>> trace = ts.trace(backbone, (3, 32, 32))
+        >>> list(ts.methods.named(trace))[:5]
+        ['last', 'bias', 'norm+last', 'full', 'tinytl-L']
+    """
     policies = [last(trace), bias(trace), norm_last(trace), full(trace)]
     if any(block.lite for block in trace.blocks[1:]):
         policies += [tinytl(trace, "L"), tinytl(trace, "L+B")]
