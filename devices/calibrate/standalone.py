@@ -24,6 +24,8 @@ JOBS_FORMAT = "tinysearch.calibration-jobs"
 RESULTS_FORMAT = "tinysearch.calibration-results"
 VERSION = 1
 
+#: Optimizers that it knows.
+OPTIMIZERS = ("adam", "sgd", "sgd-momentum")
 #: Variables by which a user may have set up the allocator.
 ALLOCATOR_VARIABLES = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "MALLOC_ARENA_MAX", "LD_PRELOAD")
 #: Largest jobs file, in bytes.

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from ...core.errors import InputError
 from ...core.files import read_text
+from ...core.formats import MAX_DEPTH, dotted, oddities
 from .. import profiles
 from .model import DeviceProfile
 from .quantities import FROM_FILE
@@ -75,9 +76,12 @@ def parse_profile(text: str, origin: str) -> DeviceProfile:
     Raises:
         InputError: Something in it is wrong: origin, line and field are named.
     """
-    content, tree = _read(text, origin)
+    content, version, tree = _read(text, origin)
+    adapter = TypeAdapter(DeviceProfile)
+    whole = _with_base(content, tree, origin)
     try:
-        return DeviceProfile.model_validate(_with_base(content, tree, origin), context=FROM_FILE)
+        known = DeviceProfile.FORMAT.known(adapter, whole, version, origin, FROM_FILE)
+        return adapter.validate_python(known, context=FROM_FILE)
     except ValidationError as error:
         detail = error.errors()[0]
         # A key of a mapping is shown as such by pydantic: latency.forward.densee.[key].
@@ -93,13 +97,12 @@ def _bundled_text(name: str) -> str:
     return (resources.files(profiles) / f"{name}.yaml").read_text(encoding="utf-8")
 
 
-def _read(text: str, origin: str) -> tuple[dict[str, Any], yaml.Node]:
-    """The content of a profile's file without its header, and the tree that knows the lines."""
+def _read(text: str, origin: str) -> tuple[dict[str, Any], int, yaml.Node | None]:
+    """The content of a profile's file without its header, its version, and the tree that knows the lines."""
     if len(text) > MAX_PROFILE:
         raise InputError(f"{origin}: {len(text)} characters are more than the {MAX_PROFILE} that a profile may have")
     try:
-        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)):
-            raise InputError(f"{origin}: YAML aliases (*name) are not allowed in a profile")
+        _refuse_structure(text, origin)
         tree = yaml.compose(text, yaml.SafeLoader)
         content = yaml.safe_load(text)
     except yaml.MarkedYAMLError as error:
@@ -107,17 +110,29 @@ def _read(text: str, origin: str) -> tuple[dict[str, Any], yaml.Node]:
         raise InputError(f"{origin}, line {line}: no YAML: {error.problem}") from error
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         raise InputError(f"{origin}: no YAML: {str(error).splitlines()[0]}") from error
-    if tree is None or not isinstance(content, dict) or content.pop("format", None) != DeviceProfile.FORMAT:
-        raise InputError(f'{origin}: no device profile: "format" must be "{DeviceProfile.FORMAT}"')
+    for path, complaint in oddities(content):
+        raise InputError(f"{origin}, line {_line(tree, path)}: {dotted(path) or 'profile'}: {complaint}")
+    stated = isinstance(content, dict) and content.get("format") == DeviceProfile.FORMAT.name
+    line = _line(tree, ("version" if stated else "format",))
+    content, version = DeviceProfile.FORMAT.open(content, f"{origin}, line {line}")
     _refuse_duplicates(tree, origin)
-    version = content.pop("version", None)
-    if version != DeviceProfile.VERSION or isinstance(version, bool):
-        line = _line(tree, ("version",))
-        raise InputError(f'{origin}, line {line}: "version" must be {DeviceProfile.VERSION}, not {version!r:.60}')
-    return content, tree
+    return content, version, tree
 
 
-def _with_base(content: dict[str, Any], tree: yaml.Node, origin: str) -> dict[str, Any]:
+def _refuse_structure(text: str, origin: str) -> None:
+    """Refuse what only grows or slows a file: references to other places of it, and depth."""
+    depth = 0
+    # One event after another: reading the whole of a text that is nested deep would take minutes.
+    for event in yaml.parse(text, yaml.SafeLoader):
+        line = event.start_mark.line + 1 if event.start_mark else 1
+        if isinstance(event, yaml.AliasEvent):
+            raise InputError(f"{origin}, line {line}: YAML aliases (*name) are not allowed in a profile")
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > MAX_DEPTH:
+            raise InputError(f"{origin}, line {line}: no YAML that can be read: it is nested too deep")
+
+
+def _with_base(content: dict[str, Any], tree: yaml.Node | None, origin: str) -> dict[str, Any]:
     """A profile's content with what it takes from the bundled profile that it is `like`.
 
     A field that the profile states replaces the other's whole field, classes of kernels one by one.
@@ -131,7 +146,7 @@ def _with_base(content: dict[str, Any], tree: yaml.Node, origin: str) -> dict[st
             f"use one of {', '.join(list_devices())}"
         )
     base_origin = f"{name}.yaml"
-    base_content, base_tree = _read(_bundled_text(str(name)), base_origin)
+    base_content, _, base_tree = _read(_bundled_text(str(name)), base_origin)
     base = _with_base(base_content, base_tree, base_origin)
     return _merge(base, {key: value for key, value in content.items() if key != "like"}, ())
 

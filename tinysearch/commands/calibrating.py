@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from ..core.errors import InputError
+from ..core.files import write_atomically
 from ..core.units import format_bytes, parse_seconds
 from ..devices.calibrate import standalone
 from ..devices.calibrate.assemble import Calibration
@@ -73,7 +74,7 @@ def _refuse(why: str, options: dict[str, Any]) -> None:
 
 def _write_jobs(path: Path, jobs: dict[str, Any]) -> str:
     check_writable(path)
-    path.write_text(json.dumps(jobs), encoding="utf-8")
+    write_atomically(path, json.dumps(jobs))
     script = Path(standalone.__file__)
     return (
         f"{path}: copy it and {script} to the board, run there\n"

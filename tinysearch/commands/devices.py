@@ -26,7 +26,7 @@ def show(device: str) -> None:
 
 
 def _listing() -> Listing:
-    from ..core.units import format_bytes
+    from ..core.metrics import BYTES
     from ..devices.profile import ALIASES, list_devices, load_device
 
     rows = []
@@ -45,7 +45,7 @@ def _listing() -> Listing:
             )
         )
     columns = ("device", "description", "runtime", "memory", "budget", "confidence", "error_percent")
-    show = {"memory": format_bytes, "budget": format_bytes, "error_percent": lambda value: f"{value:.1f} %"}
+    show = {"memory": BYTES.show, "budget": BYTES.show, "error_percent": lambda value: f"{value:.1f} %"}
     others = ", ".join(f"{alias} ({name})" for alias, name in ALIASES.items())
     notes = (
         "Budget: what a training step may use. Error: of latency, on what `devices show ID` tells; none: untested.",

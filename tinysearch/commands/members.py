@@ -20,12 +20,7 @@ def find_member(run: RunDirectory, name: str, max_memory: str | None = None) -> 
     Raises:
         InputError: There is no such member, or there are several.
     """
-    if name == "best":
-        return run.front.best(memory=max_memory)
-    matching = [m for m in run.front.members if m.hash.startswith(name) or m.method == name]
-    if len(matching) != 1:
-        raise InputError(f"{len(matching)} members of the front of {run.path} are called {name!r}: see `show`")
-    return matching[0]
+    return run.front.find(name, memory=max_memory)
 
 
 def named_backbone(stated: str | None, named: str, source: str) -> str:

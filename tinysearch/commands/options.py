@@ -4,7 +4,8 @@ from pathlib import Path
 
 import click
 
-FORMATS = click.Choice(["table", "json", "yaml", "csv"])
+from ..core.listing import FORMS
+
 BACKBONE = click.option("--backbone", metavar="NAME", help="Pretrained network, or package.module:function of yours.")
 WEIGHTS = click.option("--weights", metavar="FILE", help="bundled, imagenet, none, or a .pth or .safetensors file.")
 MOVED_WEIGHTS = click.option("--weights", metavar="FILE", help="As in the run, if it was a file that has moved.")
@@ -21,7 +22,7 @@ ACCOUNTING = click.option(
 )
 CLASSES = click.option("--classes", type=int, default=10, help="Outputs of the head.")
 BATCH = click.option("--batch", type=int, help="Samples of a training step.")
-FORMAT = click.option("-f", "--format", "form", type=FORMATS, default="table", help="How to print it.")
+FORMAT = click.option("-f", "--format", "form", type=click.Choice(FORMS), default="table", help="How to print it.")
 RUN = click.argument("run_dir", metavar="RUN", type=click.Path(path_type=Path))
 
 

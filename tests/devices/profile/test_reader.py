@@ -177,7 +177,7 @@ WRONG = {
     "not a number": ("batch: 1\n", "batch: many\n", "batch: many", "batch"),
     "range backwards": ("batch: [1, 2]", "batch: [4, 1]", "batch: [4, 1]", "smallest"),
     "given twice": ("batch: 1\n", "batch: 1\nbatch: 2\n", "batch: 2", "twice"),
-    "version of the future": ("version: 1\n", "version: 7\n", "version: 7", "7"),
+    "no version": ("version: 1\n", "version: 0\n", "version: 0", "positive integer"),
     "word of no choice": ("kind: arena", "kind: stack", "kind: stack", "memory.kind"),
 }
 
