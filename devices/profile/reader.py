@@ -1,10 +1,14 @@
 """Reading device profiles: YAML files, the bundled ones by their names.
 
+`DEVICES` has those that have a name; a package adds its own by an entry point `tinysearch.devices`, whose object is
+the place of a YAML file or the file's text.
+
 Whatever is wrong with a file is said in one line that names the file, the line and the field.
 """
 
 from collections.abc import Mapping
 from importlib import resources
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +18,12 @@ from pydantic import TypeAdapter, ValidationError
 from ...core.errors import InputError
 from ...core.files import read_text
 from ...core.formats import MAX_DEPTH, dotted, oddities
+from ...core.registry import Entry, Registry
 from .. import profiles
 from .model import DeviceProfile
 from .quantities import FROM_FILE
 
-__all__ = ["ALIASES", "DeviceProfile", "list_devices", "load_device", "parse_profile"]
+__all__ = ["ALIASES", "DEVICES", "DeviceProfile", "list_devices", "load_device", "parse_profile"]
 
 #: Largest profile, in characters; the bundled ones have a few thousand.
 MAX_PROFILE = 256 * 1024
@@ -44,24 +49,44 @@ _SECTIONS = (
 )
 
 
+#: Where a profile lies, or its YAML text.
+Source = str | Path | Traversable
+
+
+def _check(thing: object) -> None:
+    if not isinstance(thing, str | Path | Traversable):
+        raise TypeError(f"a {type(thing).__name__}, where the place of a YAML file, or its text, is needed")
+
+
+def _bundled() -> list[Entry[Source]]:
+    files = {file.name.removesuffix(".yaml"): file for file in resources.files(profiles).iterdir()}
+    return [Entry.of(name, file) for name, file in sorted(files.items()) if file.name.endswith(".yaml")]
+
+
+#: All profiles that have a name.
+DEVICES: Registry[Source] = Registry("device", _bundled(), _check, taken=ALIASES.__contains__)
+
+
 def list_devices() -> tuple[str, ...]:
-    """Identifiers of the bundled profiles."""
-    files = resources.files(profiles).iterdir()
-    return tuple(sorted(file.name.removesuffix(".yaml") for file in files if file.name.endswith(".yaml")))
+    """Identifiers of the profiles that have a name: the bundled ones, and those of other packages."""
+    return tuple(DEVICES)
 
 
 def load_device(name_or_path: str | Path) -> DeviceProfile:
     """Read a profile.
 
     Args:
-        name_or_path: Identifier or alias of a bundled profile, or a YAML file of one's own.
+        name_or_path: A name of `list_devices`, an alias, or a YAML file of one's own.
 
     Raises:
         InputError: There is no such profile or file, or something in it is wrong: file, line and field are named.
     """
     name = ALIASES.get(str(name_or_path), str(name_or_path))
-    if isinstance(name_or_path, str) and name in list_devices():
-        return parse_profile(_bundled_text(name), f"{name}.yaml")
+    if isinstance(name_or_path, str) and name in DEVICES:
+        profile = parse_profile(_named_text(name), f"{name}.yaml")
+        if profile.name != name:
+            raise InputError(f"the device {name!r} of {DEVICES[name].origin}: its profile is named {profile.name!r}")
+        return profile
     path = Path(name_or_path)
     if not path.suffix and not path.exists():
         raise InputError(
@@ -93,8 +118,15 @@ def parse_profile(text: str, origin: str) -> DeviceProfile:
         raise InputError(f"{origin}, line {_line(tree, parts)}: {field}: {message}{more}") from error
 
 
-def _bundled_text(name: str) -> str:
-    return (resources.files(profiles) / f"{name}.yaml").read_text(encoding="utf-8")
+def _named_text(name: str) -> str:
+    """The text of a profile that has a name."""
+    source = DEVICES.load(name)
+    if isinstance(source, str) and "\n" in source:
+        return source
+    if isinstance(source, str | Path):
+        return read_text(Path(source))
+    with DEVICES.blaming(name):
+        return source.read_text(encoding="utf-8")
 
 
 def _read(text: str, origin: str) -> tuple[dict[str, Any], int, yaml.Node | None]:
@@ -132,22 +164,26 @@ def _refuse_structure(text: str, origin: str) -> None:
             raise InputError(f"{origin}, line {line}: no YAML that can be read: it is nested too deep")
 
 
-def _with_base(content: dict[str, Any], tree: yaml.Node | None, origin: str) -> dict[str, Any]:
-    """A profile's content with what it takes from the bundled profile that it is `like`.
+def _with_base(
+    content: dict[str, Any], tree: yaml.Node | None, origin: str, above: tuple[str, ...] = ()
+) -> dict[str, Any]:
+    """A profile's content with what it takes from the profile that it is `like`; `above`: those that are like it.
 
     A field that the profile states replaces the other's whole field, classes of kernels one by one.
     """
     if "like" not in content:
         return content
-    name = ALIASES.get(str(content["like"]), content["like"])
-    if name not in list_devices():
+    name = ALIASES.get(str(content["like"]), str(content["like"]))
+    if name not in DEVICES:
         raise InputError(
-            f"{origin}, line {_line(tree, ('like',))}: like: no bundled profile {content['like']!r:.60}: "
+            f"{origin}, line {_line(tree, ('like',))}: like: no profile named {content['like']!r:.60}: "
             f"use one of {', '.join(list_devices())}"
         )
+    if name in above:
+        raise InputError(f"{origin}, line {_line(tree, ('like',))}: like: {name} is like this one in turn")
     base_origin = f"{name}.yaml"
-    base_content, _, base_tree = _read(_bundled_text(str(name)), base_origin)
-    base = _with_base(base_content, base_tree, base_origin)
+    base_content, _, base_tree = _read(_named_text(name), base_origin)
+    base = _with_base(base_content, base_tree, base_origin, (*above, name))
     return _merge(base, {key: value for key, value in content.items() if key != "like"}, ())
 
 

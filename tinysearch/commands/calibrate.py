@@ -13,7 +13,13 @@ from . import options
 @options.INPUT_SIZE
 @click.option("--out", type=click.Path(path_type=Path), help="Profile to write.  [default: my-device.yaml]")
 @click.option("--batch", type=int, help="Samples of a training step.  [default: 8]")
-@click.option("--optimizer", metavar="NAME", help="adam, sgd or sgd-momentum.  [default: adam]")
+@click.option(
+    "--optimizer",
+    metavar="NAME",
+    cls=options.NamedOption,
+    names="devices.calibrate.standalone:OPTIMIZERS",
+    help="{names}.  [default: adam]",
+)
 @click.option("--threads", type=int, help="Threads of PyTorch.  [default: one a physical core]")
 @click.option(
     "--time-budget", metavar="TIME", help="Begin no step after this long, such as 5min.  [default: 135s; a board 10min]"

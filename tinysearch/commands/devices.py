@@ -1,7 +1,10 @@
 """`tinysearch devices`: the device profiles, or one of them with its sources."""
 
+import warnings
+
 import click
 
+from ..core.errors import InputError
 from ..core.listing import Listing
 from . import options
 
@@ -27,11 +30,18 @@ def show(device: str) -> None:
 
 def _listing() -> Listing:
     from ..core.metrics import BYTES
-    from ..devices.profile import ALIASES, list_devices, load_device
+    from ..core.registry import BUILT_IN
+    from ..devices.profile import ALIASES, DEVICES, load_device
 
     rows = []
-    for name in list_devices():
-        profile = load_device(name)
+    for entry in DEVICES.entries():
+        try:
+            profile = load_device(entry.name)
+        except InputError as wrong:
+            if entry.origin == BUILT_IN:
+                raise
+            warnings.warn(f"{wrong}: it is left out", stacklevel=2)
+            continue
         error = profile.latency.error
         rows.append(
             (
