@@ -65,7 +65,13 @@ def _built_in(name: str) -> Entry[Builder]:
 
 
 def list_backbones() -> tuple[BackboneInfo, ...]:
-    """The backbones that have a name; MobileNets come at any width, of which the usual ones are listed."""
+    """The backbones that have a name; MobileNets come at any width, of which the usual ones are listed.
+
+    Example:
+        >>> import tinysearch as ts
+        >>> [info.name for info in ts.list_backbones()][:2]
+        ['mobilenetv2-w0.35', 'mobilenetv2-w1.0']
+    """
     return tuple(_resolve(name)[0] for name in BACKBONES.loaded())
 
 
@@ -105,6 +111,12 @@ def load_backbone(
     Raises:
         InputError: The name, a number or the weights file is wrong.
         MissingDataError: The weights are not here and could not be fetched.
+
+    Example:
+        >>> import tinysearch as ts
+        >>> backbone = ts.load_backbone("mobilenetv2-w0.35", num_classes=5, weights="bundled")
+        >>> backbone.input_size, backbone.classifier[1].out_features
+        (48, 5)
     """
     if num_classes < 1:
         raise InputError(f"num_classes is {num_classes}: it must be at least 1")

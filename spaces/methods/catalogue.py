@@ -100,6 +100,13 @@ def named(trace: Trace, *, seeds: bool = True) -> dict[str, UpdatePolicy]:
     Args:
         trace: The backbone.
         seeds: Whether to leave out the methods that no search begins with.
+
+    Example:
+        >>> import tinysearch as ts
+        >>> backbone = ts.load_backbone("mobilenetv2-w0.35", input_size=32)
+        >>> trace = ts.trace(backbone, (3, 32, 32))
+        >>> list(ts.methods.named(trace))[:5]
+        ['last', 'bias', 'norm+last', 'full', 'tinytl-L']
     """
     return _collect(trace, lambda method: method.policies and method.policies(trace), seeds)
 
