@@ -12,13 +12,12 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from ...core.errors import InputError
 from ...core.files import read_text
-from ...core.formats import MAX_DEPTH, dotted, oddities
 from ...core.registry import BUILT_IN, Entry, Registry
+from ...core.yaml_text import YamlText, parse_yaml
 from .. import profiles
 from .model import DeviceProfile
 from .quantities import FROM_FILE
@@ -101,11 +100,11 @@ def parse_profile(text: str, origin: str) -> DeviceProfile:
     Raises:
         InputError: Something in it is wrong: origin, line and field are named.
     """
-    content, version, tree = _read(text, origin)
+    stated, stated_version, read = _read(text, origin)
     adapter = TypeAdapter(DeviceProfile)
-    whole = _with_base(content, tree, origin)
+    content, version = _with_base(stated, stated_version, read, origin)
     try:
-        known = DeviceProfile.FORMAT.known(adapter, whole, version, origin, FROM_FILE)
+        known = DeviceProfile.FORMAT.known(adapter, content, version, origin, FROM_FILE)
         return adapter.validate_python(known, context=FROM_FILE)
     except ValidationError as error:
         detail = error.errors()[0]
@@ -115,7 +114,7 @@ def parse_profile(text: str, origin: str) -> DeviceProfile:
         message = detail["msg"].removeprefix("Value error, ")
         message = message[0].lower() + message[1:]
         more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-        raise InputError(f"{origin}, line {_line(tree, parts)}: {field}: {message}{more}") from error
+        raise InputError(f"{origin}, line {read.line(parts)}: {field}: {message}{more}") from error
 
 
 def _named_origin(name: str) -> str:
@@ -135,62 +134,47 @@ def _named_text(name: str) -> str:
         return source.read_text(encoding="utf-8")
 
 
-def _read(text: str, origin: str) -> tuple[dict[str, Any], int, yaml.Node | None]:
-    """The content of a profile's file without its header, its version, and the tree that knows the lines."""
+def _read(text: str, origin: str) -> tuple[dict[str, Any], int, YamlText]:
+    """The content of a profile's file without its header, its version, and the text that knows the lines."""
     if len(text) > MAX_PROFILE:
         raise InputError(f"{origin}: {len(text)} characters are more than the {MAX_PROFILE} that a profile may have")
-    try:
-        _refuse_structure(text, origin)
-        tree = yaml.compose(text, yaml.SafeLoader)
-        content = yaml.safe_load(text)
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise InputError(f"{origin}, line {line}: no YAML: {error.problem}") from error
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
-        raise InputError(f"{origin}: no YAML: {str(error).splitlines()[0]}") from error
-    for path, complaint in oddities(content):
-        raise InputError(f"{origin}, line {_line(tree, path)}: {dotted(path) or 'profile'}: {complaint}")
-    stated = isinstance(content, dict) and content.get("format") == DeviceProfile.FORMAT.name
-    line = _line(tree, ("version" if stated else "format",))
-    content, version = DeviceProfile.FORMAT.open(content, f"{origin}, line {line}")
-    _refuse_duplicates(tree, origin)
-    return content, version, tree
-
-
-def _refuse_structure(text: str, origin: str) -> None:
-    """Refuse what only grows or slows a file: references to other places of it, and depth."""
-    depth = 0
-    # One event after another: reading the whole of a text that is nested deep would take minutes.
-    for event in yaml.parse(text, yaml.SafeLoader):
-        line = event.start_mark.line + 1 if event.start_mark else 1
-        if isinstance(event, yaml.AliasEvent):
-            raise InputError(f"{origin}, line {line}: YAML aliases (*name) are not allowed in a profile")
-        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-        if depth > MAX_DEPTH:
-            raise InputError(f"{origin}, line {line}: no YAML that can be read: it is nested too deep")
+    read = parse_yaml(text, origin)
+    stated = isinstance(read.values, dict) and read.values.get("format") == DeviceProfile.FORMAT.name
+    line = read.line(("version" if stated else "format",))
+    content, version = DeviceProfile.FORMAT.open(read.values, f"{origin}, line {line}")
+    return content, version, read
 
 
 def _with_base(
-    content: dict[str, Any], tree: yaml.Node | None, origin: str, above: tuple[str, ...] = ()
-) -> dict[str, Any]:
-    """A profile's content with what it takes from the profile that it is `like`; `above`: those that are like it.
+    content: dict[str, Any], version: int, read: YamlText, origin: str, above: tuple[str, ...] = ()
+) -> tuple[dict[str, Any], int]:
+    """A profile's content with what it takes from the profile that it is `like`, and the newer version of the two.
 
     A field that the profile states replaces the other's whole field, classes of kernels one by one.
+
+    Args:
+        content: What the profile states.
+        version: Its version.
+        read: Its text.
+        origin: Where it comes from, for messages.
+        above: Names of the profiles that are like it.
     """
     if "like" not in content:
-        return content
+        return content, version
     name = ALIASES.get(str(content["like"]), str(content["like"]))
+    line = read.line(("like",))
     if name not in DEVICES:
         raise InputError(
-            f"{origin}, line {_line(tree, ('like',))}: like: no profile named {content['like']!r:.60}: "
+            f"{origin}, line {line}: like: no profile named {content['like']!r:.60}: "
             f"use one of {', '.join(list_devices())}"
         )
     if name in above:
-        raise InputError(f"{origin}, line {_line(tree, ('like',))}: like: {name} is like this one in turn")
+        raise InputError(f"{origin}, line {line}: like: {name} is like this one in turn")
     base_origin = _named_origin(name)
-    base_content, _, base_tree = _read(_named_text(name), base_origin)
-    base = _with_base(base_content, base_tree, base_origin, (*above, name))
-    return _merge(base, {key: value for key, value in content.items() if key != "like"}, ())
+    base_content, base_version, base_read = _read(_named_text(name), base_origin)
+    base, base_version = _with_base(base_content, base_version, base_read, base_origin, (*above, name))
+    own = {key: value for key, value in content.items() if key != "like"}
+    return _merge(base, own, ()), max(version, base_version)
 
 
 def _merge(base: Mapping[str, Any], content: Mapping[str, Any], path: tuple[str, ...]) -> dict[str, Any]:
@@ -202,33 +186,3 @@ def _merge(base: Mapping[str, Any], content: Mapping[str, Any], path: tuple[str,
             value = _merge(below, value, inner)
         merged[key] = value
     return merged
-
-
-def _line(node: yaml.Node | None, path: tuple[int | str, ...]) -> int:
-    """Line of a field, or of the nearest that there is on the way to it."""
-    line = 1 if node is None else node.start_mark.line + 1
-    for part in path:
-        if isinstance(node, yaml.MappingNode):
-            found = next(((key, value) for key, value in node.value if key.value == str(part)), None)
-            if found is None:
-                break
-            line, node = found[0].start_mark.line + 1, found[1]
-        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
-            node = node.value[part]
-            line = node.start_mark.line + 1
-        else:
-            break
-    return line
-
-
-def _refuse_duplicates(node: yaml.Node | None, origin: str) -> None:
-    if isinstance(node, yaml.MappingNode):
-        seen: set[str] = set()
-        for key, value in node.value:
-            if key.value in seen:
-                raise InputError(f"{origin}, line {key.start_mark.line + 1}: {key.value} is given twice")
-            seen.add(str(key.value))
-            _refuse_duplicates(value, origin)
-    elif isinstance(node, yaml.SequenceNode):
-        for item in node.value:
-            _refuse_duplicates(item, origin)
