@@ -1,4 +1,4 @@
-"""Time of the masks of `tinysearch.spaces.masks` against the same in PyTorch, after checking that they agree.
+"""Time of the masks of `tinysearch.spaces.engine.masks` against the same in PyTorch, after checking that they agree.
 
 python benchmarks/masks.py
 """
@@ -9,7 +9,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from tinysearch.spaces.engine.masks import derivative_mask, masked
+from tinysearch.spaces.engine.masks import apply_bits, derivative_mask, pack_bits
 
 
 def main() -> None:
@@ -17,13 +17,14 @@ def main() -> None:
     x, grad = torch.randn(32, 48, 48, 48), torch.randn(32, 48, 48, 48)
     mask = derivative_mask(x, "relu6", sign=False)
     assert torch.equal(mask, _torch_mask(x))
-    torch.testing.assert_close(masked(grad, mask), grad * mask)
+    packed = pack_bits(mask)
+    torch.testing.assert_close(apply_bits(grad, packed), grad * mask)
     for name, ours, theirs in (
         ("mask of ReLU6", lambda: derivative_mask(x, "relu6", sign=False), lambda: _torch_mask(x)),
-        ("gradient times mask", lambda: masked(grad, mask), lambda: grad * mask),
+        ("gradient by packed bits", lambda: apply_bits(grad, packed), lambda: grad * mask),
     ):
         a, b = _best(ours), _best(theirs)
-        print(f"{name:<22}{1e3 * a:6.2f} ms, PyTorch {1e3 * b:6.2f} ms, ratio {b / a:.1f}")
+        print(f"{name:<24}{1e3 * a:6.2f} ms, PyTorch {1e3 * b:6.2f} ms, ratio {b / a:.1f}")
 
 
 def _torch_mask(x: Tensor) -> Tensor:

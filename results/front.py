@@ -3,16 +3,17 @@
 The file format, version 1, is described in docs/run-directory.md.
 """
 
-import json
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, fields, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from pydantic import Field, TypeAdapter, ValidationError, field_validator, model_validator
+from pydantic import Field, TypeAdapter, field_validator, model_validator
 from pydantic.dataclasses import dataclass
 
 from ..core.errors import InputError
+from ..core.files import read_text, write_atomically
+from ..core.formats import Format
 from .limits import Limits
 from .pareto import OBJECTIVES, Objective, as_minimised, hypervolume, nondominated
 from .records import STRICT, Member, RunInfo, Share, TrialRecord, policy_file
@@ -36,8 +37,7 @@ class Front:
         warnings: What to know about the costs of any member, such as a prediction outside its valid range.
     """
 
-    FORMAT: ClassVar[str] = "tinysearch.front"
-    VERSION: ClassVar[int] = 1
+    FORMAT: ClassVar[Format] = Format("tinysearch.front", 1, "front")
 
     run: RunInfo
     objectives: tuple[Objective, ...] = Field(min_length=1)
@@ -146,7 +146,7 @@ class Front:
         """
         if name == "best":
             return self.best(memory, latency, energy)
-        if not memory is latency is energy is None:
+        if any(limit is not None for limit in (memory, latency, energy)):
             raise InputError(f"limits choose the best member: leave them out with policy {name!r}", "policy")
         matching = [member for member in self.members if member.hash.startswith(name) or member.method == name]
         if len(matching) != 1:
@@ -169,12 +169,11 @@ class Front:
 
     def to_dict(self) -> dict[str, Any]:
         """The front as JSON values, with its format and version."""
-        content: dict[str, Any] = TypeAdapter(Front).dump_python(self, mode="json")
-        return {"format": self.FORMAT, "version": self.VERSION, **content}
+        return self.FORMAT.values(TypeAdapter(Front).dump_python(self, mode="json"))
 
     def to_json(self) -> str:
         """The front as JSON text."""
-        return json.dumps(self.to_dict(), indent=1) + "\n"
+        return self.FORMAT.text(self.to_dict())
 
     @classmethod
     def from_json(cls, text: str, origin: str = "front") -> "Front":
@@ -187,44 +186,22 @@ class Front:
         Raises:
             InputError: It is no front, or one of its fields is wrong; the field is named.
         """
-        try:
-            content = json.loads(text)
-        except json.JSONDecodeError as error:
-            raise InputError(f"{origin}: no JSON at line {error.lineno}: {error.msg}") from error
-        if not isinstance(content, dict) or content.pop("format", None) != cls.FORMAT:
-            raise InputError(f'{origin}: no front: "format" must be "{cls.FORMAT}"')
-        version = content.pop("version", None)
-        if not isinstance(version, int) or version < 1:
-            raise InputError(f'{origin}: "version" must be a positive integer, not {version!r}')
-        if version > cls.VERSION and (unknown := _drop_unknown(content)):
-            warnings.warn(
-                f"{origin}: written by a newer format (version {version}); ignored: {', '.join(unknown)}",
-                stacklevel=2,
-            )
-        try:
-            return TypeAdapter(Front).validate_python(content)
-        except ValidationError as error:
-            # Imported here because that module loads torch, which showing a sound run must not wait for.
-            from ..core.validation import first_error
+        return cls.FORMAT.read(TypeAdapter(Front), text, origin)
 
-            raise InputError(f"{origin}: {first_error(error)}") from error
+    @classmethod
+    def load(cls, path: str | Path) -> "Front":
+        """Read a front's file.
+
+        Raises:
+            InputError: The file is missing, too large, or no front.
+        """
+        return cls.from_json(read_text(Path(path)), str(path))
+
+    def save(self, path: str | Path) -> Path:
+        """Write the front as a file, whose folder must exist, and return its path."""
+        return write_atomically(Path(path), self.to_json())
 
 
 def _member(trial: TrialRecord) -> Member:
     shared = {field.name: getattr(trial, field.name) for field in fields(Member) if hasattr(trial, field.name)}
     return Member(**shared | {"policy": policy_file(trial.hash), "trial": trial.number})
-
-
-def _drop_unknown(content: dict[str, Any]) -> list[str]:
-    """Delete, in place, the keys that this version does not know, and name them."""
-    members = content.get("members")
-    parts = [("", Front, content), ("run.", RunInfo, content.get("run"))]
-    parts += [("members.", Member, member) for member in (members if isinstance(members, list) else [])]
-    dropped = set()
-    for prefix, kind, part in parts:
-        if not isinstance(part, dict):
-            continue
-        for key in set(part) - {field.name for field in fields(kind)}:
-            del part[key]
-            dropped.add(prefix + key)
-    return sorted(dropped)

@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from pydantic.dataclasses import dataclass
 
+from ..core.metrics import METRICS
+
 
 @dataclass(frozen=True, config={"extra": "forbid"})
 class Objective:
@@ -26,7 +28,7 @@ class Objective:
 
 #: What a search optimises unless told otherwise: top-1 accuracy (0 to 1), peak training memory (B), and the
 #: latency of a training step (s).
-OBJECTIVES = (Objective("accuracy", minimise=False), Objective("peak_bytes"), Objective("latency_s"))
+OBJECTIVES = tuple(Objective(name, METRICS[name].minimise) for name in ("accuracy", "peak_bytes", "latency_s"))
 
 
 def as_minimised(values: ArrayLike, objectives: Sequence[Objective]) -> NDArray[np.float64]:

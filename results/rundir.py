@@ -6,14 +6,16 @@ Every file is described in docs/run-directory.md. Files are replaced whole, tria
 and one process at a time may write, so the run can be killed at any moment and resumed by opening it again.
 """
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from pydantic import BaseModel, ConfigDict
+
 from ..core.errors import ConflictError, InputError
 from ..core.files import TEMPORARY, read_text, write_atomically
+from ..core.formats import Format
 from .environment import environment, now
 from .front import Front
 from .identity import differences, normalised
@@ -32,7 +34,35 @@ REQUEST, ENVIRONMENT, STUDY, FRONT, PARETO = (
     "pareto.png",
 )
 _LOCK = ".lock"
-_RUN_FORMAT, _ENVIRONMENT_FORMAT = "tinysearch.run", "tinysearch.environment"
+#: What was asked, and what the run was computed on.
+RUN_FORMAT = Format("tinysearch.run", 1, "request of a run")
+ENVIRONMENT_FORMAT = Format("tinysearch.environment", 1, "list of environments")
+
+
+class RunFile(BaseModel):
+    """The content of request.json.
+
+    Attributes:
+        created: When the run began, ISO 8601.
+        request: What was asked, as JSON values.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    created: str = ""
+    request: dict[str, Any]
+
+
+class EnvironmentFile(BaseModel):
+    """The content of environment.json.
+
+    Attributes:
+        sessions: What each process ran on, as it was noted: JSON values that nothing depends on.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    sessions: tuple[dict[str, Any], ...]
 
 
 class RunDirectory:
@@ -92,8 +122,8 @@ class RunDirectory:
                         f"{path} holds another run ({told}): choose another out, or ask as before", "out"
                     )
             else:
-                header = {"format": _RUN_FORMAT, "version": 1, "created": now()}
-                write_atomically(path / REQUEST, _json(header | {"request": request}))
+                asked = RunFile(created=now(), request=request)
+                write_atomically(path / REQUEST, RUN_FORMAT.text(asked.model_dump()))
             run._note_environment(threads)
         except BaseException:
             run.close()
@@ -147,7 +177,7 @@ class RunDirectory:
         (self.path / "policies").mkdir(exist_ok=True)
         for member in front.members:
             self._write_policy(member.hash, trials[member.trial].policy)
-        path = write_atomically(self.path / FRONT, front.to_json())
+        path = front.save(self.path / FRONT)
         # Last, so that front.json never names a file that is not there.
         files = {policy_file(member.hash) for member in front.members}
         former = self._policies if self._policies is not None else self._left_behind(trials.values())
@@ -166,7 +196,7 @@ class RunDirectory:
         path = self.path / FRONT
         if not path.is_file():
             raise InputError(f"{self.path} has no {FRONT} yet: run the same command again to resume the search")
-        return Front.from_json(read_text(path), str(path))
+        return Front.load(path)
 
     def policy_path(self, member: Member) -> Path:
         """The policy file of a member of the front.
@@ -213,11 +243,10 @@ class RunDirectory:
         """Add this process to the ones that have worked on the run."""
         path = self.path / ENVIRONMENT
         try:
-            sessions = json.loads(read_text(path))["sessions"] if path.exists() else []
-        except (json.JSONDecodeError, KeyError, TypeError) as error:
-            raise InputError(f"{path}: damaged; delete it, the run does not need it") from error
-        header = {"format": _ENVIRONMENT_FORMAT, "version": 1}
-        write_atomically(path, _json(header | {"sessions": [*sessions, environment(threads)]}))
+            before = _read_sessions(path) if path.exists() else ()
+        except InputError as error:
+            raise InputError(f"{error}; delete the file, the run does not need it") from error
+        write_atomically(path, ENVIRONMENT_FORMAT.text({"sessions": [*before, environment(threads)]}))
 
     def _require_lock(self) -> None:
         if self._lock is None:
@@ -226,22 +255,14 @@ class RunDirectory:
 
 def _read_request(path: Path) -> dict[str, Any]:
     file = path / REQUEST
-    try:
-        content = json.loads(read_text(file))
-    except json.JSONDecodeError as error:
-        raise InputError(f"{file}: no JSON at line {error.lineno}: {error.msg}") from error
-    if not isinstance(content, dict) or content.get("format") != _RUN_FORMAT:
-        raise InputError(f'{file}: no request of a run: "format" must be "{_RUN_FORMAT}"')
-    if content.get("version") != 1 or not isinstance(content.get("request"), dict):
-        raise InputError(f'{file}: "version" must be 1 and "request" an object')
-    return dict(content["request"])
+    return RUN_FORMAT.read(RunFile, read_text(file), str(file)).request
+
+
+def _read_sessions(file: Path) -> tuple[dict[str, Any], ...]:
+    return ENVIRONMENT_FORMAT.read(EnvironmentFile, read_text(file), str(file)).sessions
 
 
 def _foreign(path: Path) -> str | None:
     """The first thing in a folder that an interrupted start of a run would not have left."""
     names = (entry.name for entry in path.iterdir())
     return min((name for name in names if name != _LOCK and not name.startswith(TEMPORARY)), default=None)
-
-
-def _json(content: Mapping[str, Any]) -> str:
-    return json.dumps(content, indent=1, ensure_ascii=False) + "\n"

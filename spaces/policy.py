@@ -5,7 +5,6 @@ Format version 1 is described in docs/policy-format.md; the JSON Schema is `Upda
 
 import hashlib
 import json
-import warnings
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
@@ -15,14 +14,13 @@ from pydantic import (
     ConfigDict,
     Field,
     SerializerFunctionWrapHandler,
-    ValidationError,
     field_validator,
     model_serializer,
 )
 
 from ..core.errors import InputError
-from ..core.files import read_text
-from ..core.validation import first_error
+from ..core.files import read_text, write_atomically
+from ..core.formats import Format
 from .lite_shape import LiteShape
 from .optimizers import OptimizerName
 
@@ -148,8 +146,7 @@ class UpdatePolicy(_Record):
         method: The published method that this policy is, if it is one. Not part of the hash.
     """
 
-    FORMAT: ClassVar[str] = "tinysearch.policy"
-    VERSION: ClassVar[int] = 1
+    FORMAT: ClassVar[Format] = Format("tinysearch.policy", 1, "policy")
 
     backbone: Name
     input_shape: tuple[int, ...]
@@ -175,10 +172,13 @@ class UpdatePolicy(_Record):
         """The same policy with other training settings, such as a tuned `learning_rate`."""
         return self.model_copy(update={"training": Training(**(self.training.model_dump() | changes))})
 
+    def to_dict(self) -> dict[str, Any]:
+        """The policy as JSON values, with its format, version and hash."""
+        return self.FORMAT.values({"hash": self.hash, **self.model_dump(mode="json")})
+
     def to_json(self) -> str:
         """The policy as JSON text, with its format, version and hash."""
-        header = {"format": self.FORMAT, "version": self.VERSION, "hash": self.hash}
-        return json.dumps(header | self.model_dump(mode="json"), indent=1) + "\n"
+        return self.FORMAT.text({"hash": self.hash, **self.model_dump(mode="json")})
 
     @classmethod
     def from_json(cls, text: str, origin: str = "policy") -> Self:
@@ -191,30 +191,20 @@ class UpdatePolicy(_Record):
         Raises:
             InputError: It is no policy, or one of its fields is wrong; the field is named.
         """
-        try:
-            content = json.loads(text)
-        except json.JSONDecodeError as error:
-            raise InputError(f"{origin}: no JSON at line {error.lineno}: {error.msg}") from error
-        if not isinstance(content, dict) or content.pop("format", None) != cls.FORMAT:
-            raise InputError(f'{origin}: no policy: "format" must be "{cls.FORMAT}"')
-        version = content.pop("version", None)
+        return cls._of(*cls.FORMAT.parse(text, origin), origin)
+
+    @classmethod
+    def from_dict(cls, values: Any, origin: str = "policy") -> Self:
+        """As `from_json`, of values that have been read already, such as the policy within a delta."""
+        return cls._of(*cls.FORMAT.open(values, origin), origin)
+
+    @classmethod
+    def _of(cls, content: dict[str, Any], version: int, origin: str) -> Self:
         stated = content.pop("hash", None)
-        if not isinstance(version, int) or version < 1:
-            raise InputError(f'{origin}: "version" must be a positive integer, not {version!r}')
-        unknown = sorted(set(content) - set(cls.model_fields))
-        if unknown and version > cls.VERSION:
-            warnings.warn(
-                f"{origin}: written by a newer format (version {version}); ignored: {', '.join(unknown)}",
-                stacklevel=2,
-            )
-            content = {key: value for key, value in content.items() if key not in unknown}
-        try:
-            policy = cls.model_validate(content)
-        except ValidationError as error:
-            raise InputError(f"{origin}: {first_error(error)}") from error
-        if stated is not None and stated != policy.hash and version <= cls.VERSION:
+        policy = cls.FORMAT.validate(cls, content, version, origin)
+        if stated is not None and stated != policy.hash and version <= cls.FORMAT.version:
             raise InputError(
-                f"{origin}: the content hashes to {policy.hash}, not to the stated {stated}: it was edited; "
+                f"{origin}: the content hashes to {policy.hash}, not to the stated {stated!r:.60}: it was edited; "
                 'delete its "hash" line to accept that'
             )
         return policy
@@ -232,16 +222,15 @@ class UpdatePolicy(_Record):
         """Write a policy file and return its path."""
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(self.to_json(), encoding="utf-8")
-        return path
+        return write_atomically(path, self.to_json())
 
     @classmethod
     def json_schema(cls) -> dict[str, Any]:
         """The JSON Schema (2020-12) of a policy file."""
         schema = cls.model_json_schema()
         schema["properties"] = {
-            "format": {"const": cls.FORMAT},
-            "version": {"const": cls.VERSION},
+            "format": {"const": cls.FORMAT.name},
+            "version": {"const": cls.FORMAT.version},
             "hash": {"type": "string"},
         } | schema["properties"]
         schema["required"] = ["format", "version", *schema["required"]]

@@ -91,6 +91,17 @@ class UpdateSpace:
     Attributes:
         genes: What each position decides.
         segments: The genes of each block, or layer outside of blocks, from the input to the head.
+
+    Example:
+        >>> import tinysearch as ts
+        >>> backbone = ts.load_backbone("mobilenetv2-w0.35", input_size=32)
+        >>> trace = ts.trace(backbone, (3, 32, 32))
+        >>> space = ts.UpdateSpace(trace)
+        >>> encoded = space.sample(2, seed=0)
+        >>> encoded.shape
+        (2, 160)
+        >>> space.contains(space.decode(encoded[0]))
+        True
     """
 
     trace: Trace

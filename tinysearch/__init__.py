@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from .devices.costs import Costs
     from .devices.measure import measure
     from .devices.profile import DeviceProfile, list_devices, load_device
+    from .results.export import export
     from .results.front import Front
     from .results.rundir import RunDirectory
     from .search.data import Dataset, list_datasets, load_dataset
@@ -53,6 +54,7 @@ _WHERE = {
     "UpdateSpace": "spaces.space",
     "apply": "spaces.engine.apply",
     "estimate": "devices.breakdown",
+    "export": "results.export",
     "finetune": "search.finetune",
     "list_backbones": "spaces.backbones",
     "list_datasets": "search.data",
@@ -83,6 +85,7 @@ __all__ = [
     "apply",
     "estimate",
     "estimate_many",
+    "export",
     "finetune",
     "list_backbones",
     "list_datasets",

@@ -5,7 +5,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ...core.errors import InputError, TinySearchError
+from ...core.errors import InputError, TinySearchError, UnsupportedError
+from ...core.formats import Format
 from ...spaces.backbones.catalogue import MAX_WIDTH, MIN_WIDTH, backbone_info, load_backbone
 from ...spaces.optimizers import OPTIMIZERS
 from ...spaces.policy import UpdatePolicy
@@ -13,7 +14,10 @@ from ...spaces.space import UpdateSpace
 from ...spaces.trace import trace
 from .plain import plain_rows, trained_parts
 from .standalone import JOBS_FORMAT, VERSION
+from .standalone import OPTIMIZERS as MEASURED
 
+#: Read by `standalone`, which runs alone.
+JOBS = Format(JOBS_FORMAT, VERSION, "jobs of a calibration")
 #: What is calibrated for unless the user says otherwise.
 BACKBONE, INPUT_SIZE, BATCH, OPTIMIZER = "mobilenetv2-w0.35", 96, 8, "adam"
 #: Outputs of the measured networks' heads.
@@ -66,7 +70,7 @@ def make_jobs(
         backbone: A built-in name, or `package.module:function`; `BACKBONE` without it.
         input_size: Side of its images in pixels, around which resolutions are drawn; the backbone's own without it.
         batch: Samples of a step; `BATCH` without it.
-        optimizer: adam, sgd or sgd-momentum; `OPTIMIZER` without it.
+        optimizer: A name of `OPTIMIZERS`; `OPTIMIZER` without it.
         threads: Of PyTorch; without it one a physical core of the machine that measures.
         plain: For a machine without tinysearch: networks as lists of PyTorch's own layers.
         device: cpu or cuda.
@@ -75,7 +79,8 @@ def make_jobs(
 
     Raises:
         InputError: There is no such backbone, it does not run at its resolution, or a number is wrong.
-        UnsupportedError: With `plain`: it has a layer that the board form does not know.
+        UnsupportedError: The optimizer cannot be measured; or, with `plain`, the backbone has a layer that the board
+            form does not know.
     """
     if backbone is None:
         backbone, input_size = BACKBONE, input_size or INPUT_SIZE
@@ -85,7 +90,8 @@ def make_jobs(
     for name, number in (("input size", input_size), ("batch", batch), ("threads", 1 if threads is None else threads)):
         if number < 1:
             raise InputError(f"the {name} is {number}: it must be at least 1")
-    OPTIMIZERS[optimizer]  # is there
+    if OPTIMIZERS[optimizer].name not in MEASURED:
+        raise UnsupportedError(f"the optimizer {optimizer!r} cannot be measured: there are {', '.join(MEASURED)}")
     plan = plan or Plan()
     rng = np.random.default_rng(seed)
     networks: list[dict[str, Any]] = []
@@ -115,9 +121,7 @@ def make_jobs(
             else:
                 drawn[-1].append({"network": number, "policy": policy.to_json()})
     steps = _order(drawn, rng)
-    return {
-        "format": JOBS_FORMAT,
-        "version": VERSION,
+    content = {
         "layers": "plain" if plain else "tinysearch",
         "device": device,
         "threads": threads or 0,
@@ -130,6 +134,7 @@ def make_jobs(
         "steps": steps,
         "memory": np.unique(np.linspace(0, len(steps) - 1, plan.memory).astype(int)).tolist(),
     }
+    return JOBS.values(content)
 
 
 def policy_of(step: dict[str, Any]) -> UpdatePolicy:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ...core.errors import BusyError, InputError, TinySearchError
+from ...core.files import write_atomically
 from ..profile.writer import write_profile
 from .assemble import Calibration, make_profile
 from .results import Results, parse_results, read_results
@@ -53,7 +54,7 @@ def calibrate(
         refuse_busy()
     results = _measure(jobs(), progress)
     if keep is not None:
-        keep.write_text(json.dumps(results), encoding="utf-8")
+        write_atomically(keep, json.dumps(results))
     return _write(parse_results(results, "this machine's results"), name, out, "this machine's results")
 
 
@@ -90,7 +91,7 @@ def _measure(jobs: dict[str, Any], progress: Progress) -> Any:
     """Run the jobs in a process of their own, whose memory and threads are nobody else's."""
     with tempfile.TemporaryDirectory() as folder:
         asked, answered = Path(folder, "jobs.json"), Path(folder, "results.json")
-        asked.write_text(json.dumps(jobs), encoding="utf-8")
+        write_atomically(asked, json.dumps(jobs))
         # The child finds tinysearch, and a backbone of the user's own, where this process does.
         paths = [path or str(Path.cwd()) for path in sys.path]
         environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": str(jobs["threads"])}
@@ -117,7 +118,7 @@ def _measure(jobs: dict[str, Any], progress: Progress) -> Any:
 
 def _write(results: Results, name: str, out: Path, origin: str) -> Calibration:
     calibration = make_profile(results, name, origin)
-    out.write_text(write_profile(calibration.profile), encoding="utf-8")
+    write_atomically(out, write_profile(calibration.profile))
     return calibration
 
 

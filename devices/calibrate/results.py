@@ -1,22 +1,24 @@
 """Reading what was measured, on this machine or on a board; checked before anything is made of it."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from ...core.errors import InputError, TinySearchError
 from ...core.files import read_text
-from ...core.validation import first_error
+from ...core.formats import Format, parse_json
 from ...spaces.backbones.catalogue import load_backbone
+from ...spaces.optimizers import OptimizerName
 from ...spaces.policy import UpdatePolicy
 from ...spaces.table import UpdateTable
 from ...spaces.trace import Trace, trace
 from .jobs import CLASSES
 from .standalone import RESULTS_FORMAT, VERSION
+
+RESULTS = Format(RESULTS_FORMAT, VERSION, "results of a calibration")
 
 Positive = Annotated[float, Field(gt=0, lt=1e5)]
 Count = Annotated[int, Field(ge=0, lt=10_000)]
@@ -24,13 +26,15 @@ Rows = dict[Annotated[str, Field(max_length=200)], Annotated[float, Field(ge=0, 
 
 
 class _Record(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Machine(_Record):
     """What decides how long a step takes; see `standalone.machine`."""
 
     processor: Annotated[str, Field(max_length=200)]
+    architecture: Annotated[str, Field(max_length=200)] = ""
+    system: Annotated[str, Field(max_length=200)] = ""
     cores: Annotated[int, Field(gt=0, lt=100_000)]
     governor: Annotated[str, Field(max_length=200)] | None
     temperature: float | None
@@ -39,6 +43,7 @@ class Machine(_Record):
     available: Annotated[int, Field(ge=0)]
     disk: Annotated[int, Field(gt=0)]
     allocator: dict[str, str]
+    python: Annotated[str, Field(max_length=200)] = ""
 
 
 class NetworkJob(_Record):
@@ -60,7 +65,7 @@ class Jobs(_Record):
 
     layers: Literal["tinysearch", "plain"]
     batch: Annotated[int, Field(gt=0, le=65_536)]
-    optimizer: Literal["adam", "sgd", "sgd-momentum"]
+    optimizer: OptimizerName
     networks: tuple[NetworkJob, ...] = Field(max_length=1000)
     steps: tuple[StepJob, ...] = Field(max_length=10_000)
 
@@ -145,11 +150,7 @@ def read_results(path: Path) -> Results:
     Raises:
         InputError: It is no results file, or something in it cannot be.
     """
-    try:
-        content = json.loads(read_text(path))
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{path}: no JSON: {str(error)[:100]}") from error
-    return parse_results(content, str(path))
+    return parse_results(parse_json(read_text(path), str(path)), str(path))
 
 
 def parse_results(content: Any, origin: str) -> Results:
@@ -158,14 +159,7 @@ def parse_results(content: Any, origin: str) -> Results:
     Raises:
         InputError: As `read_results`.
     """
-    if not isinstance(content, dict) or content.get("format") != RESULTS_FORMAT:
-        raise InputError(f'{origin}: no results of a calibration: "format" must be "{RESULTS_FORMAT}"')
-    if content.get("version") != VERSION:
-        raise InputError(f'{origin}: "version" is {content.get("version")!r}: this tinysearch reads {VERSION}')
-    try:
-        return Results.model_validate(content)
-    except ValidationError as error:
-        raise InputError(f"{origin}: {first_error(error)}") from error
+    return RESULTS.validate(Results, *RESULTS.open(content, origin), origin)
 
 
 class Traces:

@@ -24,6 +24,8 @@ JOBS_FORMAT = "tinysearch.calibration-jobs"
 RESULTS_FORMAT = "tinysearch.calibration-results"
 VERSION = 1
 
+#: Optimizers that it knows.
+OPTIMIZERS = ("adam", "sgd", "sgd-momentum")
 #: Variables by which a user may have set up the allocator.
 ALLOCATOR_VARIABLES = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "MALLOC_ARENA_MAX", "LD_PRELOAD")
 #: Largest jobs file, in bytes.
@@ -579,8 +581,10 @@ def main(arguments: Optional[List[str]] = None) -> int:
     results = json.dumps(run_jobs(jobs, _plain(jobs), say))
     sys.stderr.write("\n")
     if options.results:
-        with open(options.results, "w") as file:
+        unfinished = options.results + ".unfinished"  # renamed when it is whole
+        with open(unfinished, "w") as file:
             file.write(results)
+        os.replace(unfinished, options.results)
     else:
         sys.stdout.write(results + "\n")
     return 0

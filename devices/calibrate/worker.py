@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from ...core.files import write_atomically
 from ...spaces.backbones.catalogue import load_backbone
 from ...spaces.engine.apply import apply
 from .jobs import policy_of
@@ -36,7 +37,7 @@ def main(jobs_path: str, results_path: str) -> None:
     jobs = json.loads(Path(jobs_path).read_text(encoding="utf-8"))
     sys.path.append("")  # a backbone of the user's own lies where the command is called
     results = run_jobs(jobs, prepare(jobs), lambda share: print(share, flush=True))
-    Path(results_path).write_text(json.dumps(results), encoding="utf-8")
+    write_atomically(Path(results_path), json.dumps(results))
 
 
 if __name__ == "__main__":

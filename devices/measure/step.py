@@ -106,6 +106,16 @@ def measure(
 
     Raises:
         InputError: Nothing of the model trains, or the optimizer is unknown.
+
+    Example:
+        >>> import torch
+        >>> import tinysearch as ts
+        >>> backbone = ts.load_backbone("mobilenetv2-w0.35", input_size=32)
+        >>> trace = ts.trace(backbone, (3, 32, 32))
+        >>> model = ts.apply(backbone, ts.methods.bias(trace))
+        >>> measured = ts.measure(model, torch.zeros(2, 3, 32, 32), torch.tensor([0, 1]))
+        >>> measured.saved_bytes, measured.as_predicted
+        (23624, True)
     """
     keep_freed_memory()
     model = deepcopy(model).train()

@@ -1,6 +1,6 @@
 """What a device profile holds: one device and one runtime, each number with its source or marked as assumed.
 
-`devices.profile` reads these records from YAML files, `devices.writer` writes them; the format is told in
+`devices.profile.reader` reads these records from YAML files, `writer` writes them; the format is told in
 docs/device-profiles.md.
 """
 
@@ -9,6 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, Field, model_validator
 
+from ...core.formats import Format
 from ...spaces.optimizers import OptimizerName
 from .kernels import Latency
 from .quantities import Bytes, Hertz, Origin, Record, Sourced, Watts
@@ -152,8 +153,7 @@ class DeviceProfile(Record):
         power: Electrical power.
     """
 
-    FORMAT: ClassVar[str] = "tinysearch.device"
-    VERSION: ClassVar[int] = 1
+    FORMAT: ClassVar[Format] = Format("tinysearch.device", 1, "device profile")
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
     description: str

@@ -1,23 +1,28 @@
 """Reading device profiles: YAML files, the bundled ones by their names.
 
+`DEVICES` has those that have a name; a package adds its own by an entry point `tinysearch.devices`, whose object is
+the place of a YAML file or the file's text.
+
 Whatever is wrong with a file is said in one line that names the file, the line and the field.
 """
 
 from collections.abc import Mapping
 from importlib import resources
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
 
-import yaml
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from ...core.errors import InputError
 from ...core.files import read_text
+from ...core.registry import BUILT_IN, Entry, Registry
+from ...core.yaml_text import YamlText, parse_yaml
 from .. import profiles
 from .model import DeviceProfile
 from .quantities import FROM_FILE
 
-__all__ = ["ALIASES", "DeviceProfile", "list_devices", "load_device", "parse_profile"]
+__all__ = ["ALIASES", "DEVICES", "DeviceProfile", "list_devices", "load_device", "parse_profile"]
 
 #: Largest profile, in characters; the bundled ones have a few thousand.
 MAX_PROFILE = 256 * 1024
@@ -43,24 +48,44 @@ _SECTIONS = (
 )
 
 
+#: Where a profile lies, or its YAML text.
+Source = str | Path | Traversable
+
+
+def _check(thing: object) -> None:
+    if not isinstance(thing, str | Path | Traversable):
+        raise TypeError(f"a {type(thing).__name__}, where the place of a YAML file, or its text, is needed")
+
+
+def _bundled() -> list[Entry[Source]]:
+    files = {file.name.removesuffix(".yaml"): file for file in resources.files(profiles).iterdir()}
+    return [Entry.of(name, file) for name, file in sorted(files.items()) if file.name.endswith(".yaml")]
+
+
+#: All profiles that have a name.
+DEVICES: Registry[Source] = Registry("device", _bundled(), _check, taken=ALIASES.__contains__)
+
+
 def list_devices() -> tuple[str, ...]:
-    """Identifiers of the bundled profiles."""
-    files = resources.files(profiles).iterdir()
-    return tuple(sorted(file.name.removesuffix(".yaml") for file in files if file.name.endswith(".yaml")))
+    """Identifiers of the profiles that have a name: the bundled ones, and those of other packages."""
+    return tuple(DEVICES)
 
 
 def load_device(name_or_path: str | Path) -> DeviceProfile:
     """Read a profile.
 
     Args:
-        name_or_path: Identifier or alias of a bundled profile, or a YAML file of one's own.
+        name_or_path: A name of `list_devices`, an alias, or a YAML file of one's own.
 
     Raises:
         InputError: There is no such profile or file, or something in it is wrong: file, line and field are named.
     """
     name = ALIASES.get(str(name_or_path), str(name_or_path))
-    if isinstance(name_or_path, str) and name in list_devices():
-        return parse_profile(_bundled_text(name), f"{name}.yaml")
+    if isinstance(name_or_path, str) and name in DEVICES:
+        profile = parse_profile(_named_text(name), _named_origin(name))
+        if profile.name != name:
+            raise InputError(f"the device {name!r} of {DEVICES[name].origin}: its profile is named {profile.name!r}")
+        return profile
     path = Path(name_or_path)
     if not path.suffix and not path.exists():
         raise InputError(
@@ -75,9 +100,12 @@ def parse_profile(text: str, origin: str) -> DeviceProfile:
     Raises:
         InputError: Something in it is wrong: origin, line and field are named.
     """
-    content, tree = _read(text, origin)
+    stated, stated_version, read = _read(text, origin)
+    adapter = TypeAdapter(DeviceProfile)
+    content, version = _with_base(stated, stated_version, read, origin)
     try:
-        return DeviceProfile.model_validate(_with_base(content, tree, origin), context=FROM_FILE)
+        known = DeviceProfile.FORMAT.known(adapter, content, version, origin, FROM_FILE)
+        return adapter.validate_python(known, context=FROM_FILE)
     except ValidationError as error:
         detail = error.errors()[0]
         # A key of a mapping is shown as such by pydantic: latency.forward.densee.[key].
@@ -86,54 +114,67 @@ def parse_profile(text: str, origin: str) -> DeviceProfile:
         message = detail["msg"].removeprefix("Value error, ")
         message = message[0].lower() + message[1:]
         more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-        raise InputError(f"{origin}, line {_line(tree, parts)}: {field}: {message}{more}") from error
+        raise InputError(f"{origin}, line {read.line(parts)}: {field}: {message}{more}") from error
 
 
-def _bundled_text(name: str) -> str:
-    return (resources.files(profiles) / f"{name}.yaml").read_text(encoding="utf-8")
+def _named_origin(name: str) -> str:
+    """What messages call a profile that has a name."""
+    origin = DEVICES[name].origin
+    return f"{name}.yaml" if origin == BUILT_IN else f"{name}.yaml of {origin}"
 
 
-def _read(text: str, origin: str) -> tuple[dict[str, Any], yaml.Node]:
-    """The content of a profile's file without its header, and the tree that knows the lines."""
+def _named_text(name: str) -> str:
+    """The text of a profile that has a name."""
+    source = DEVICES.load(name)
+    if isinstance(source, str) and "\n" in source:
+        return source
+    if isinstance(source, str | Path):
+        return read_text(Path(source))
+    with DEVICES.blaming(name):
+        return source.read_text(encoding="utf-8")
+
+
+def _read(text: str, origin: str) -> tuple[dict[str, Any], int, YamlText]:
+    """The content of a profile's file without its header, its version, and the text that knows the lines."""
     if len(text) > MAX_PROFILE:
         raise InputError(f"{origin}: {len(text)} characters are more than the {MAX_PROFILE} that a profile may have")
-    try:
-        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)):
-            raise InputError(f"{origin}: YAML aliases (*name) are not allowed in a profile")
-        tree = yaml.compose(text, yaml.SafeLoader)
-        content = yaml.safe_load(text)
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise InputError(f"{origin}, line {line}: no YAML: {error.problem}") from error
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
-        raise InputError(f"{origin}: no YAML: {str(error).splitlines()[0]}") from error
-    if tree is None or not isinstance(content, dict) or content.pop("format", None) != DeviceProfile.FORMAT:
-        raise InputError(f'{origin}: no device profile: "format" must be "{DeviceProfile.FORMAT}"')
-    _refuse_duplicates(tree, origin)
-    version = content.pop("version", None)
-    if version != DeviceProfile.VERSION or isinstance(version, bool):
-        line = _line(tree, ("version",))
-        raise InputError(f'{origin}, line {line}: "version" must be {DeviceProfile.VERSION}, not {version!r:.60}')
-    return content, tree
+    read = parse_yaml(text, origin)
+    stated = isinstance(read.values, dict) and read.values.get("format") == DeviceProfile.FORMAT.name
+    line = read.line(("version" if stated else "format",))
+    content, version = DeviceProfile.FORMAT.open(read.values, f"{origin}, line {line}")
+    return content, version, read
 
 
-def _with_base(content: dict[str, Any], tree: yaml.Node, origin: str) -> dict[str, Any]:
-    """A profile's content with what it takes from the bundled profile that it is `like`.
+def _with_base(
+    content: dict[str, Any], version: int, read: YamlText, origin: str, above: tuple[str, ...] = ()
+) -> tuple[dict[str, Any], int]:
+    """A profile's content with what it takes from the profile that it is `like`, and the newer version of the two.
 
     A field that the profile states replaces the other's whole field, classes of kernels one by one.
+
+    Args:
+        content: What the profile states.
+        version: Its version.
+        read: Its text.
+        origin: Where it comes from, for messages.
+        above: Names of the profiles that are like it.
     """
     if "like" not in content:
-        return content
-    name = ALIASES.get(str(content["like"]), content["like"])
-    if name not in list_devices():
+        return content, version
+    name = ALIASES.get(str(content["like"]), str(content["like"]))
+    line = read.line(("like",))
+    if name not in DEVICES:
         raise InputError(
-            f"{origin}, line {_line(tree, ('like',))}: like: no bundled profile {content['like']!r:.60}: "
+            f"{origin}, line {line}: like: no profile named {content['like']!r:.60}: "
             f"use one of {', '.join(list_devices())}"
         )
-    base_origin = f"{name}.yaml"
-    base_content, base_tree = _read(_bundled_text(str(name)), base_origin)
-    base = _with_base(base_content, base_tree, base_origin)
-    return _merge(base, {key: value for key, value in content.items() if key != "like"}, ())
+    if name in above:
+        raise InputError(f"{origin}, line {line}: like: {name} is like this one in turn")
+    base_origin = _named_origin(name)
+    base_content, base_version, base_read = _read(_named_text(name), base_origin)
+    base, base_version = _with_base(base_content, base_version, base_read, base_origin, (*above, name))
+    own = {key: value for key, value in content.items() if key != "like"}
+    return _merge(base, own, ()), max(version, base_version)
 
 
 def _merge(base: Mapping[str, Any], content: Mapping[str, Any], path: tuple[str, ...]) -> dict[str, Any]:
@@ -145,33 +186,3 @@ def _merge(base: Mapping[str, Any], content: Mapping[str, Any], path: tuple[str,
             value = _merge(below, value, inner)
         merged[key] = value
     return merged
-
-
-def _line(node: yaml.Node | None, path: tuple[int | str, ...]) -> int:
-    """Line of a field, or of the nearest that there is on the way to it."""
-    line = 1 if node is None else node.start_mark.line + 1
-    for part in path:
-        if isinstance(node, yaml.MappingNode):
-            found = next(((key, value) for key, value in node.value if key.value == str(part)), None)
-            if found is None:
-                break
-            line, node = found[0].start_mark.line + 1, found[1]
-        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
-            node = node.value[part]
-            line = node.start_mark.line + 1
-        else:
-            break
-    return line
-
-
-def _refuse_duplicates(node: yaml.Node | None, origin: str) -> None:
-    if isinstance(node, yaml.MappingNode):
-        seen: set[str] = set()
-        for key, value in node.value:
-            if key.value in seen:
-                raise InputError(f"{origin}, line {key.start_mark.line + 1}: {key.value} is given twice")
-            seen.add(str(key.value))
-            _refuse_duplicates(value, origin)
-    elif isinstance(node, yaml.SequenceNode):
-        for item in node.value:
-            _refuse_duplicates(item, origin)

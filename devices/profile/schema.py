@@ -22,8 +22,8 @@ def profile_schema(record: type[DeviceProfile]) -> dict[str, Any]:
             "required": list(COARSE),
         }
     whole["properties"] = {
-        "format": {"const": record.FORMAT},
-        "version": {"const": record.VERSION},
+        "format": {"const": record.FORMAT.name},
+        "version": {"const": record.FORMAT.version},
         **whole["properties"],
     }
     whole["required"] = ["format", "version", *whole["required"]]

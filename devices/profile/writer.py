@@ -13,9 +13,7 @@ def write_profile(profile: DeviceProfile) -> str:
     `parse_profile` of it is the same profile, to the last bit. What a profile took from one that it is `like` is
     written out.
     """
-    content = {"format": DeviceProfile.FORMAT, "version": DeviceProfile.VERSION}
-    content |= profile.model_dump(mode="json", exclude_defaults=True)
-    return dump(content)
+    return dump(profile.FORMAT.values(profile.model_dump(mode="json", exclude_defaults=True)))
 
 
 def dump(content: dict[str, Any]) -> str:

@@ -5,7 +5,6 @@ lowest gap that it fits (first-fit), in a few orders; then the tensor that ends 
 order, a few times, as long as the arena is larger than the lower bound, which is the largest sum of live bytes.
 """
 
-import json
 from bisect import insort
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from ...core.files import write_atomically
+from ...core.formats import Format
 from ...spaces.table import UpdateTable
 from ...spaces.trace import INPUT
 from ..profile import DeviceProfile
@@ -61,8 +62,7 @@ class Plan:
         places: Where each of the program's buffers lies.
     """
 
-    FORMAT = "tinysearch.plan"
-    VERSION = 1
+    FORMAT = Format("tinysearch.plan", 1, "memory plan")
 
     program: Program
     areas: tuple[Area, ...]
@@ -100,12 +100,10 @@ class Plan:
         """Where a tensor of the program lies."""
         return self.places[self.program.tensors[tensor].buffer]
 
-    def to_json(self) -> dict[str, Any]:
-        """The plan as plain values, format version 1: what a generator of code needs, in the order of execution."""
+    def to_dict(self) -> dict[str, Any]:
+        """The plan as JSON values, format version 1: what a generator of code needs, in the order of execution."""
         schedule = self.program.schedule
-        return {
-            "format": self.FORMAT,
-            "version": self.VERSION,
+        content = {
             "backbone": schedule.trace.name,
             "input_shape": list(schedule.trace.input_shape),
             "device": schedule.profile.name,
@@ -139,10 +137,15 @@ class Plan:
                 for step in self.program.steps
             ],
         }
+        return self.FORMAT.values(content)
 
-    def save(self, path: str | Path) -> None:
-        """Write the plan as JSON."""
-        Path(path).write_text(json.dumps(self.to_json(), indent=1) + "\n", encoding="utf-8")
+    def to_json(self) -> str:
+        """The plan as JSON text."""
+        return self.FORMAT.text(self.to_dict())
+
+    def save(self, path: str | Path) -> Path:
+        """Write the plan as JSON and return the file's path."""
+        return write_atomically(Path(path), self.to_json())
 
     def _layer(self, row: int) -> str:
         return "" if row == INPUT else self.program.schedule.trace.rows[row].name

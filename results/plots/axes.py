@@ -1,11 +1,11 @@
-"""Axes for quantities that people read in units: bytes and seconds, linear or logarithmic."""
+"""Axes for quantities that people read in units, linear or logarithmic."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil, floor, log, log2, log10
 from typing import TYPE_CHECKING
 
-from ...core.units import format_bytes, format_seconds
+from ...core.metrics import Unit
 
 if TYPE_CHECKING:
     from matplotlib.axis import Axis
@@ -14,23 +14,6 @@ if TYPE_CHECKING:
 _LOG_RATIO = 10
 #: Most ticks that an axis is given.
 _MAX_TICKS = 7
-
-
-@dataclass(frozen=True, slots=True)
-class Quantity:
-    """How a quantity is drawn.
-
-    Attributes:
-        show: Writes a value with its unit.
-        base: Round numbers are multiples of powers of it.
-    """
-
-    show: Callable[[float], str]
-    base: int
-
-
-BYTES = Quantity(format_bytes, 1024)
-SECONDS = Quantity(format_seconds, 1000)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,15 +47,15 @@ def span(values: Sequence[float], margin: float = 0.06) -> Span:
     return Span(max(low - room, 0.0), high + room, log=False)
 
 
-def ticks(extent: Span, quantity: Quantity) -> list[float]:
+def ticks(extent: Span, unit: Unit) -> list[float]:
     """Round values within an extent, about five of them."""
     if not extent.log:
         from matplotlib.ticker import MaxNLocator
 
-        unit = float(quantity.base) ** floor(log(max(extent.high, 1e-12), quantity.base))
-        places = MaxNLocator(nbins=6, steps=[1, 2, 2.5, 5, 10]).tick_values(extent.low / unit, extent.high / unit)
-        return [float(p) * unit for p in places if extent.low <= float(p) * unit <= extent.high]
-    if quantity is BYTES:
+        power = float(unit.base) ** floor(log(max(extent.high, 1e-12), unit.base))
+        places = MaxNLocator(nbins=6, steps=[1, 2, 2.5, 5, 10]).tick_values(extent.low / power, extent.high / power)
+        return [float(p) * power for p in places if extent.low <= float(p) * power <= extent.high]
+    if unit.base == 1024:
         powers = range(ceil(log2(extent.low)), floor(log2(extent.high)) + 1)
         stride = ceil(len(powers) / _MAX_TICKS)
         return [2.0**power for power in powers if power % stride == 0]
@@ -83,10 +66,10 @@ def ticks(extent: Span, quantity: Quantity) -> list[float]:
     return next((places for places in inside if len(places) <= _MAX_TICKS), inside[-1])
 
 
-def dress(axis: "Axis", extent: Span, quantity: Quantity) -> None:
+def dress(axis: "Axis", extent: Span, unit: Unit) -> None:
     """Give an axis, whose scale and limits are set, ticks with units."""
     from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-    axis.set_major_locator(FixedLocator(ticks(extent, quantity)))
+    axis.set_major_locator(FixedLocator(ticks(extent, unit)))
     axis.set_minor_locator(NullLocator())
-    axis.set_major_formatter(FuncFormatter(lambda value, _: quantity.show(value)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: unit.show(value)))

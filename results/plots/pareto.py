@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from ...core.errors import InputError
 from ...core.files import write_atomically
+from ...core.metrics import METRICS, Metric
 from ...devices.latency.caveats import time_mark
 from ..front import Front
 from ..pareto import nondominated
 from ..records import Member, TrialRecord
-from .axes import BYTES, SECONDS, Quantity, Span, dress, span
+from .axes import Span, dress, span
 from .labels import place_labels
 
 if TYPE_CHECKING:
@@ -32,8 +33,8 @@ _LEAST_HEIGHT = 0.06
 class _Point:
     accuracy: float
     error: float
-    memory: float
-    latency: float
+    peak_bytes: float
+    latency_s: float
     method: str | None
     on_front: bool
 
@@ -80,26 +81,27 @@ def draw_pareto(front: Front, trials: Sequence[TrialRecord]) -> "Figure":
     )
     left = figure.add_subplot(grid[0])
     right = figure.add_subplot(grid[1], sharey=left)
-    extent = span([point.latency for point in points if point.on_front], margin=0.0)
+    extent = span([point.latency_s for point in points if point.on_front], margin=0.0)
     colours = ScalarMappable((LogNorm if extent.log else Normalize)(extent.low, extent.high), "viridis_r")
     markers = _method_markers(points)
 
-    _frame(left, points, "memory", BYTES, "peak training memory")
+    memory, latency = METRICS["peak_bytes"], METRICS["latency_s"]
+    _frame(left, points, memory, "peak training memory")
     mark = time_mark(front.warnings)
     doubt = f" ({mark})" if mark else ""
-    _frame(right, points, "latency", SECONDS, f"latency of a training step{doubt}")
+    _frame(right, points, latency, f"latency of a training step{doubt}")
     left.set_ylabel("top-1 accuracy", color=_GREY)
     right.tick_params(labelleft=False)
-    for axes, field in ((left, "memory"), (right, "latency")):
+    for axes, field in ((left, memory.name), (right, latency.name)):
         corners = _staircase(axes, points, field)
         _draw(axes, points, field, colours, markers)
         _label(axes, points, field, corners)
 
     bar = figure.colorbar(colours, cax=figure.add_subplot(grid[2]))
-    dress(bar.ax.yaxis, extent, SECONDS)
+    dress(bar.ax.yaxis, extent, latency.unit)
     bar.outline.set_visible(False)
     bar.ax.tick_params(labelsize=8.5, colors=_GREY, length=0)
-    bar.set_label(f"step latency{doubt}", color=_GREY, fontsize=9)
+    bar.set_label(f"{latency.label}{doubt}", color=_GREY, fontsize=9)
     _words(figure, front, trials)
     _legend(left)
     return figure
@@ -130,14 +132,14 @@ def _method_markers(points: Sequence[_Point]) -> dict[str | None, str]:
     return markers | {None: "o"}
 
 
-def _frame(axes: "Axes", points: Sequence[_Point], field: str, quantity: Quantity, label: str) -> None:
+def _frame(axes: "Axes", points: Sequence[_Point], metric: Metric, label: str) -> None:
     """Limits, scales, ticks and grid; final before anything is labelled."""
     from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-    extent = span([getattr(point, field) for point in points])
+    extent = span([getattr(point, metric.name) for point in points])
     axes.set_xscale("log" if extent.log else "linear")
     axes.set_xlim(extent.low, extent.high)
-    dress(axes.xaxis, extent, quantity)
+    dress(axes.xaxis, extent, metric.unit)
     heights = _heights(points)
     axes.set_ylim(heights.low, heights.high)
     axes.yaxis.set_major_locator(MaxNLocator(nbins=7, steps=[1, 2, 5, 10]))
@@ -180,7 +182,7 @@ def _draw(axes: "Axes", points: Sequence[_Point], field: str, colours: Any, mark
             point.accuracy,
             s=_SIZE,
             marker=markers[point.method],
-            facecolor=colours.to_rgba(point.latency) if point.on_front else "white",
+            facecolor=colours.to_rgba(point.latency_s) if point.on_front else "white",
             edgecolor="white" if point.on_front and point.method is None else _LINE,
             linewidths=0.9,
             zorder=6 if point.on_front else 5,

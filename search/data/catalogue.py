@@ -1,9 +1,15 @@
-"""Data sets by name or path."""
+"""Data sets by name or path.
 
+`DATASETS` has those that have a name; a package adds its own by an entry point `tinysearch.datasets`.
+"""
+
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from ...core.errors import InputError, MissingDataError
+from ...core.registry import Entry, Registry
 from .archives import SUFFIXES, is_archive
 from .arrays import load_digits, read_npz
 from .cifar import load_cifar10
@@ -13,33 +19,65 @@ from .images import Dataset
 
 @dataclass(frozen=True)
 class DatasetInfo:
-    """One line of the list of data sets.
+    """A data set that has a name.
 
     Attributes:
         name: What `load_dataset` takes.
         summary: What it is.
         origin: How it gets here.
+        load: Loads it, given the folder where data sets lie, if any, and whether it may be downloaded.
     """
 
     name: str
     summary: str
     origin: str
+    load: Callable[[Path | None, bool], Dataset]
 
 
 _FROM_ARCHIVE = "from a data folder, as an archive or folder of class folders; no download"
 
-_CATALOGUE = (
-    DatasetInfo("digits", "1,797 handwritten digits, 8x8 grey, 10 classes", "comes with scikit-learn"),
-    DatasetInfo("cifar10", "60,000 photographs, 32x32, 10 classes", "from a data folder, or downloaded (170 MB)"),
-    DatasetInfo("gtsrb", "German traffic signs, 43 classes", _FROM_ARCHIVE),
-    DatasetInfo("dtd10", "describable textures, 10 classes", _FROM_ARCHIVE),
-    DatasetInfo("imagenette", "photographs of 10 ImageNet classes", _FROM_ARCHIVE),
+
+def _from_archive(name: str, summary: str) -> DatasetInfo:
+    return DatasetInfo(name, summary, _FROM_ARCHIVE, partial(_load_named, name))
+
+
+def _load_named(name: str, data_dir: Path | None, download: bool) -> Dataset:
+    return _load_path(_find_named(name, data_dir), name)
+
+
+_BUILT_IN = (
+    DatasetInfo(
+        "digits",
+        "1,797 handwritten digits, 8x8 grey, 10 classes",
+        "comes with scikit-learn",
+        lambda data_dir, download: load_digits(),
+    ),
+    DatasetInfo(
+        "cifar10",
+        "60,000 photographs, 32x32, 10 classes",
+        "from a data folder, or downloaded (170 MB)",
+        lambda data_dir, download: load_cifar10(data_dir, download=download),
+    ),
+    _from_archive("gtsrb", "German traffic signs, 43 classes"),
+    _from_archive("dtd10", "describable textures, 10 classes"),
+    _from_archive("imagenette", "photographs of 10 ImageNet classes"),
+)
+
+
+def _check(thing: object) -> None:
+    if not isinstance(thing, DatasetInfo):
+        raise TypeError(f"a {type(thing).__name__}, where a DatasetInfo is needed")
+
+
+#: All data sets that have a name.
+DATASETS: Registry[DatasetInfo] = Registry(
+    "data set", [Entry.of(info.name, info) for info in _BUILT_IN], _check, plural="datasets"
 )
 
 
 def list_datasets() -> tuple[DatasetInfo, ...]:
     """The data sets that are known by name."""
-    return _CATALOGUE
+    return tuple(DATASETS.loaded().values())
 
 
 def load_dataset(name: str, data_dir: Path | None = None, *, download: bool = True) -> Dataset:
@@ -57,17 +95,20 @@ def load_dataset(name: str, data_dir: Path | None = None, *, download: bool = Tr
     """
     if data_dir is not None and not data_dir.is_dir():
         raise InputError(f"the data folder {data_dir} does not exist")
-    names = [info.name for info in _CATALOGUE]
-    if name == "digits":
-        return load_digits()
-    if name == "cifar10":
-        return load_cifar10(data_dir, download=download)
-    if name in names:
-        return _load_path(_find_named(name, data_dir), name)
+    if name in DATASETS:
+        info = DATASETS.load(name)
+        with DATASETS.blaming(name):
+            return _require_dataset(info.load(data_dir, download))
     path = Path(name).expanduser()
     if not name or not path.exists():
-        raise InputError(f"no data set {name!r}: give one of {', '.join(names)}, or the path of a folder or archive")
+        raise InputError(f"no data set {name!r}: give one of {', '.join(DATASETS)}, or the path of a folder or archive")
     return _load_path(path, name)
+
+
+def _require_dataset(loaded: object) -> Dataset:
+    if not isinstance(loaded, Dataset):
+        raise TypeError(f"it gave a {type(loaded).__name__}, no Dataset")
+    return loaded
 
 
 def _load_path(path: Path, name: str) -> Dataset:

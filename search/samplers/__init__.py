@@ -45,6 +45,8 @@ def make_sampler(name: str, space: UpdateSpace, seed: int, *, warm_up: int, obje
     """A sampler by name; for the arguments see `Sampler`.
 
     Raises:
-        InputError: There is no sampler of that name.
+        InputError: There is no sampler of that name, or it cannot be made.
     """
-    return SAMPLERS.load(name)(space, seed, warm_up=warm_up, objectives=objectives)
+    factory = SAMPLERS.load(name)
+    with SAMPLERS.blaming(name):
+        return factory(space, seed, warm_up=warm_up, objectives=objectives)

@@ -1,6 +1,6 @@
 """The built-in backbones: their definitions, and the loading of their weights."""
 
-from .catalogue import backbone_info, list_backbones, load_backbone
+from .catalogue import BACKBONES, backbone_info, list_backbones, load_backbone
 from .info import BackboneInfo, Normalisation
 
-__all__ = ["BackboneInfo", "Normalisation", "backbone_info", "list_backbones", "load_backbone"]
+__all__ = ["BACKBONES", "BackboneInfo", "Normalisation", "backbone_info", "list_backbones", "load_backbone"]

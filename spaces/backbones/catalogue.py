@@ -1,4 +1,8 @@
-"""Backbones by name."""
+"""Backbones by name.
+
+`BACKBONES` has the fixed ones, and MobileNets, which come at any width, at the usual ones. A package adds its own by an
+entry point `tinysearch.backbones`.
+"""
 
 import difflib
 import re
@@ -11,9 +15,10 @@ import torch
 from torch import nn
 
 from ...core.errors import InputError
+from ...core.registry import BUILT_IN, Entry, Registry
 from .blocktable import MCUNET_5FPS, MOBILENETV2_W035, PROXYLESSNAS_W03, BlockTableNet
 from .checkpoint import load_into, read_checkpoint
-from .custom import build_custom, declared_info
+from .custom import build_custom, call_builder, declared_info
 from .info import IMAGENET, BackboneInfo
 from .mobilenetv2 import MobileNetV2
 from .mobilenetv3 import MobileNetV3
@@ -37,7 +42,7 @@ _BLOCK_TABLES = {
     "proxylessnas-w0.3-mix": (PROXYLESSNAS_W03, 384, "The same with TinyTrain's feature-mix convolution, 96 to 384"),
 }
 
-#: What `list_backbones` shows: every fixed network, and MobileNets, which have any width, at the usual ones.
+#: Every fixed network, and MobileNets, which have any width, at the usual ones.
 _SHOWN = (
     "mobilenetv2-w0.35",
     "mobilenetv2-w1.0",
@@ -50,9 +55,24 @@ _SHOWN = (
 )
 
 
+def _check(thing: object) -> None:
+    if not callable(thing):
+        raise TypeError(f"a {type(thing).__name__}, where a function from a number of classes to a module is needed")
+
+
+def _built_in(name: str) -> Entry[Builder]:
+    return Entry(name, BUILT_IN, lambda: _resolve_built_in(name)[1], _resolve_built_in(name)[0].summary)
+
+
 def list_backbones() -> tuple[BackboneInfo, ...]:
-    """The built-in backbones; MobileNets come at any width, of which the usual ones are listed."""
-    return tuple(_resolve(name)[0] for name in _SHOWN)
+    """The backbones that have a name; MobileNets come at any width, of which the usual ones are listed.
+
+    Example:
+        >>> import tinysearch as ts
+        >>> [info.name for info in ts.list_backbones()][:2]
+        ['mobilenetv2-w0.35', 'mobilenetv2-w1.0']
+    """
+    return tuple(_resolve(name)[0] for name in BACKBONES.loaded())
 
 
 def backbone_info(name: str) -> BackboneInfo:
@@ -76,7 +96,7 @@ def load_backbone(
     [-1, 1]; set it anew if your own weights want another).
 
     Args:
-        name: A name as in `list_backbones`, a MobileNet at another width (`mobilenetv2-w0.5`,
+        name: A name of `list_backbones`, a MobileNet at another width (`mobilenetv2-w0.5`,
             `mobilenetv3-small-w0.75`; `-tf` behind `mobilenetv2...` for TensorFlow's padding), or
             `package.module:function` for one of your own, which may set `input_size` and `normalisation`
             on what it returns.
@@ -91,6 +111,12 @@ def load_backbone(
     Raises:
         InputError: The name, a number or the weights file is wrong.
         MissingDataError: The weights are not here and could not be fetched.
+
+    Example:
+        >>> import tinysearch as ts
+        >>> backbone = ts.load_backbone("mobilenetv2-w0.35", num_classes=5, weights="bundled")
+        >>> backbone.input_size, backbone.classifier[1].out_features
+        (48, 5)
     """
     if num_classes < 1:
         raise InputError(f"num_classes is {num_classes}: it must be at least 1")
@@ -100,7 +126,7 @@ def load_backbone(
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(0)
         model = build(num_classes)
-    if _is_custom(name):
+    if not _is_built_in(name):
         info = declared_info(model, info)
     if weights is not None:
         info = _load_weights(model, info, weights)
@@ -126,7 +152,7 @@ def _load_weights(model: nn.Module, info: BackboneInfo, weights: str | Path) -> 
     known = identify(path)
     if known is None:
         return info
-    if known.backbone != info.name and not _is_custom(info.name):
+    if known.backbone != info.name and _is_built_in(info.name):
         warnings.warn(
             f"weights {weights} were trained as {known.backbone}: as {info.name} they lose accuracy; "
             f"take the backbone {known.backbone}",
@@ -138,7 +164,23 @@ def _load_weights(model: nn.Module, info: BackboneInfo, weights: str | Path) -> 
 def _resolve(name: str) -> tuple[BackboneInfo, Builder]:
     """Facts and builder of a name; the facts hold its canonical form."""
     if _is_custom(name):
-        return BackboneInfo(name, "a backbone of your own", 224), lambda classes: build_custom(name, classes)
+        return BackboneInfo(name, "a backbone of your own", None), lambda classes: build_custom(name, classes)
+    if not _is_built_in(name) and name in BACKBONES:
+        entry = BACKBONES[name]
+        function = entry.load()
+        # Said by the function, so that a list need not build the network.
+        size = getattr(function, "input_size", None)
+        info = BackboneInfo(name, entry.summary, size if isinstance(size, int) else None)
+        return info, lambda classes: call_builder(f"the backbone {name!r} of {entry.origin}", function, classes)
+    return _resolve_built_in(name)
+
+
+def _is_built_in(name: str) -> bool:
+    """Whether a network of this package has the name, at whatever width."""
+    return name in _SHOWN or _MOBILENET.fullmatch(name) is not None
+
+
+def _resolve_built_in(name: str) -> tuple[BackboneInfo, Builder]:
     if name in _BLOCK_TABLES:
         rows, features, summary = _BLOCK_TABLES[name]
         return BackboneInfo(name, summary, 128), lambda classes: BlockTableNet(rows, classes, features)
@@ -146,8 +188,8 @@ def _resolve(name: str) -> tuple[BackboneInfo, Builder]:
         return BackboneInfo(name, "ProxylessNAS-Mobile", 224), ProxylessNASMobile
     match = _MOBILENET.fullmatch(name)
     if match is None or (match[3] and match[1] != "mobilenetv2"):
-        close = difflib.get_close_matches(name.lower(), ["mobilenetv2", *_SHOWN], n=3)
-        hint = f"did you mean {' or '.join(close)}?" if close else f"there are {', '.join(_SHOWN)}"
+        close = difflib.get_close_matches(name.lower(), ["mobilenetv2", *BACKBONES], n=3)
+        hint = f"did you mean {' or '.join(close)}?" if close else BACKBONES.names()
         raise InputError(f"unknown backbone {name!r}: {hint} (one of your own: package.module:function)")
     width = float(match[2] or 1)
     if not MIN_WIDTH <= width <= MAX_WIDTH:
@@ -177,3 +219,7 @@ def _mobilenetv3(family: str, width: float) -> tuple[BackboneInfo, Builder]:
 def _named_weights(name: str) -> tuple[str, ...]:
     sources = {"bundled": name == BUNDLED_BACKBONE, "imagenet": name in TORCHVISION}
     return tuple(source for source, there in sources.items() if there)
+
+
+#: All backbones that have a name of their own; each entry makes a network with random weights for a number of classes.
+BACKBONES: Registry[Builder] = Registry("backbone", [_built_in(name) for name in _SHOWN], _check, taken=_is_built_in)

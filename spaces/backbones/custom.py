@@ -2,12 +2,18 @@
 
 import importlib
 import inspect
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 from torch import nn
 
 from ...core.errors import InputError
+from ...core.registry import one_line
 from .info import BackboneInfo, Normalisation
+
+#: Side of the images of a network that does not say its own, in pixels.
+DEFAULT_INPUT_SIZE = 224
 
 
 def build_custom(name: str, num_classes: int) -> nn.Module:
@@ -30,17 +36,32 @@ def build_custom(name: str, num_classes: int) -> nn.Module:
             raise InputError(f"backbone {name!r}: importing {module_name} failed: {error}") from error
         raise InputError(f"backbone {name!r}: there is no module {error.name}; add its folder to PYTHONPATH") from error
     except Exception as error:  # whatever the user's code raises is the user's to mend
-        raise InputError(f"backbone {name!r}: importing {module_name} failed: {_line(error)}") from error
+        raise InputError(f"backbone {name!r}: importing {module_name} failed: {one_line(error)}") from error
     function = getattr(module, function_name, None)
     if not callable(function):
         raise InputError(f"backbone {name!r}: {module_name} has no function {function_name}")
+    return call_builder(f"backbone {name!r}", function, num_classes)
+
+
+def call_builder(backbone: str, function: Callable[..., Any], num_classes: int) -> nn.Module:
+    """The module that someone else's function makes.
+
+    Args:
+        backbone: What messages call it.
+        function: Makes the module; it is given the number of classes by the name `num_classes` if it takes that.
+        num_classes: Outputs of the head.
+
+    Raises:
+        InputError: The function fails, or returns no `nn.Module`.
+    """
+    called = getattr(function, "__name__", type(function).__name__)
     try:
         takes_classes = "num_classes" in inspect.signature(function).parameters
         model = function(num_classes=num_classes) if takes_classes else function()
-    except Exception as error:  # as above
-        raise InputError(f"backbone {name!r}: {function_name} failed: {_line(error)}") from error
+    except Exception as error:  # whatever the user's code raises is the user's to mend
+        raise InputError(f"{backbone}: {called} failed: {one_line(error)}") from error
     if not isinstance(model, nn.Module):
-        raise InputError(f"backbone {name!r}: {function_name} returned {type(model).__name__}, no nn.Module")
+        raise InputError(f"{backbone}: {called} returned {type(model).__name__}, no nn.Module")
     return model
 
 
@@ -52,7 +73,7 @@ def declared_info(model: nn.Module, info: BackboneInfo) -> BackboneInfo:
     """
     from pydantic import TypeAdapter, ValidationError
 
-    size = getattr(model, "input_size", info.input_size)
+    size = getattr(model, "input_size", info.input_size or DEFAULT_INPUT_SIZE)
     if not isinstance(size, int) or size < 1:
         raise InputError(f"backbone {info.name!r}: its input_size is {size!r}, no number of pixels")
     declared = getattr(model, "normalisation", info.normalisation)
@@ -63,7 +84,3 @@ def declared_info(model: nn.Module, info: BackboneInfo) -> BackboneInfo:
             f"backbone {info.name!r}: its normalisation is {declared!r}, not three means and three deviations"
         ) from error
     return replace(info, input_size=size, normalisation=normalisation)
-
-
-def _line(error: Exception) -> str:
-    return " ".join(f"{type(error).__name__}: {error}".split())

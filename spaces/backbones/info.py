@@ -24,13 +24,13 @@ class BackboneInfo:
     Attributes:
         name: Canonical name, as `load_backbone` takes it.
         summary: What it is, in one line.
-        input_size: Side of the square images that it was published with, in pixels.
+        input_size: Side of the square images that it was published with, in pixels; None where only the network says.
         normalisation: How it wants its images, unless the weights that are loaded say otherwise.
         weights: Names of the weights that can be had without a file: `bundled`, `imagenet`.
     """
 
     name: str
     summary: str
-    input_size: int
+    input_size: int | None
     normalisation: Normalisation = SYMMETRIC
     weights: tuple[str, ...] = ()

@@ -10,16 +10,16 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from ...core.errors import InputError
 from ...core.files import read_bytes
-from ...core.validation import first_error
+from ...core.formats import Format
 from ..engine.origin import require_origin
 from ..policy import UpdatePolicy
 
-FORMAT, VERSION = "tinysearch.delta", 1
+FORMAT = Format("tinysearch.delta", 1, "delta")
 #: Larger files are refused unread: a delta is at most as large as its network.
 MAX_BYTES = 1 << 30
 
@@ -29,8 +29,6 @@ class _Header(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    format: str
-    version: int
     base_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
     classes: int = Field(ge=1)
     policy: dict[str, Any]
@@ -64,15 +62,13 @@ def delta(model: nn.Module, policy: UpdatePolicy) -> bytes:
     if broken := not_finite(tensors):
         raise InputError(f"{broken} holds NaN or infinity: the training diverged; take a lower learning rate")
     header = _Header(
-        format=FORMAT,
-        version=VERSION,
         base_sha256=origin.base_sha256,
         classes=len(tensors[f"{policy.head}.weight"]),
-        policy=json.loads(policy.to_json()),
+        policy=policy.to_dict(),
     )
     from safetensors.torch import save
 
-    return save(tensors, {FORMAT: header.model_dump_json()})
+    return save(tensors, {FORMAT.name: FORMAT.text(header.model_dump(), compact=True)})
 
 
 def changing(model: nn.Module, policy: UpdatePolicy) -> dict[str, Tensor]:
@@ -102,12 +98,12 @@ def read_delta(source: bytes | str | Path) -> Delta:
         source: A path, or the bytes of a file.
 
     Raises:
-        InputError: It is missing, too large, damaged, no delta, or of a newer version.
+        InputError: It is missing, too large, damaged, or no delta.
     """
     name = "delta" if isinstance(source, bytes) else str(source)
     data = source if isinstance(source, bytes) else read_bytes(Path(source), MAX_BYTES)
     header, tensors = _parse(data, name)
-    policy = UpdatePolicy.from_json(json.dumps(header.policy), f"{name}: policy")
+    policy = UpdatePolicy.from_dict(header.policy, f"{name}: policy")
     head = tensors.get(f"{policy.head}.weight")
     if head is None or head.ndim != 2 or len(head) != header.classes:
         raise InputError(f"{name}: damaged: it has no head of {header.classes} classes")
@@ -126,13 +122,7 @@ def _parse(data: bytes, name: str) -> tuple[_Header, dict[str, Tensor]]:
         raise InputError(f"{name}: no safetensors file, or a damaged one ({error})") from error
     # The library has checked the file's header by now, and gives access to the metadata of a path only.
     size = int.from_bytes(data[:8], "little")
-    text = json.loads(data[8 : 8 + size]).get("__metadata__", {}).get(FORMAT)
+    text = json.loads(data[8 : 8 + size]).get("__metadata__", {}).get(FORMAT.name)
     if text is None:
-        raise InputError(f"{name}: no delta: its metadata has no {FORMAT!r}; policy.delta(model) makes one")
-    try:
-        header = _Header.model_validate_json(text)
-    except ValidationError as error:
-        raise InputError(f"{name}: {FORMAT}: {first_error(error)}") from error
-    if header.format != FORMAT or header.version != VERSION:
-        raise InputError(f"{name}: {header.format!r} version {header.version}: this reads {FORMAT!r} version {VERSION}")
-    return header, tensors
+        raise InputError(f"{name}: no delta: its metadata has no {FORMAT.name!r}; policy.delta(model) makes one")
+    return FORMAT.read(_Header, text, f"{name}: {FORMAT.name}"), tensors

@@ -37,6 +37,16 @@ def merge(backbone: nn.Module, delta: Delta | bytes | str | Path) -> nn.Module:
     Raises:
         ConflictError: The delta was trained on other weights or another backbone.
         InputError: The delta is missing or damaged, or its tensors are not those that its policy trains.
+
+    Example:
+        >>> import tinysearch as ts
+        >>> backbone = ts.load_backbone("mobilenetv2-w0.35", input_size=32)
+        >>> trace = ts.trace(backbone, (3, 32, 32))
+        >>> policy = ts.methods.last(trace)
+        >>> model = ts.apply(backbone, policy)  # and train it
+        >>> plain = ts.merge(backbone, policy.delta(model))
+        >>> type(plain).__name__
+        'MobileNetV2'
     """
     if not isinstance(delta, Delta):
         delta = read_delta(delta)

@@ -36,6 +36,14 @@ def apply(backbone: nn.Module, policy: UpdatePolicy, *, seed: int = 0) -> fx.Gra
     Raises:
         InputError: The policy names something that the backbone has not.
         UnsupportedError: The backbone cannot be traced, or a layer cannot be trained in the way asked for.
+
+    Example:
+        >>> import tinysearch as ts
+        >>> backbone = ts.load_backbone("mobilenetv2-w0.35", input_size=32)
+        >>> trace = ts.trace(backbone, (3, 32, 32))
+        >>> model = ts.apply(backbone, ts.methods.bias(trace))
+        >>> sum(p.numel() for p in model.parameters() if p.requires_grad)
+        19850
     """
     graph = assemble(backbone, policy, seed=seed)
     mark(graph, Origin(backbone, policy, base_digest(backbone, policy.head)))

@@ -4,35 +4,28 @@ Each seeds every search and is what a front is judged against. Citations are in 
 papers and, where a paper is silent, in its authors' public code.
 """
 
-from ..policy import UpdatePolicy
-from ..trace import Trace
 from ._baselines import bias, full, last, last_conv, norm_last
 from ._mobiletl import mobiletl
-from ._sparse_update import SCHEMES, Scheme, published_name, sparse_update
+from ._sparse_update import SCHEMES, Scheme, sparse_update
 from ._tinytl import tinytl
 from ._tinytrain import tinytrain
+from .catalogue import METHODS, Method, find, named, named_with_data
 
 __all__ = [
+    "METHODS",
+    "Method",
     "SCHEMES",
     "Scheme",
     "bias",
+    "find",
     "full",
     "last",
     "last_conv",
     "mobiletl",
     "named",
+    "named_with_data",
     "norm_last",
     "sparse_update",
     "tinytl",
     "tinytrain",
 ]
-
-
-def named(trace: Trace) -> dict[str, UpdatePolicy]:
-    """Every published method that this backbone can take, by name; TinyTrain, which needs data, is `tinytrain`."""
-    policies = [last(trace), bias(trace), norm_last(trace), full(trace)]
-    if any(block.lite for block in trace.blocks[1:]):
-        policies += [tinytl(trace, "L"), tinytl(trace, "L+B")]
-    policies += [mobiletl(trace, k) for k in (1, 2, 3, 5) if k <= len(trace.blocks)]
-    policies += [sparse_update(trace, n) for n in range(len(SCHEMES.get(published_name(trace), ())))]
-    return {policy.method or policy.hash: policy for policy in policies}

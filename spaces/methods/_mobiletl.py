@@ -19,6 +19,14 @@ def mobiletl(trace: Trace, blocks: int = 3) -> UpdatePolicy:
 
     Raises:
         InputError: The backbone has not that many blocks.
+
+    Example:
+        >>> import tinysearch as ts
+        >>> backbone = ts.load_backbone("mobilenetv2-w0.35", input_size=32)
+        >>> trace = ts.trace(backbone, (3, 32, 32))
+        >>> policy = ts.methods.mobiletl(trace, 2)
+        >>> len(policy.layers), len(policy.sign_masks)
+        (6, 4)
     """
     if not 1 <= blocks <= len(trace.blocks):
         raise InputError(f"{trace.name} has {len(trace.blocks)} blocks: mobiletl can train 1 to {len(trace.blocks)}")

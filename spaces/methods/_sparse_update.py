@@ -17,6 +17,14 @@ class Scheme:
     Attributes:
         biases: The last so many convolutions update their biases.
         ratios: Share of input channels that update, by number of the convolution, counted from 0 in execution order.
+
+    Example:
+        >>> import tinysearch as ts
+        >>> backbone = ts.load_backbone("mobilenetv2-w0.35", input_size=32)
+        >>> trace = ts.trace(backbone, (3, 32, 32))
+        >>> scheme = ts.methods.Scheme(biases=2, ratios={50: 0.5})
+        >>> ts.methods.sparse_update(trace, scheme).describe()
+        'sparse-update: trains the classifier, 1 sliced weight (in channels) and 2 norm shifts'
     """
 
     biases: int
@@ -68,6 +76,12 @@ def sparse_update(trace: Trace, scheme: Scheme | int) -> UpdatePolicy:
 
     Raises:
         InputError: There is no such scheme, or it names a convolution that the backbone has not.
+
+    Example:
+        >>> import tinysearch as ts
+        >>> trace = ts.trace(ts.load_backbone("mcunet-5fps"), (3, 64, 64))
+        >>> ts.methods.sparse_update(trace, 0).describe()
+        'sparse-update-0: trains the classifier, 3 sliced weights (in channels) and 20 biases'
     """
     label = "sparse-update"
     if isinstance(scheme, int):

@@ -18,6 +18,13 @@ def tinytl(trace: Trace, variant: Literal["B", "L", "L+B"] = "L+B") -> UpdatePol
 
     Raises:
         InputError: The variant is none of the three, or L is asked for of a backbone without blocks.
+
+    Example:
+        >>> import tinysearch as ts
+        >>> backbone = ts.load_backbone("mobilenetv2-w0.35", input_size=32)
+        >>> trace = ts.trace(backbone, (3, 32, 32))
+        >>> ts.methods.tinytl(trace, "L").describe()
+        'tinytl-L: trains the classifier and 16 lite residual modules'
     """
     if variant not in ("B", "L", "L+B"):
         raise InputError(f"TinyTL's variants are B, L and L+B, not {variant!r}")

@@ -91,6 +91,16 @@ def tinytrain(
 
     Raises:
         InputError: A budget is not positive, or the ratio not in (0, 1].
+
+    Example:
+        >>> import torch
+        >>> import tinysearch as ts
+        >>> backbone = ts.load_backbone("mobilenetv2-w0.35", input_size=32)
+        >>> trace = ts.trace(backbone, (3, 32, 32))
+        >>> images, labels = torch.linspace(-1, 1, 8 * 3072).view(8, 3, 32, 32), torch.arange(8)
+        >>> policy = ts.methods.tinytrain(trace, backbone, images, labels)
+        >>> {entry.weight.axis for entry in policy.layers}
+        {'out'}
     """
     if memory <= 0 or compute <= 0 or not 0 < ratio <= 1:
         raise InputError(

@@ -28,6 +28,13 @@ def trace(model: "nn.Module", input_shape: Sequence[int]) -> Trace:
     Raises:
         UnsupportedError: The network cannot be traced or run at this shape, calls a layer twice, contains a layer
             with parameters that no policy knows, or ends in no `nn.Linear`.
+
+    Example:
+        >>> import tinysearch as ts
+        >>> backbone = ts.load_backbone("mobilenetv2-w0.35", input_size=32)
+        >>> trace = ts.trace(backbone, (3, 32, 32))
+        >>> len(trace), len(trace.blocks), trace.macs_forward
+        (151, 17, 1196592)
     """
     # Here, so that a trace's records can be had without torch.
     from .recorder import record

@@ -176,6 +176,16 @@ class Trace:
         blocks: The repeated units, in execution order.
         head: Row of the classifier.
         channel_norms: By name of each sliceable layer, the L1 norms of its weight per input and per output channel.
+
+    Example:
+        >>> import tinysearch as ts
+        >>> backbone = ts.load_backbone("mobilenetv2-w0.35", input_size=32)
+        >>> trace = ts.trace(backbone, (3, 32, 32))
+        >>> stem = trace.layers[0]
+        >>> stem.name, stem.out_shape, stem.macs_forward
+        ('features.0.0', (16, 16, 16), 110592)
+        >>> trace.layers[trace.head].name
+        'classifier.1'
     """
 
     name: str

@@ -83,6 +83,19 @@ def test_best_refuses_limits_that_are_none(trial, front, limits):
         front([trial(0)]).best(**limits)
 
 
+def test_a_member_is_found_by_its_hash_its_method_or_for_being_the_best(trial, front):
+    result = front([trial(0, method="last"), trial(1, accuracy=0.9), trial(2, accuracy=0.99, latency_s=9.0)])
+    assert result.find("last").trial == 0
+    assert result.find(f"{1:016x}").trial == 1
+    assert result.find("best").trial == 2
+    assert result.find("best", memory="80kB", latency="1s").trial == 1
+    for name, words in (("000000", "3 members"), ("zzz", "0 members of the front are called 'zzz'")):
+        with pytest.raises(InputError, match=words):
+            result.find(name)
+    with pytest.raises(InputError, match="leave them out with policy 'last'"):
+        result.find("last", memory="1kB")
+
+
 def test_unknown_energy_never_fits(trial, front):
     with pytest.raises(InputError, match="a known step energy"):
         front([trial(0, energy_j=None)]).best(energy="1kJ")

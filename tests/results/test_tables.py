@@ -6,8 +6,9 @@ import pytest
 import yaml
 
 from tinysearch.core.errors import InputError
+from tinysearch.core.listing import FORMS
 from tinysearch.results.front import Front
-from tinysearch.results.tables import FORMATS, render
+from tinysearch.results.tables import render
 
 
 @pytest.fixture
@@ -70,7 +71,7 @@ def test_other_forms_hold_the_whole_front(sample):
     assert rows[1]["warnings"] == "latency outside the range measured"
 
 
-@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize("form", FORMS)
 def test_an_empty_front_has_every_form(front, form):
     assert render(front([]), form)
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import tinysearch as ts
+from tinysearch.cli import VERBS
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 HEAVY = ("torch", "ray", "optuna", "matplotlib", "numpy", "sklearn", "PIL", "pandas", "pydantic", "rich")
@@ -41,14 +42,39 @@ def test_importing_the_package_imports_nothing_heavy() -> None:
     assert loaded_after("import tinysearch") == set()
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["--version"]])
-def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
-    code = f"sys.argv[1:] = {arguments!r}\nfrom tinysearch.cli import main\nmain()"
+#: What the help of a verb may import: registries whose names it tells.
+LIGHT = {"numpy", "pydantic"}
+CALL = "sys.argv[1:] = {!r}\nfrom tinysearch.cli import main\nmain()"
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], []])
+def test_help_imports_nothing_heavy_and_looks_for_no_plug_ins(arguments: list[str]) -> None:
+    code = "import importlib.metadata as m\nm.entry_points = None\n" + CALL.format(arguments)
     assert loaded_after(code) == set()
 
 
-def test_a_listing_of_names_needs_no_torch() -> None:
-    assert not loaded_after("import tinysearch as ts\nts.list_devices()") & {"torch", "optuna", "matplotlib"}
+@pytest.mark.parametrize("verb", VERBS)
+def test_the_help_of_a_verb_waits_for_nothing_heavy(verb: str) -> None:
+    assert loaded_after(CALL.format([verb, "--help"])) <= LIGHT
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "ts.list_devices()",
+        "ts.load_device('cortex-m7')",
+        "ts.list_datasets()",
+        "ts.UpdatePolicy.from_json(POLICY)",
+        "from tinysearch.search.request import Request\nRequest.make(trials=3)",
+        "from tinysearch.spaces.optimizers import OPTIMIZERS\nlist(OPTIMIZERS)",
+        "from tinysearch.search.samplers import SAMPLERS\nSAMPLERS.names()",
+        "from tinysearch.results.export import EXPORTERS\nlist(EXPORTERS)",
+    ],
+)
+def test_names_policies_profiles_and_requests_need_no_torch(code: str) -> None:
+    policy = ts.UpdatePolicy(backbone="b", input_shape=(3, 8, 8), head="fc").to_json()
+    loaded = loaded_after(f"import tinysearch as ts\nPOLICY = {policy!r}\n{code}")
+    assert not loaded & {"torch", "optuna", "matplotlib", "sklearn", "ray"}
 
 
 def test_estimate_many_agrees_with_estimate_of_each() -> None:

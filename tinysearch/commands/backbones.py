@@ -14,5 +14,5 @@ def command(form: str) -> None:
 
     rows = [(info.name, info.summary, info.input_size, ", ".join(info.weights)) for info in list_backbones()]
     notes = ("MobileNets come at any width: mobilenetv2-w0.5. Your own: package.module:function.",)
-    listing = Listing("Backbones", ("backbone", "summary", "input_size", "weights"), rows, {}, notes)
+    listing = Listing("Backbones", ("backbone", "summary", "input_size", "weights"), rows, notes=notes)
     click.echo(listing.render(form, options.width()), nl=False)

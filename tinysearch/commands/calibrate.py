@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..core.errors import InputError
+from ..core.files import write_atomically
 from ..core.units import format_bytes, parse_seconds
 from . import options
 
@@ -27,7 +28,13 @@ BOARD_SECONDS = 600.0
 @options.INPUT_SIZE
 @click.option("--out", type=click.Path(path_type=Path), help="Profile to write.  [default: my-device.yaml]")
 @click.option("--batch", type=int, help="Samples of a training step.  [default: 8]")
-@click.option("--optimizer", metavar="NAME", help="adam, sgd or sgd-momentum.  [default: adam]")
+@click.option(
+    "--optimizer",
+    metavar="NAME",
+    cls=options.NamedOption,
+    names="devices.calibrate.standalone:OPTIMIZERS",
+    help="{names}.  [default: adam]",
+)
 @click.option("--threads", type=int, help="Threads of PyTorch.  [default: one a physical core]")
 @click.option(
     "--time-budget", metavar="TIME", help="Begin no step after this long, such as 5min.  [default: 135s; a board 10min]"
@@ -125,7 +132,7 @@ def _write_jobs(path: Path, jobs: dict[str, Any]) -> str:
     from ..devices.calibrate.machine import check_writable
 
     check_writable(path)
-    path.write_text(json.dumps(jobs), encoding="utf-8")
+    write_atomically(path, json.dumps(jobs))
     script = Path(standalone.__file__)
     return (
         f"{path}: copy it and {script} to the board, run there\n"

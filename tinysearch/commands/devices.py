@@ -1,7 +1,10 @@
 """`tinysearch devices`: the device profiles, or one of them with its sources."""
 
+import warnings
+
 import click
 
+from ..core.errors import InputError
 from ..core.listing import Listing
 from . import options
 
@@ -26,12 +29,19 @@ def show(device: str) -> None:
 
 
 def _listing() -> Listing:
-    from ..core.units import format_bytes
-    from ..devices.profile import ALIASES, list_devices, load_device
+    from ..core.metrics import BYTES
+    from ..core.registry import BUILT_IN
+    from ..devices.profile import ALIASES, DEVICES, load_device
 
     rows = []
-    for name in list_devices():
-        profile = load_device(name)
+    for entry in DEVICES.entries():
+        try:
+            profile = load_device(entry.name)
+        except InputError as wrong:
+            if entry.origin == BUILT_IN:
+                raise
+            warnings.warn(f"{wrong}: it is left out", stacklevel=2)
+            continue
         error = profile.latency.error
         rows.append(
             (
@@ -45,7 +55,7 @@ def _listing() -> Listing:
             )
         )
     columns = ("device", "description", "runtime", "memory", "budget", "confidence", "error_percent")
-    show = {"memory": format_bytes, "budget": format_bytes, "error_percent": lambda value: f"{value:.1f} %"}
+    show = {"memory": BYTES.show, "budget": BYTES.show, "error_percent": lambda value: f"{value:.1f} %"}
     others = ", ".join(f"{alias} ({name})" for alias, name in ALIASES.items())
     notes = (
         "Budget: what a training step may use. Error: of latency, on what `devices show ID` tells; none: untested.",

@@ -1,10 +1,52 @@
 """Options that several verbs have."""
 
+from collections.abc import Iterable
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import click
 
-FORMATS = click.Choice(["table", "json", "yaml", "csv"])
+from ..core.listing import FORMS
+
+
+class NamedOption(click.Option):
+    """An option that takes one of several names, which its help tells.
+
+    The names are looked up when the help is printed: those of a registry cost an import and a look at what is
+    installed, which no other command must wait for.
+
+    Args:
+        names: Where the names lie, such as "search.samplers:SAMPLERS".
+    """
+
+    def __init__(self, *arguments: Any, names: str, **settings: Any) -> None:
+        super().__init__(*arguments, **settings)
+        self._names = names
+
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
+        """The option and its help, with the names in place of "{names}"."""
+        stated = self.help or ""
+        module, _, attribute = self._names.partition(":")
+        names: Iterable[str] = getattr(import_module(f"..{module}", __package__), attribute)
+        self.help = stated.format(names=join_names(names))
+        try:
+            return super().get_help_record(ctx)
+        finally:
+            self.help = stated
+
+
+def join_names(names: Iterable[str]) -> str:
+    """Names for a help text.
+
+    Example:
+        >>> join_names(["nsga2", "tpe", "random"])
+        'nsga2, tpe or random'
+    """
+    *first, last = names
+    return f"{', '.join(first)} or {last}" if first else last
+
+
 BACKBONE = click.option("--backbone", metavar="NAME", help="Pretrained network, or package.module:function of yours.")
 WEIGHTS = click.option("--weights", metavar="FILE", help="bundled, imagenet, none, or a .pth or .safetensors file.")
 MOVED_WEIGHTS = click.option("--weights", metavar="FILE", help="As in the run, if it was a file that has moved.")
@@ -21,7 +63,7 @@ ACCOUNTING = click.option(
 )
 CLASSES = click.option("--classes", type=int, default=10, help="Outputs of the head.")
 BATCH = click.option("--batch", type=int, help="Samples of a training step.")
-FORMAT = click.option("-f", "--format", "form", type=FORMATS, default="table", help="How to print it.")
+FORMAT = click.option("-f", "--format", "form", type=click.Choice(FORMS), default="table", help="How to print it.")
 RUN = click.argument("run_dir", metavar="RUN", type=click.Path(path_type=Path))
 
 

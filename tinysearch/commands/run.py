@@ -46,7 +46,13 @@ def _read_config(context: click.Context, parameter: click.Parameter, value: Path
 @click.option(
     "--out", type=click.Path(path_type=Path), help="Run directory.  [default: a name from the request in runs/]"
 )
-@click.option("--sampler", metavar="NAME", help="nsga2, tpe or random.  [default: nsga2]")
+@click.option(
+    "--sampler",
+    metavar="NAME",
+    cls=options.NamedOption,
+    names="search.samplers:SAMPLERS",
+    help="{names}.  [default: nsga2]",
+)
 @click.option("--proxy", metavar="NAME", help="How accuracy is judged.  [default: few-shot]")
 @click.option("--shot", type=int, help="Support images a class of an episode.")
 @click.option("--queries", type=int, help="Query images of an episode.")

@@ -47,19 +47,20 @@ def write_atomically(path: Path, content: str | bytes) -> Path:
     """Write a file whole or not at all, durably, in place of one that may be there.
 
     Args:
-        path: The file; its folder must exist.
+        path: The file; its folder must exist. Of a symbolic link what it leads to is replaced.
         content: Text, which is written as UTF-8, or bytes.
 
     Returns:
         The path.
     """
-    temporary = temporary_path(path)
+    target = path.resolve() if path.is_symlink() else path
+    temporary = temporary_path(target)
     try:
         with temporary.open("wb") as stream:
             stream.write(content.encode() if isinstance(content, str) else content)
             stream.flush()
             os.fsync(stream.fileno())
-        move_durably(temporary, path)
+        move_durably(temporary, target)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise

@@ -7,13 +7,14 @@ A name is given once: one that is taken is refused.
 
 import warnings
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.metadata import entry_points
 from inspect import getdoc
 from typing import Any, Generic, TypeVar
 
-from .errors import ConflictError, InputError
+from .errors import ConflictError, InputError, TinySearchError
 
 Thing = TypeVar("Thing")
 
@@ -65,7 +66,8 @@ class Registry(Generic[Thing]):
         kind: What one is called, as "sampler".
         built_in: The entries of this package.
         check: Is given an object that someone else brought, and raises a TypeError that says what it lacks.
-        plural: What several are called; the kind with an s without it.
+        plural: What several are called, which names their group; the kind with an s without it.
+        taken: Whether a name that is no entry is built in all the same, as one of many that a pattern gives.
 
     Example:
         >>> colours = Registry[str]("colour")
@@ -82,6 +84,7 @@ class Registry(Generic[Thing]):
     built_in: Iterable[Entry[Thing]] = ()
     check: Callable[[Any], None] = lambda thing: None
     plural: str = ""
+    taken: Callable[[str], bool] = lambda name: False
     _entries: dict[str, Entry[Thing]] = field(init=False, default_factory=dict)
     _searched: bool = field(init=False, default=False)
 
@@ -92,7 +95,7 @@ class Registry(Generic[Thing]):
     @property
     def group(self) -> str:
         """The group of entry points by which a package adds to it."""
-        return f"tinysearch.{self.plural.replace(' ', '_')}"
+        return f"tinysearch.{self.plural}"
 
     def add(self, name: str, thing: Thing, summary: str = "", *, origin: str = "this program") -> None:
         """Add an object under a name that is free.
@@ -101,8 +104,8 @@ class Registry(Generic[Thing]):
             ConflictError: The name is taken; who has it is said.
             InputError: The object is not what the kind has to be.
         """
-        if (taken := self._all.get(name)) is not None:
-            raise ConflictError(f"the {self.kind} {name!r} is there already, from {taken.origin}: take another name")
+        if owner := self._owner(self._all, name):
+            raise ConflictError(f"the {self.kind} {name!r} is there already, from {owner}: take another name")
         self._checked(name, origin, thing)
         self._entries[name] = Entry(name, origin, lambda: thing, summary)
 
@@ -120,7 +123,7 @@ class Registry(Generic[Thing]):
         # What is built in is found without a look at what else is installed.
         entry = self._entries.get(name) or self._all.get(name)
         if entry is None:
-            raise InputError(f"no {self.kind} named {name!r:.60}: there are {', '.join(self._all) or 'none'}")
+            raise InputError(f"no {self.kind} named {name!r:.60}: {self.names()}")
         return entry
 
     def load(self, name: str) -> Thing:
@@ -130,6 +133,35 @@ class Registry(Generic[Thing]):
             InputError: There is none of that name, or what a package brings cannot be used.
         """
         return self[name].load()
+
+    def loaded(self) -> dict[str, Thing]:
+        """The objects of all entries, by name; what a package brings and cannot be used is left out with a warning."""
+        things: dict[str, Thing] = {}
+        for entry in self.entries():
+            try:
+                things[entry.name] = entry.load()
+            except InputError as error:
+                if entry.origin == BUILT_IN:
+                    raise
+                warnings.warn(f"{error}: it is left out", stacklevel=2)
+        return things
+
+    @contextmanager
+    def blaming(self, name: str) -> Iterator[None]:
+        """Say whose fault it is when the code of an entry fails; mistakes of the caller stay what they are.
+
+        Raises:
+            InputError: What the body ran into, as one line that names the package which brings the entry.
+        """
+        origin = self[name].origin
+        try:
+            yield
+        except TinySearchError:
+            raise
+        except Exception as error:  # whatever the package's own code raises
+            if origin == BUILT_IN:
+                raise
+            raise InputError(f"the {self.kind} {name!r} of {origin} failed: {one_line(error)}") from error
 
     def __contains__(self, name: object) -> bool:
         return name in self._entries or name in self._all
@@ -144,10 +176,11 @@ class Registry(Generic[Thing]):
         """All entries: the built-in ones first, then those of packages, by name."""
         return tuple(self._all.values())
 
-    def choices(self) -> str:
-        """The names for a help text, as "nsga2, tpe or random"."""
-        *first, last = self._all or ("none",)
-        return f"{', '.join(first)} or {last}" if first else last
+    def names(self) -> str:
+        """The names for a message, as "there are nsga2, tpe, random"; how one is added where there is none."""
+        if not self._all:
+            return f"there is none; a package adds one by an entry point of the group {self.group}"
+        return f"there are {', '.join(self._all)}"
 
     @property
     def _all(self) -> dict[str, Entry[Thing]]:
@@ -158,23 +191,25 @@ class Registry(Generic[Thing]):
         return self._entries
 
     def _add_point(self, name: str, origin: str, load: Callable[[], Any]) -> None:
-        taken = self._entries.get(name)
-        if taken is not None:
-            if taken.origin != origin:  # a package may be found twice, on two paths
-                warnings.warn(
-                    f"the {self.kind} {name!r} of {origin} is refused: {taken.origin} has that name", stacklevel=4
-                )
+        if owner := self._owner(self._entries, name):
+            if owner != origin:  # a package may be found twice, on two paths
+                warnings.warn(f"the {self.kind} {name!r} of {origin} is refused: {owner} has that name", stacklevel=4)
             return
 
         def loaded() -> Thing:
             try:
                 thing = load()
-            except Exception as error:  # whatever the package's own code raises
-                reason = " ".join(f"{type(error).__name__}: {error}".split())
-                raise InputError(f"the {self.kind} {name!r} of {origin} cannot be loaded: {reason}") from error
+            except (Exception, SystemExit) as error:  # whatever the package's own code raises
+                raise InputError(f"the {self.kind} {name!r} of {origin} cannot be loaded: {one_line(error)}") from error
             return self._checked(name, origin, thing)
 
         self._entries[name] = Entry(name, origin, loaded)
+
+    def _owner(self, entries: dict[str, Entry[Thing]], name: str) -> str:
+        """Who has a name; empty where it is free."""
+        if name in entries:
+            return entries[name].origin
+        return BUILT_IN if self.taken(name) else ""
 
     def _checked(self, name: str, origin: str, thing: Any) -> Thing:
         try:
@@ -182,6 +217,11 @@ class Registry(Generic[Thing]):
         except TypeError as error:
             raise InputError(f"the {self.kind} {name!r} of {origin} is none: {error}") from error
         return thing  # type: ignore[no-any-return]
+
+
+def one_line(error: BaseException) -> str:
+    """An error of someone else's code as one line: its type and its message."""
+    return " ".join(f"{type(error).__name__}: {error}".split())[:500]
 
 
 def _find(place: str) -> Any:

@@ -156,7 +156,7 @@ def change(content, path, value):
     ("path", "value", "message"),
     [
         (("format",), "tinysearch.run", 'kept: no results of a calibration: "format"'),
-        (("version",), 2, '"version" is 2'),
+        (("version",), "2", '"version" must be a positive integer'),
         (("threads",), None, "threads: field required"),
         (("steps", 0, "seconds"), [], "seconds"),
         (("steps", 0, "seconds", 0), -1.0, "greater than 0"),

@@ -177,7 +177,7 @@ WRONG = {
     "not a number": ("batch: 1\n", "batch: many\n", "batch: many", "batch"),
     "range backwards": ("batch: [1, 2]", "batch: [4, 1]", "batch: [4, 1]", "smallest"),
     "given twice": ("batch: 1\n", "batch: 1\nbatch: 2\n", "batch: 2", "twice"),
-    "version of the future": ("version: 1\n", "version: 7\n", "version: 7", "7"),
+    "no version": ("version: 1\n", "version: 0\n", "version: 0", "positive integer"),
     "word of no choice": ("kind: arena", "kind: stack", "kind: stack", "memory.kind"),
 }
 
@@ -244,10 +244,7 @@ def test_names_and_paths_that_are_not_there(tmp_path):
         load_device(tmp_path)
 
 
-@pytest.mark.parametrize("name", list_devices())
-def test_what_is_written_reads_back_equal(name):
-    profile = load_device(name)
-    assert parse_profile(write_profile(profile), "x.yaml") == profile
+def test_a_users_profile_is_written_as_it_was_read():
     mine = parse_profile(MINE, "x.yaml")
     assert write_profile(parse_profile(write_profile(mine), "x.yaml")) == write_profile(mine)
 

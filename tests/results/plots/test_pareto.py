@@ -10,8 +10,9 @@ from matplotlib.text import Text
 from PIL import Image
 
 from tinysearch.core.errors import InputError
+from tinysearch.core.metrics import BYTES, SECONDS
 from tinysearch.results.plots import draw_pareto, plot_pareto
-from tinysearch.results.plots.axes import BYTES, SECONDS, span, ticks
+from tinysearch.results.plots.axes import span, ticks
 
 METHODS = (
     "full",

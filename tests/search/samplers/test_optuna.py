@@ -19,18 +19,6 @@ def space(problem: Problem) -> UpdateSpace:
     return problem.space
 
 
-@pytest.fixture(scope="module")
-def tiny_space() -> UpdateSpace:
-    """Two genes: how much of one convolution trains, and along which axis."""
-    return UpdateSpace(trace(load_backbone("tiny_net:one_conv"), (3, 16, 16)))
-
-
-@pytest.fixture(scope="module")
-def empty_space() -> UpdateSpace:
-    """No genes: the classifier is all there is."""
-    return UpdateSpace(trace(load_backbone("tiny_net:head_only"), (3, 16, 16)))
-
-
 def worth(row: Genotype) -> list[float]:
     """Three objectives that disagree."""
     return [-float(row.sum()), float(row[: len(row) // 2].sum()), float((row > 0).sum())]
@@ -51,52 +39,6 @@ def make(name: str, space: UpdateSpace, seed: int = 0) -> Sampler:
 
 
 @every_sampler
-def test_rows_are_policies_of_the_space(name: str, space: UpdateSpace) -> None:
-    rows = np.array(proceed(make(name, space), 14))
-    assert space.check(rows).shape == (14, len(space))
-    assert rows.dtype == np.int64
-
-
-@every_sampler
-def test_same_seed_same_rows_and_another_seed_others(name: str, space: UpdateSpace) -> None:
-    first, again, other = (proceed(make(name, space, seed), 12) for seed in (3, 3, 4))
-    assert first == again
-    assert first != other
-
-
-@every_sampler
-def test_a_sampler_told_the_same_history_goes_on_as_if_it_had_never_stopped(name: str, space: UpdateSpace) -> None:
-    whole = proceed(make(name, space), 16)
-    for stop in (3, 6, 11):
-        resumed = make(name, space)
-        for row in whole[:stop]:
-            resumed.tell(np.array(row), worth(np.array(row)))
-        assert proceed(resumed, 16 - stop) == whole[stop:]
-
-
-@every_sampler
-@pytest.mark.parametrize("told", [0, 10])
-def test_questions_between_trials_change_nothing(name: str, told: int, space: UpdateSpace) -> None:
-    quiet, curious = make(name, space), make(name, space)
-    proceed(quiet, told)
-    for _ in range(told):
-        curious.ask(7)
-        row = curious.ask()
-        curious.tell(row, worth(row))
-    assert proceed(quiet, 3) == proceed(curious, 3)
-
-
-@every_sampler
-@pytest.mark.parametrize("told", [0, 10])
-def test_attempts_vary_the_answer_and_repeat_it_when_repeated(name: str, told: int, space: UpdateSpace) -> None:
-    sampler = make(name, space)
-    proceed(sampler, told)
-    answers = [sampler.ask(attempt).tolist() for attempt in range(8)]
-    assert len({tuple(row) for row in answers}) > 4
-    assert [sampler.ask(attempt).tolist() for attempt in range(8)] == answers
-
-
-@every_sampler
 def test_what_was_told_but_not_asked_for_counts(name: str, space: UpdateSpace) -> None:
     """Seeds, such as the published methods, are told without having been asked for."""
     left, right = make(name, space), make(name, space)
@@ -106,28 +48,6 @@ def test_what_was_told_but_not_asked_for_counts(name: str, space: UpdateSpace) -
     if name != "random":
         assert left.ask().tolist() != right.ask().tolist()
     assert space.check(left.ask()).shape == (1, len(space))
-
-
-@every_sampler
-def test_a_space_of_two_genes_is_searched_whole(name: str, tiny_space: UpdateSpace) -> None:
-    sampler = make(name, tiny_space)
-    found = set()
-    for _ in range(12):
-        for attempt in range(10):
-            found.add(tuple(sampler.ask(attempt).tolist()))
-        row = sampler.ask()
-        sampler.tell(row, worth(row))
-    assert tiny_space.check(np.array(sorted(found))).shape[1] == 2
-    assert {row[0] for row in found} == set(range(5))
-
-
-@every_sampler
-def test_a_space_without_genes_has_one_row(name: str, empty_space: UpdateSpace) -> None:
-    assert len(empty_space) == 0
-    sampler = make(name, empty_space)
-    for _ in range(8):
-        assert sampler.ask().tolist() == []
-        sampler.tell(sampler.ask(), [0.0, 0.0, 0.0])
 
 
 def test_an_unknown_sampler_is_refused_by_name(space: UpdateSpace) -> None:

@@ -58,8 +58,8 @@ def metadata(data):
 
 def rewritten(data, tensors=None, **header):
     """A delta with other tensors or another header."""
-    content = json.loads(metadata(data)[FORMAT]) | header
-    return save(load(data) if tensors is None else tensors, {FORMAT: json.dumps(content)})
+    content = json.loads(metadata(data)[FORMAT.name]) | header
+    return save(load(data) if tensors is None else tensors, {FORMAT.name: json.dumps(content)})
 
 
 @pytest.fixture(scope="module", params=["squeeze", "mobilenet"])
@@ -149,7 +149,7 @@ def test_a_file_on_disk_is_the_same_delta_and_opens_elsewhere(tinytl, mobilenet,
     assert torch.equal(outputs(merge(mobilenet, path), batch), outputs(merge(mobilenet, data), batch))
     assert torch.equal(outputs(merge(mobilenet, str(path)), batch), outputs(merge(mobilenet, read_delta(path)), batch))
     with safe_open(path, "pt") as file:
-        header = json.loads(file.metadata()[FORMAT])
+        header = json.loads(file.metadata()[FORMAT.name])
         assert set(file.keys()) == set(load(data))
     assert (header["format"], header["version"], header["classes"]) == ("tinysearch.delta", 1, 10)
     assert UpdatePolicy.from_json(json.dumps(header["policy"])) == methods.tinytl(mobilenet_trace)
@@ -335,8 +335,8 @@ def test_a_plain_safetensors_file_is_no_delta(mobilenet):
     with pytest.raises(InputError, match="no delta"):
         read_delta(save({"weight": torch.zeros(2)}, {"format": "pt"}))
     for text in ("", "[]", "{}", '{"format": 3}', "[" * 100_000):
-        with pytest.raises(InputError, match=FORMAT):
-            read_delta(save({"weight": torch.zeros(2)}, {FORMAT: text}))
+        with pytest.raises(InputError, match=FORMAT.name):
+            read_delta(save({"weight": torch.zeros(2)}, {FORMAT.name: text}))
 
 
 def test_wrong_tensors_are_refused_with_their_name(tinytl, mobilenet):
@@ -377,10 +377,10 @@ def test_a_header_that_claims_more_than_the_file_holds_costs_no_memory(tinytl, m
 
 def test_an_edited_policy_and_another_version_are_refused(tinytl, mobilenet):
     _, data = tinytl
-    content = json.loads(metadata(data)[FORMAT])
+    content = json.loads(metadata(data)[FORMAT.name])
     for header, words in (
         ({"policy": content["policy"] | {"head": "features.0.0"}}, "it was edited"),
-        ({"version": 2}, "version 2"),
+        ({"version": 0}, "version"),
         ({"format": "tinysearch.policy"}, "tinysearch.policy"),
         ({"base_sha256": "../etc"}, "base_sha256"),
         ({"more": 1}, "more"),

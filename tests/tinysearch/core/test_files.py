@@ -1,0 +1,66 @@
+"""Files are written whole or not at all, and read within bounds."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tinysearch.core import files
+from tinysearch.core.errors import InputError
+from tinysearch.core.files import read_bytes, read_text, write_atomically
+
+
+def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    for content in ("ünï", b"\x00\xff", ""):
+        assert write_atomically(path, content) == path
+        assert path.read_bytes() == (content.encode() if isinstance(content, str) else content)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("failing", ["fsync", "replace"])
+def test_what_fails_leaves_the_old_file_and_nothing_else(
+    failing: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+
+    def fail(*arguments: object) -> None:
+        raise OSError("full")
+
+    monkeypatch.setattr(*((os, "fsync") if failing == "fsync" else (Path, "replace")), fail)
+    with pytest.raises(OSError, match="full"):
+        write_atomically(path, "new")
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_link_stays_one(tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    link = tmp_path / "link.txt"
+    link.symlink_to(tmp_path / "there" / "a.txt")
+    write_atomically(link, "new")
+    assert link.is_symlink()
+    assert (tmp_path / "there" / "a.txt").read_text() == "new"
+
+
+def test_what_is_too_large_or_no_text_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.txt"
+    path.write_bytes(b"\xff12")
+    with pytest.raises(InputError, match="no UTF-8"):
+        read_text(path)
+    monkeypatch.setattr(files, "MAX_TEXT", 2)
+    with pytest.raises(InputError, match="3 bytes is more than the 2"):
+        read_text(path)
+    with pytest.raises(InputError, match="is a folder"):
+        read_bytes(tmp_path, 1)
+
+
+def test_files_are_written_nowhere_else() -> None:
+    """Every file that is kept goes through `write_atomically`, but for what runs alone on a board."""
+    root = Path(__file__).resolve().parents[3]
+    floors = ("tinysearch", "spaces", "devices", "results", "search")
+    sources = [path for floor in floors for path in (root / floor).rglob("*.py") if path.parent.name != "testing"]
+    calls = (".write_text(", ".write_bytes(", '.open("w')
+    writing = {path.relative_to(root).as_posix() for path in sources if any(call in path.read_text() for call in calls)}
+    assert writing == {"tinysearch/core/files.py", "devices/calibrate/machine.py"}

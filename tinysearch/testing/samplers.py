@@ -1,0 +1,141 @@
+"""What every sampler must do."""
+
+from collections.abc import Sequence
+from math import inf
+
+import numpy as np
+import pytest
+
+from ..search.samplers import Sampler, SamplerFactory
+from ..spaces.space import Genotype, UpdateSpace
+from .networks import HeadOnly, OneConv, SmallNet, traced
+
+#: Trials told before a sampler may build on them.
+WARM_UP = 6
+
+
+def worth(row: Genotype) -> list[float]:
+    """Three objectives that disagree."""
+    return [-float(row.sum()), float(row[: len(row) // 2].sum()), float((row > 0).sum())]
+
+
+def proceed(sampler: Sampler, trials: int) -> list[list[int]]:
+    """Ask and tell, `trials` times; the rows."""
+    rows = []
+    for _ in range(trials):
+        row = sampler.ask()
+        rows.append(row.tolist())
+        sampler.tell(row, worth(row))
+    return rows
+
+
+class SamplerSuite:
+    """Tests of a sampler; the fixture `factory` gives what makes it."""
+
+    @pytest.fixture
+    def factory(self) -> SamplerFactory:
+        """A subclass of `Sampler`, or a function that makes one."""
+        raise NotImplementedError("give the sampler's factory by a fixture of this name")
+
+    @pytest.fixture
+    def space(self) -> UpdateSpace:
+        """The space that is searched."""
+        return UpdateSpace(traced(SmallNet))
+
+    @staticmethod
+    def _make(factory: SamplerFactory, space: UpdateSpace, seed: int = 0) -> Sampler:
+        return factory(space, seed, warm_up=WARM_UP, objectives=3)
+
+    def test_rows_are_policies_of_the_space(self, factory: SamplerFactory, space: UpdateSpace) -> None:
+        """Answers are int64 rows of the space, before and after the warm-up."""
+        sampler = self._make(factory, space)
+        for _ in range(14):
+            row = sampler.ask()
+            assert row.dtype == np.int64
+            assert row.shape == (len(space),)
+            space.check(row[None])
+            sampler.tell(row, worth(row))
+
+    def test_same_seed_same_rows_and_another_seed_others(self, factory: SamplerFactory, space: UpdateSpace) -> None:
+        """A sampler is a function of its seed and of what it was told."""
+        first, again, other = (proceed(self._make(factory, space, seed), 12) for seed in (3, 3, 4))
+        assert first == again
+        assert first != other
+
+    def test_told_the_same_history_it_goes_on_as_if_it_had_never_stopped(
+        self, factory: SamplerFactory, space: UpdateSpace
+    ) -> None:
+        """So a run that was killed is resumed."""
+        whole = proceed(self._make(factory, space), 16)
+        for stop in (3, 6, 11):
+            resumed = self._make(factory, space)
+            for row in whole[:stop]:
+                resumed.tell(np.array(row), worth(np.array(row)))
+            assert proceed(resumed, 16 - stop) == whole[stop:]
+
+    @pytest.mark.parametrize("told", [0, 10])
+    def test_questions_between_trials_change_nothing(
+        self, factory: SamplerFactory, space: UpdateSpace, told: int
+    ) -> None:
+        """A resumed run asks other questions than the one that was killed."""
+        quiet, curious = self._make(factory, space), self._make(factory, space)
+        proceed(quiet, told)
+        for _ in range(told):
+            curious.ask(7)
+            row = curious.ask()
+            curious.tell(row, worth(row))
+        assert proceed(quiet, 3) == proceed(curious, 3)
+
+    @pytest.mark.parametrize("told", [0, 10])
+    def test_attempts_vary_the_answer_and_repeat_it_when_repeated(
+        self, factory: SamplerFactory, space: UpdateSpace, told: int
+    ) -> None:
+        """Many asks give many rows, as those so far may have been of no use."""
+        sampler = self._make(factory, space)
+        proceed(sampler, told)
+        answers = [sampler.ask(attempt).tolist() for attempt in range(8)]
+        assert len({tuple(row) for row in answers}) > 4
+        assert [sampler.ask(attempt).tolist() for attempt in range(8)] == answers
+        assert len({tuple(sampler.ask(attempt).tolist()) for attempt in range(60)}) > 20
+
+    def test_rows_that_were_not_asked_for_may_be_told(self, factory: SamplerFactory, space: UpdateSpace) -> None:
+        """Published methods are; what is told stays as it is."""
+        sampler = self._make(factory, space)
+        for row in space.sample(10, 1):
+            before = row.copy()
+            sampler.tell(row, worth(row))
+            assert np.array_equal(row, before)
+        space.check(sampler.ask()[None])
+
+    @pytest.mark.parametrize("values", [(0.0, 0.0, 0.0), (inf, inf, inf), (1.0, inf, -1e300)], ids=str)
+    def test_equal_and_infinite_values_are_taken(
+        self, factory: SamplerFactory, space: UpdateSpace, values: Sequence[float]
+    ) -> None:
+        """Policies may tie, and a cost may be infinite."""
+        sampler = self._make(factory, space)
+        for _ in range(12):
+            row = sampler.ask()
+            space.check(row[None])
+            sampler.tell(row, values)
+        space.check(sampler.ask()[None])
+
+    def test_a_space_of_two_genes_is_searched_whole(self, factory: SamplerFactory) -> None:
+        """Many attempts find every value of a gene: a search ends where they find nothing new."""
+        space = UpdateSpace(traced(OneConv))
+        sampler = self._make(factory, space)
+        found = set()
+        for trial in range(12):
+            found |= {tuple(sampler.ask(attempt).tolist()) for attempt in range(100 if trial in (0, 11) else 1)}
+            row = sampler.ask()
+            sampler.tell(row, worth(row))
+        space.check(np.array(sorted(found)))
+        assert {row[0] for row in found} == set(range(space.levels[0]))
+
+    def test_a_space_without_genes_has_one_row(self, factory: SamplerFactory) -> None:
+        """A network that is nothing but a classifier has one policy."""
+        space = UpdateSpace(traced(HeadOnly))
+        assert len(space) == 0
+        sampler = self._make(factory, space)
+        for _ in range(8):
+            assert sampler.ask().tolist() == []
+            sampler.tell(sampler.ask(), [0.0, 0.0, 0.0])
