@@ -89,7 +89,7 @@ class Request(BaseModel):
         name = stated["name"]
         if not isinstance(name, str) or name not in PROXIES:
             raise ValueError(f"there are {', '.join(PROXIES)}")
-        return PROXIES.load(name).Settings.model_validate(stated)
+        return PROXIES.load(name).settings.model_validate(stated)
 
     @field_validator("sampler")
     @classmethod

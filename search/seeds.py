@@ -14,6 +14,6 @@ def seeds_of(problem: "Problem") -> list[UpdatePolicy]:
     """The published methods on this problem, the cheapest first; those that need data see its support images."""
     support = problem.support_task()
     policies = list(methods.named(problem.trace).values())
-    policies.append(methods.tinytrain(problem.trace, support.model, support.images, support.labels))
+    policies += methods.named_with_data(problem.trace, support.model, support.images, support.labels).values()
     costs = problem.cost(UpdateTable.of(problem.trace, policies))
     return [problem.on_device(policies[n]) for n in costs.peak_bytes.argsort(kind="stable")]

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from .data.episodes import Episode, sample_episodes
 from .data.images import normalisation_of, to_float
-from .proxies.base import ProxySettings
 from .proxies.prototypes import FrozenBackbone, set_head
+from .proxies.settings import ProxySettings
 
 if TYPE_CHECKING:
     from .problem import Problem

@@ -9,7 +9,7 @@ import pytest
 
 import tinysearch
 from tinysearch.cli import cli
-from tinysearch.search.proxies.few_shot import FewShotSettings
+from tinysearch.search.proxies.settings import FewShotSettings
 from tinysearch.spaces.optimizers import OPTIMIZERS
 from tinysearch.spaces.policy import UpdatePolicy
 

@@ -3,11 +3,10 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
-
-from pydantic import BaseModel, ConfigDict, Field
+from typing import TYPE_CHECKING, Any
 
 from ...spaces.policy import UpdatePolicy
+from .settings import ProxySettings
 
 if TYPE_CHECKING:
     from ..problem import Problem
@@ -32,81 +31,35 @@ class Score:
     seconds: float
 
 
-class ProxySettings(BaseModel):
-    """What every proxy is told; a proxy that can be told more has a subclass of its own.
-
-    These say how images of the training split are divided. Methods that choose a policy from the data see the support
-    images (`Problem.support_task`), whatever the proxy does with them.
-
-    Attributes:
-        name: The proxy.
-        shot: Support images of each class, as far as the data has them.
-        queries: Images of an episode that accuracy is measured on.
-        validation: Images of the first episode that the learning rate is chosen on.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    name: str
-    shot: int = Field(default=50, ge=1)
-    queries: int = Field(default=1000, ge=10)
-    validation: int = Field(default=300, ge=10)
-
-    def describe(self) -> str:
-        """How the accuracy was obtained, for titles."""
-        return self.name
-
-
 class Proxy(ABC):
     """Judges the policies of one problem.
 
     A run uses a proxy like this:
 
-    1. The request is checked: what the user says of the proxy is validated by the class's `Settings`.
-    2. The run calls `prepare` once, in its own process, and gets a function without arguments. There the proxy takes
-       from the problem what it needs: data are loaded and drawn here.
+    1. The request is checked: what the user says of the proxy is validated by the `settings` of its `ProxyKind`.
+    2. The run calls `ProxyKind.prepare` once, in its own process, and gets a function without arguments. There the kind
+       takes from the problem what the proxy needs: data are loaded and drawn here.
     3. Every worker process calls that function once, so it must be picklable, and so must be what it refers to. With
        one job it is called in the run's own process. Computing is restricted to one thread in all of them.
     4. The proxy is called with one policy after another. Which process is asked, and in what order, is by chance.
     5. Nobody tells it when the run is over.
 
     So a score must depend on nothing but the problem and the policy: not on what was scored before, nor on the global
-    random state, nor on the time. Otherwise a run that is resumed finds another front. It may look at the training
-    split of the target, and never at the test split. It must leave the problem's backbone as it is.
-
-    Attributes:
-        Settings: What it can be told: a subclass of `ProxySettings`.
+    random state. Otherwise a run that is resumed finds another front. A proxy may look at the training split of the
+    target, and never at the test split. It must leave the problem's backbone as it is.
 
     Example:
-        >>> from tinysearch.search.proxies import PROXIES
+        >>> from tinysearch.search.proxies import PROXIES, Proxy, ProxyKind, Score
         >>> class Counting(Proxy):
         ...     "How much trains, as if that were all that counts."
-        ...
-        ...     @classmethod
-        ...     def prepare(cls, problem, settings):
-        ...         return cls
         ...
         ...     def __call__(self, policy):
         ...         accuracy = 1 - 1 / (1 + len(policy.layers) + len(policy.norms))
         ...         return Score(accuracy, 0.0, 1 - accuracy, 1e-3, 0.0)
-        >>> PROXIES.add("counting", Counting)  # ts.run(..., proxy="counting") uses it
+        >>> kind = ProxyKind("counting", "how many layers train", lambda problem, settings: Counting)
+        >>> PROXIES.add("counting", kind)  # ts.run(..., proxy="counting") uses it
         >>> PROXIES.remove("counting")
     """
-
-    Settings: ClassVar[type[ProxySettings]] = ProxySettings
-
-    @classmethod
-    @abstractmethod
-    def prepare(cls, problem: "Problem", settings: Any) -> "Callable[[], Proxy]":
-        """A picklable function that makes the proxy of a problem.
-
-        Args:
-            problem: What is searched.
-            settings: An instance of `Settings`.
-
-        Raises:
-            InputError: The problem's data do not suffice.
-        """
 
     @abstractmethod
     def __call__(self, policy: UpdatePolicy) -> Score:
@@ -119,3 +72,21 @@ class Proxy(ABC):
             RuntimeError: It cannot be judged. The run records the reason as this policy's failure and goes on.
             FloatingPointError: Likewise.
         """
+
+
+@dataclass(frozen=True, slots=True)
+class ProxyKind:
+    """A proxy that can be asked for.
+
+    Attributes:
+        name: What users call it.
+        summary: What it is, in a line.
+        prepare: Gives, of a problem and the settings, a picklable function that makes the proxy. It raises InputError
+            if the problem's data do not suffice.
+        settings: What the proxy can be told: `ProxySettings` or a subclass.
+    """
+
+    name: str
+    summary: str
+    prepare: "Callable[[Problem, Any], Callable[[], Proxy]]"
+    settings: type[ProxySettings] = ProxySettings

@@ -12,11 +12,10 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field
 from torch import Tensor, fx, nn
 
 from ...spaces.engine.apply import assemble
@@ -25,8 +24,9 @@ from ...spaces.optimizers import OPTIMIZERS
 from ...spaces.policy import UpdatePolicy
 from ..data.episodes import Episode
 from ..data.images import Normalisation, normalisation_of, to_float
-from .base import Proxy, ProxySettings, Score
+from .base import Proxy, Score
 from .prototypes import CHUNK, FrozenBackbone, Head, set_head
+from .settings import FewShotSettings
 
 if TYPE_CHECKING:
     from ..problem import Problem
@@ -35,25 +35,6 @@ if TYPE_CHECKING:
 CACHE_BYTES = 2 * 2**30
 #: Rank of a fine-tuning whose loss is not finite: below all others, whatever its accuracy happens to be.
 _DIVERGED = (-math.inf, -math.inf)
-
-
-class FewShotSettings(ProxySettings):
-    """What the few-shot proxy can be told.
-
-    Attributes:
-        episodes: Few-shot tasks that every policy is tried on.
-        steps: Optimizer steps of one fine-tuning.
-        batch: Images of one of these steps on this machine.
-    """
-
-    name: str = "few-shot"
-    episodes: int = Field(default=1, ge=1, le=100)
-    steps: int = Field(default=60, ge=1)
-    batch: int = Field(default=32, ge=1)
-
-    def describe(self) -> str:
-        """How the accuracy was obtained, for titles."""
-        return f"{self.name}, {self.episodes} episode(s), {self.shot} shot, {self.steps} steps"
 
 
 @dataclass(frozen=True)
@@ -119,8 +100,6 @@ class FewShotProxy(Proxy):
         seed: Seed of the batches' order, of dropout, and of the lite residual modules' first weights.
     """
 
-    Settings: ClassVar[type[ProxySettings]] = FewShotSettings
-
     def __init__(
         self, backbone: nn.Module, head: str, episodes: Sequence[Episode], settings: FewShotSettings, seed: int = 0
     ) -> None:
@@ -132,13 +111,6 @@ class FewShotProxy(Proxy):
         self._episodes = [_split(episode, settings, normalisation) for episode in episodes]
         self._cache: OrderedDict[tuple[int, str], _Images] = OrderedDict()
         self._prototypes = [self._frozen.prototypes(images.support, images.support_labels) for images in self._episodes]
-
-    @classmethod
-    def prepare(cls, problem: "Problem", settings: FewShotSettings) -> "Callable[[], FewShotProxy]":
-        """A picklable function that makes the proxy, its episodes drawn from the training split alone."""
-        head = problem.trace.layers[problem.trace.head].name
-        episodes = problem.episodes(settings.episodes)
-        return partial(cls, problem.backbone, head, episodes, settings, problem.request.seed)
 
     def __call__(self, policy: UpdatePolicy) -> Score:
         """Fine-tune under a policy and measure.
@@ -245,6 +217,13 @@ class FewShotProxy(Proxy):
                 self._cache.popitem(last=False)
         self._cache.move_to_end(key)
         return self._cache[key]
+
+
+def prepare(problem: "Problem", settings: FewShotSettings) -> "Callable[[], FewShotProxy]":
+    """A picklable function that makes the proxy of a problem, its episodes drawn from the training split alone."""
+    head = problem.trace.layers[problem.trace.head].name
+    episodes = problem.episodes(settings.episodes)
+    return partial(FewShotProxy, problem.backbone, head, episodes, settings, problem.request.seed)
 
 
 def _split(episode: Episode, settings: FewShotSettings, normalisation: Normalisation) -> _Images:

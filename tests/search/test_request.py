@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 
 from tinysearch.core.errors import InputError
-from tinysearch.search.proxies.few_shot import FewShotSettings
+from tinysearch.search.proxies.settings import FewShotSettings
 from tinysearch.search.request import Request
 
 
