@@ -133,7 +133,9 @@ class Search:
             policy = seeds.pop(0)
             if policy.hash not in self._seen:
                 self._seen.add(policy.hash)
-                yield Proposal(policy, self.space.encode(policy))
+                # The row that comes closest to another policy is not what was scored: the sampler is told the truth, or
+                # nothing.
+                yield Proposal(policy, self.space.encode(policy) if self.space.contains(policy) else None)
         for attempt in range(MAX_ATTEMPTS):
             genotype = self._repair(self.sampler.ask(attempt))
             policy = self.adapt(self.space.decode(genotype))

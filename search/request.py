@@ -86,10 +86,7 @@ class Request(BaseModel):
         if not isinstance(stated, Mapping):
             return stated
         stated = {"name": DEFAULT_PROXY, **stated}
-        name = stated["name"]
-        if not isinstance(name, str) or name not in PROXIES:
-            raise ValueError(f"there are {', '.join(PROXIES)}")
-        return PROXIES.load(name).settings.model_validate(stated)
+        return PROXIES.load(str(stated["name"])).settings.model_validate(stated)
 
     @field_validator("sampler")
     @classmethod

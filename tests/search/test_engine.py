@@ -14,11 +14,12 @@ from tinysearch.search.engine import ROUND, Search
 from tinysearch.search.problem import Problem
 from tinysearch.search.proxies.base import Score
 from tinysearch.search.samplers import make_sampler
+from tinysearch.search.samplers.random import RandomSampler
 from tinysearch.search.stopping import AfterSeconds, AfterTrials, FirstOf
 from tinysearch.spaces import methods
 from tinysearch.spaces.backbones import load_backbone
-from tinysearch.spaces.policy import UpdatePolicy
-from tinysearch.spaces.space import UpdateSpace
+from tinysearch.spaces.policy import Channels, LayerUpdate, UpdatePolicy
+from tinysearch.spaces.space import Genotype, UpdateSpace
 from tinysearch.spaces.table import UpdateTable
 from tinysearch.spaces.trace import trace
 
@@ -69,12 +70,16 @@ def make_search(problem: Problem) -> MakeSearch:
     """A search over `tiny_net` seeded with the published methods; keyword arguments replace its fields."""
     seeds = [problem.on_device(policy) for policy in methods.named(problem.trace).values()]
 
-    def make(*, sampler: str = "random", trials: int = 22, seconds: float = float("inf"), **changes: object) -> Search:
+    def make(
+        *, sampler: str | Sampler = "random", trials: int = 22, seconds: float = float("inf"), **changes: object
+    ) -> Search:
         space = changes.get("space", problem.space)
         assert isinstance(space, UpdateSpace)
         fields = {
             "space": space,
-            "sampler": make_sampler(sampler, space, 0, warm_up=SAMPLER_WARM_UP),
+            "sampler": make_sampler(sampler, space, 0, warm_up=SAMPLER_WARM_UP)
+            if isinstance(sampler, str)
+            else sampler,
             "cost": problem.cost,
             "adapt": problem.on_device,
             "evaluate": Evaluator(),
@@ -294,3 +299,64 @@ def test_what_is_trained_is_held_to_the_exact_costs(problem: Problem, make_searc
     refused = [r for r in records if not r.tried and bound.get(r.hash, np.inf) <= limits.peak_bytes]
     assert refused or any(r.peak_bytes > limits.peak_bytes for r in records)
     assert {r.hash for r in records if r.method} == {r.hash for r in make_search(limits=limits) if r.method}
+
+
+class Spy(RandomSampler):
+    """Remembers what it was told."""
+
+    def __init__(self, space: UpdateSpace, seed: int) -> None:
+        super().__init__(space, seed)
+        self.told: list[tuple[int, ...]] = []
+
+    def tell(self, genotype: Genotype, values: Sequence[float]) -> None:
+        super().tell(genotype, values)
+        self.told.append(tuple(genotype.tolist()))
+
+
+@pytest.fixture(scope="module")
+def stranger(problem: Problem) -> UpdatePolicy:
+    """A policy that the space has not: it would fill channels by their norm."""
+    layer = next(layer for layer in problem.trace.layers if layer.kind == "conv" and layer.groups == 1)
+    update = LayerUpdate(name=layer.name, weight=Channels(axis="out", index=(0,)))
+    other = LayerUpdate(name=layer.name, weight=Channels(axis="out", index=(1,)))
+    last = methods.last(problem.trace)
+    made = (last.model_copy(update={"layers": (each,), "method": "stranger"}) for each in (update, other))
+    return next(policy for policy in made if not problem.space.contains(policy))
+
+
+def test_the_sampler_is_told_the_truth_or_nothing(
+    make_search: MakeSearch, problem: Problem, stranger: UpdatePolicy
+) -> None:
+    """Of a policy outside of the space, the row that comes closest was never scored."""
+    seeds = [problem.on_device(policy) for policy in (stranger, methods.last(problem.trace))]
+    spy = Spy(problem.space, 0)
+    search = make_search(sampler=spy, seeds=seeds, trials=12)
+    records = list(search)
+    assert [record.row is None for record in records] == [True] + [False] * 11
+    assert records[0].state == "complete"
+    assert spy.told == [record.row for record in records[1:]]
+    assert all(problem.space.decode(np.array(r.row)).hash == r.hash for r in records if r.row is not None)
+
+
+@pytest.mark.parametrize("kept", [1, 3, 6, 10])
+def test_a_run_with_a_policy_outside_of_the_space_resumes_too(
+    make_search: MakeSearch, problem: Problem, stranger: UpdatePolicy, kept: int
+) -> None:
+    seeds = [problem.on_device(policy) for policy in (methods.last(problem.trace), stranger)]
+    whole = found(list(make_search(sampler="nsga2", seeds=seeds, trials=14)))
+    search = make_search(sampler="nsga2", seeds=seeds, trials=14, store=MemoryStore(whole[:kept]))
+    list(search)
+    assert found(search.store.all()) == whole
+
+
+def test_a_search_says_why_it_ended(make_search: MakeSearch, make_problem: Callable[..., Problem]) -> None:
+    small = make_problem(backbone="tiny_net:one_conv")
+    searches = {
+        "5 policies were tried": make_search(trials=5),
+        "the time of 0 ns is over": make_search(seconds=0.0),
+        "there is nothing new to try": make_search(space=small.space, cost=small.cost, seeds=[], trials=100),
+    }
+    for reason, search in searches.items():
+        assert search.ended == ""
+        list(search)
+        assert search.ended.startswith(reason)

@@ -110,6 +110,21 @@ def test_a_search_uses_all_of_it(finished: Path, acme: Run) -> None:
     assert json.loads((finished / "request.json").read_text())["request"]["sampler"] == "acme-walk"
 
 
+def test_a_proxy_of_a_package_judges_and_checks_its_own_settings(acme: Run, command: Run, tmp_path: Path) -> None:
+    arguments = ["run", "--backbone", "acme-net", "--weights", "none", "--trials", "6", "--proxy", "acme-count"]
+    out = tmp_path / "run"
+    done = acme(*arguments, "--steps", "3", "--jobs", "2", "--out", str(out))
+    assert done.returncode == 0, done.stderr
+    assert json.loads((out / "request.json").read_text())["request"]["proxy"]["steps"] == 3
+    front = json.loads((out / "front.json").read_text())
+    assert front["run"]["proxy"] == "acme-count"
+    assert {member["learning_rate"] for member in front["members"]} == {0.5}
+    refused = acme(*arguments, "--episodes", "2")
+    assert refused.returncode == 3
+    assert "proxy.episodes" in refused.stderr
+    assert "no proxy named 'acme-count'" in command("run", "--proxy", "acme-count").stderr
+
+
 def test_members_are_inspected_verified_and_tuned(finished: Path, acme: Run, tmp_path: Path) -> None:
     member = json.loads((finished / "front.json").read_text())["members"][-1]
     inspected = acme("inspect", "--policy", str(finished / member["policy"]), "--device", "acme-board")

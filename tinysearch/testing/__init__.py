@@ -16,7 +16,7 @@ The things that are built in pass the same suites.
 
 import pytest
 
-_SUITES = ("backbones", "datasets", "devices", "exporters", "methods", "optimizers", "samplers")
+_SUITES = ("backbones", "datasets", "devices", "exporters", "methods", "optimizers", "proxies", "samplers")
 # Before they are imported, so that a failed assertion shows its values.
 pytest.register_assert_rewrite(*(f"{__name__}.{name}" for name in _SUITES))
 
@@ -26,6 +26,7 @@ from .devices import DeviceSuite  # noqa: E402
 from .exporters import ExporterSuite  # noqa: E402
 from .methods import MethodSuite  # noqa: E402
 from .optimizers import OptimizerSuite  # noqa: E402
+from .proxies import ProxySuite  # noqa: E402
 from .samplers import SamplerSuite  # noqa: E402
 
 __all__ = [
@@ -35,5 +36,6 @@ __all__ = [
     "ExporterSuite",
     "MethodSuite",
     "OptimizerSuite",
+    "ProxySuite",
     "SamplerSuite",
 ]

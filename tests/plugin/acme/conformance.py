@@ -5,6 +5,7 @@ from acme_tinysearch.backbone import build
 from acme_tinysearch.dataset import STRIPES
 from acme_tinysearch.method import TOP
 from acme_tinysearch.optimizer import RMSPROP
+from acme_tinysearch.proxy import KIND
 from acme_tinysearch.sampler import Walk
 
 import tinysearch as ts
@@ -15,6 +16,7 @@ from tinysearch.testing import (
     ExporterSuite,
     MethodSuite,
     OptimizerSuite,
+    ProxySuite,
     SamplerSuite,
 )
 
@@ -23,6 +25,12 @@ class TestSampler(SamplerSuite):
     @pytest.fixture
     def factory(self):
         return Walk
+
+
+class TestProxy(ProxySuite):
+    @pytest.fixture
+    def kind(self):
+        return KIND
 
 
 class TestOptimizer(OptimizerSuite):

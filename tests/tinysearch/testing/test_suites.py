@@ -9,20 +9,26 @@ import torch
 
 import tinysearch as ts
 from tinysearch.search.data.images import ArraySplit, Dataset
+from tinysearch.search.problem import Problem
+from tinysearch.search.proxies import Proxy, ProxyKind, Score
+from tinysearch.search.request import Request
 from tinysearch.search.samplers.random import RandomSampler
 from tinysearch.spaces import methods
 from tinysearch.spaces.methods import Method
 from tinysearch.spaces.optimizers import SGD, SGD_MOMENTUM
-from tinysearch.spaces.space import Rows, UpdateSpace
+from tinysearch.spaces.policy import UpdatePolicy
+from tinysearch.spaces.space import Genotype, UpdateSpace
 from tinysearch.testing import (
     BackboneSuite,
     DatasetSuite,
     DeviceSuite,
     MethodSuite,
     OptimizerSuite,
+    ProxySuite,
     SamplerSuite,
 )
 from tinysearch.testing.networks import OneConv, SmallNet, traced
+from tinysearch.testing.proxies import Sealed
 
 
 class Forgetful(RandomSampler):
@@ -30,7 +36,7 @@ class Forgetful(RandomSampler):
 
     asked = 0
 
-    def ask(self, attempt: int = 0) -> Rows:
+    def ask(self, attempt: int = 0) -> Genotype:
         self.asked += 1
         return super().ask(attempt + 1000 * self.asked)
 
@@ -38,7 +44,7 @@ class Forgetful(RandomSampler):
 class Choosy(RandomSampler):
     """Cannot stand infinity."""
 
-    def tell(self, row: Rows, values: Sequence[float]) -> None:
+    def tell(self, row: Genotype, values: Sequence[float]) -> None:
         assert np.isfinite(values).all()
         super().tell(row, values)
 
@@ -46,7 +52,7 @@ class Choosy(RandomSampler):
 class Stubborn(RandomSampler):
     """Gives the same row whatever the attempt."""
 
-    def ask(self, attempt: int = 0) -> Rows:
+    def ask(self, attempt: int = 0) -> Genotype:
         return super().ask(0)
 
 
@@ -100,7 +106,48 @@ def backbone_suite() -> Iterator[Callable[[], None]]:
     yield lambda: suite.test_it_is_the_same_network_at_every_call(lambda classes: SmallNet(next(sizes)))
 
 
-SUITES = (sampler_suite, optimizer_suite, method_suite, dataset_suite, device_suite, backbone_suite)
+class Drifting(Proxy):
+    """Says more each time, and what chance says."""
+
+    def __init__(self, problem: Problem | None = None) -> None:
+        self._count = 0.0
+        if problem is not None:
+            problem.dataset.test.load([0], 16)
+
+    def __call__(self, policy: UpdatePolicy) -> Score:
+        self._count += 0.01
+        return Score(self._count, 0.0, float(torch.rand(())), 0.1, 0.0)
+
+
+class Careless(Proxy):
+    """Trains the problem's own backbone."""
+
+    def __init__(self, problem: Problem) -> None:
+        self._backbone = problem.backbone
+
+    def __call__(self, policy: UpdatePolicy) -> Score:
+        with torch.no_grad():
+            next(self._backbone.parameters()).add_(1)
+        return Score(1.5, 0.0, 0.0, 0.1, 0.0)
+
+
+def proxy_suite() -> Iterator[Callable[[], None]]:
+    suite = ProxySuite()
+    problem = Problem.of(Request.make(backbone="tinysearch.testing.networks:SmallNet", weights="none"))
+    problem = replace(problem, dataset=replace(problem.dataset, test=Sealed(problem.dataset.test.labels)))
+    policies = [methods.last(problem.trace), methods.bias(problem.trace)]
+    drifting = ProxyKind("drifting", "", lambda problem, settings: Drifting)
+    yield lambda: suite.test_settings_say_what_it_is_and_refuse_what_they_do_not_know(drifting)
+    yield lambda: suite.test_scores_do_not_depend_on_what_was_scored_before(drifting, problem, policies)
+    yield lambda: suite.test_scores_do_not_depend_on_the_global_random_state(drifting, problem, policies)
+    peeping = ProxyKind("peeping", "looks ahead", lambda problem, settings: lambda: Drifting(problem))
+    yield lambda: suite.test_scores_are_what_they_say(peeping, problem, policies)
+    careless = ProxyKind("careless", "changes things", lambda problem, settings: lambda: Careless(problem))
+    yield lambda: suite.test_scores_are_what_they_say(careless, problem, policies)
+    yield lambda: suite.test_the_backbone_is_left_as_it_was(careless, problem, policies)
+
+
+SUITES = (sampler_suite, optimizer_suite, method_suite, dataset_suite, device_suite, backbone_suite, proxy_suite)
 
 
 @pytest.mark.parametrize("suite", SUITES, ids=lambda suite: suite.__name__)
