@@ -202,6 +202,34 @@ def test_policies_of_former_members_go_and_foreign_files_stay(path, trial, front
     assert sorted(file.name for file in (path / "policies").iterdir()) == [f"{1:016x}.json", "mine.json"]
 
 
+def test_what_a_killed_session_left_behind_goes_with_the_next_front(path, trial, front):
+    """It was killed after front.json was written and before former members were removed."""
+    trials = [trial(0), trial(1, accuracy=0.9, peak_bytes=1)]
+    with RunDirectory.open(path, REQUEST) as run:
+        run.write_front(front(trials[:1]), numbered(trials[:1]))
+    with RunDirectory.open(path, REQUEST) as run:
+        run.write_front(front(trials), numbered(trials))
+    assert [file.stem for file in (path / "policies").iterdir()] == [trials[1].hash]
+
+
+def test_a_front_costs_no_look_at_all_trials(path, trial, front):
+    """Only the first of a session does; a run has a front for each of its trials."""
+
+    class Members(dict):
+        def values(self):
+            looked.append(len(self))
+            return super().values()
+
+    looked = []
+    trials = Members()
+    with RunDirectory.open(path, REQUEST) as run:
+        for number in range(6):
+            trials[number] = trial(number, accuracy=0.5 + number / 100, peak_bytes=600 - 100 * number)
+            run.write_front(front(list(dict.values(trials))), trials)
+            assert [file.stem for file in (path / "policies").iterdir()] == [trials[number].hash]
+    assert looked == [1]
+
+
 def test_a_reader_cannot_write(path, genes, trial, front):
     RunDirectory.open(path, REQUEST).close()
     run = RunDirectory.load(path)

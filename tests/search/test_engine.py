@@ -13,7 +13,7 @@ from tinysearch.results.records import TrialRecord
 from tinysearch.search.engine import ROUND, Search
 from tinysearch.search.problem import Problem
 from tinysearch.search.proxies.base import Score
-from tinysearch.search.samplers import make_sampler
+from tinysearch.search.samplers import Sampler, make_sampler
 from tinysearch.search.samplers.random import RandomSampler
 from tinysearch.search.stopping import AfterSeconds, AfterTrials, FirstOf
 from tinysearch.spaces import methods

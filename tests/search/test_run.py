@@ -149,6 +149,34 @@ def test_the_same_seed_gives_the_same_front_and_another_seed_another(finished: R
     assert [t.accuracy for t in other.trials()] != [t.accuracy for t in finished.trials()[:4]]
 
 
+def test_an_observer_is_told_every_trial_with_the_front_as_it_stands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The front is computed once a trial, and once more when the run is concluded."""
+    computed: list[Front] = []
+    compute = Problem.front
+
+    def front(problem: Problem, trials: Sequence[TrialRecord]) -> Front:
+        computed.append(compute(problem, trials))
+        return computed[-1]
+
+    monkeypatch.setattr(Problem, "front", front)
+    watcher = Watcher()
+    done = search(tmp_path / "run", trials=5, observer=watcher)
+    assert watcher.done == []
+    assert watcher.trials == sorted(watcher.trials, key=lambda record: record.number)
+    assert watcher.fronts == computed[:-1]
+    assert len(watcher.trials) == 5 == watcher.fronts[-1].run.trials
+    assert watcher.fronts[-1] == done.front
+    assert watcher.reasons == ["5 policies were tried"]
+
+
+def test_a_run_whose_time_is_over_says_so(tmp_path: Path) -> None:
+    watcher = Watcher()
+    search(tmp_path / "run", trials=50, time_budget="1ms", observer=watcher)
+    assert watcher.reasons == ["the time of 1 ms is over"]
+
+
 def test_more_trials_may_be_asked_of_a_finished_run(finished: RunDirectory, tmp_path: Path) -> None:
     search(tmp_path / "run", trials=6)
     longer = search(tmp_path / "run", trials=TRIALS)

@@ -117,3 +117,10 @@ def by_batch(num_classes: int) -> nn.Module:
     model = build(num_classes)
     model.stem.append(ByBatch())
     return model.eval()
+
+
+def dropping(num_classes: int) -> nn.Module:
+    """Some of what the blocks see is dropped in training."""
+    model = build(num_classes)
+    model.stem.append(nn.Dropout(0.3))
+    return model.eval()

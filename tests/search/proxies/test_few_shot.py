@@ -8,7 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor
+from torch import Tensor, fx, nn
 
 from tinysearch.search.distributed.local import evaluator
 from tinysearch.search.problem import Problem
@@ -82,6 +82,46 @@ def test_scores_do_not_depend_on_what_was_scored_before(problem: Problem, polici
     assert there == back[::-1]
     assert len(set(there)) == len(there)
     assert there == [said(forwards(policy)) for policy in chosen]
+
+
+def test_a_policy_is_applied_once_and_its_values_set_back(
+    make_problem: Callable[..., Problem], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Training the same model again gives what a new one gives, to the last bit; batch statistics included."""
+    problem = make_problem(episodes=2)
+    policies = methods.named(problem.trace)
+    applied: list[str] = []
+    assemble = fewshot.assemble
+
+    def count(backbone: nn.Module, policy: UpdatePolicy, *, seed: int = 0) -> fx.GraphModule:
+        applied.append(policy.hash)
+        return assemble(backbone, policy, seed=seed)
+
+    monkeypatch.setattr(fewshot, "assemble", count)
+    proxy = few_shot(problem)
+    for name in ("full", "tinytl-L+B", "norm+last", "last"):
+        applied.clear()
+        policy = policies[name]
+        score = proxy(policy)
+        assert applied == [policy.hash]
+        used, new = proxy._student(policy), proxy._student(policy)
+        for rate in (1e-2, 3e-3):
+            proxy._fine_tune(used, 0, rate)
+        proxy._fine_tune(used, 1, score.learning_rate)
+        proxy._fine_tune(new, 1, score.learning_rate)
+        trained = new.model.state_dict()
+        assert trained.keys() == used.model.state_dict().keys()
+        assert all(torch.equal(value, trained[key]) for key, value in used.model.state_dict().items()), name
+
+
+def test_dropout_draws_the_same_whatever_was_scored_before(make_problem: Callable[..., Problem]) -> None:
+    problem = make_problem(backbone="tiny_net:dropping")
+    policy = methods.full(problem.trace)
+    scores = []
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        scores.append(said(make_proxy(problem)()(policy)))
+    assert scores[0] == scores[1]
 
 
 def test_a_small_cache_changes_nothing(
