@@ -115,8 +115,8 @@ def estimate_many(
         rows: (N, D) integers.
         device: The device's profile.
         batch: Samples of a training step; None takes the device's.
-        optimizer: adam, sgd or sgd-momentum; None takes the device's.
-        accounting: Whose rules to count by: tinysearch, eager, tinytl, mobiletl, tinytrain or sparse-update.
+        optimizer: Name of an optimizer; None takes the device's.
+        accounting: Whose rules to count by, as the option `--accounting` has them.
 
     Returns:
         The costs as arrays of length N.
