@@ -13,7 +13,7 @@ from .latency.step import step_seconds
 from .profile import DeviceProfile
 from .step.compiler import compile_step
 from .step.plan import make_plan
-from .step.program import Phase
+from .step.walk import Phase
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +125,7 @@ def _estimate(
     kept = find_kept_by(table, batch, element, accounting)
     saved = kept.row_bytes(table.trace, batch * element)[0]
     program = compile_step(table, profile, batch, optimizer, kept)
-    peak = program.steps[program.peak_step]
+    peak = program.peak_operation
     seconds = step_seconds(table, profile, batch, optimizer).rows()[0]
     forward, dx, dw = (counts[0] * macs for counts, macs in step_macs(table, batch))
     phase = "forward" if peak.phase == Phase.FORWARD else "backward"

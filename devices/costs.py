@@ -18,10 +18,11 @@ from .latency.caveats import caveats, latency_error
 from .latency.energy import step_joules
 from .latency.step import StepTimes
 from .profile import DeviceProfile
+from .step.columns import present_sum, weighted_sum
 from .step.peak import find_peak
 from .step.plan import arena_bytes
 from .step.saved import Kept, find_kept
-from .step.sizes import Schedule, weighted_sum
+from .step.setting import StepSetting
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -149,12 +150,11 @@ def _cost_chunks(
     optimizer: str | None,
     accounting: str,
 ) -> Costs:
-    schedule = Schedule(trace, profile, batch_of(profile, batch))
-    optimizer = optimizer or profile.optimizer
-    times = StepTimes.of(trace, profile, schedule.batch, optimizer)
-    parts = [_chunk(table, schedule, times, optimizer, accounting) for table in tables]
+    setting = StepSetting(trace, profile, batch_of(profile, batch), optimizer or profile.optimizer)
+    times = StepTimes.of(trace, profile, setting.batch, setting.optimizer)
+    parts = [_chunk(table, setting, times, accounting) for table in tables]
     arrays = {name: np.concatenate([getattr(part, name) for part in parts]) for name in ARRAYS}
-    warnings = caveats(trace, profile, schedule.batch)
+    warnings = caveats(trace, profile, setting.batch)
     return Costs(**arrays, latency_error=latency_error(profile, warnings), warnings=warnings)
 
 
@@ -172,19 +172,17 @@ def find_kept_by(table: UpdateTable, batch: int, element: int, accounting: str) 
     return (eager.find_kept if accounting == accountings.EAGER else find_kept)(table, batch, element)
 
 
-def _chunk(table: UpdateTable, schedule: Schedule, times: StepTimes, optimizer: str, accounting: str) -> Costs:
+def _chunk(table: UpdateTable, setting: StepSetting, times: StepTimes, accounting: str) -> Costs:
     rules = accountings.published(accounting)
     table = eager.plain_table(table) if accounting == accountings.EAGER else table
-    profile, batch, element = schedule.profile, schedule.batch, schedule.profile.memory.dtypes.activation
+    profile, batch, element = setting.profile, setting.batch, setting.profile.memory.dtypes.activation
     kept = find_kept_by(table, batch, element, accounting)
     seconds = times.seconds(table).total
     costs = Costs(
-        saved_bytes=np.zeros(len(table), np.int64) + kept.total(table.trace, batch * element),
-        peak_bytes=find_peak(table, kept, schedule, optimizer),
+        saved_bytes=kept.total(table.trace, batch * element),
+        peak_bytes=find_peak(table, kept, setting),
         flash_bytes=flash_bytes(table, profile),
-        macs=np.sum(
-            [weighted_sum(counts[:, macs > 0], macs[macs > 0]) for counts, macs in step_macs(table, batch)], axis=0
-        ),
+        macs=_macs(table, batch),
         latency_s=seconds,
         energy_j=step_joules(seconds, profile),
     )
@@ -193,6 +191,13 @@ def _chunk(table: UpdateTable, schedule: Schedule, times: StepTimes, optimizer: 
     account = rules.count(table, batch)
     macs = costs.macs if account.macs is None else account.macs
     return replace(costs, saved_bytes=account.stored.sum(1), peak_bytes=account.total, macs=macs)
+
+
+def _macs(table: UpdateTable, batch: int) -> Ints:
+    """Multiply-accumulates of a step, (N,)."""
+    (_, forward), *backward = step_macs(table, batch)
+    passes = (weighted_sum(counts[:, macs > 0], macs[macs > 0]) for counts, macs in backward)
+    return sum(passes, present_sum(table, forward))
 
 
 def step_macs(table: UpdateTable, batch: int) -> tuple[tuple[npt.NDArray[Any], Ints], ...]:
