@@ -14,7 +14,7 @@ from pydantic.dataclasses import dataclass
 from ..core.errors import InputError
 from ..core.files import read_text, write_atomically
 from ..core.formats import Format
-from .limits import limits_of
+from .limits import Limits
 from .pareto import OBJECTIVES, Objective, as_minimised, hypervolume, nondominated
 from .records import STRICT, Member, RunInfo, Share, TrialRecord, policy_file
 
@@ -120,12 +120,10 @@ class Front:
         """
         if not self.members:
             raise InputError("the front is empty: no trial was completed within the constraints")
-        limits = limits_of(memory, latency, energy)
-        fitting = [member for member in self.members if all(limit.admits(member) for limit in limits)]
+        limits = Limits.read(memory=memory, latency=latency, energy=energy)
+        fitting = [member for member in self.members if limits.admit(member)]
         if not fitting:
-            raise InputError(
-                "no policy of the front has " + " and ".join(limit.complaint(self.members) for limit in limits)
-            )
+            raise InputError(f"no policy of the front has {limits.complaint(self.members)}")
         return max(fitting, key=lambda member: (member.accuracy, -member.peak_bytes))
 
     def find(

@@ -1,65 +1,81 @@
-"""Limits that a member of a front must keep to, as a user states them."""
+"""What a training step may cost at most: of policies by the thousand in a search, and of the members of a front."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Self
 
-from ..core.errors import InputError
-from ..core.units import format_bytes, format_joules, format_seconds, parse_bytes, parse_joules, parse_seconds
+import numpy as np
+from numpy.typing import NDArray
+
+from ..core.metrics import LIMITED, METRICS, Metric
 from .records import Member
+
+if TYPE_CHECKING:
+    from ..devices.costs import Costs
 
 
 @dataclass(frozen=True, slots=True)
-class Limit:
-    """An upper limit on one cost.
+class Limits:
+    """What a training step may cost at most, in base units and inclusive; None is no limit.
 
     Attributes:
-        field: Field of `Member` that it limits.
-        label: What users call that cost.
-        most: Largest value allowed, in the field's unit.
-        show: Writes a value with its unit.
+        peak_bytes: Peak training memory.
+        flash_bytes: Flash, on devices that have one.
+        latency_s: Seconds of a step.
+        energy_j: Joules of a step.
     """
 
-    field: str
-    label: str
-    most: float
-    show: Callable[[float], str]
+    peak_bytes: float | None = None
+    flash_bytes: float | None = None
+    latency_s: float | None = None
+    energy_j: float | None = None
 
-    def admits(self, member: Member) -> bool:
-        """Whether the member keeps to the limit; one whose cost is unknown does not."""
-        value = getattr(member, self.field)
-        return value is not None and value <= self.most
+    @classmethod
+    def read(cls, **stated: str | float | None) -> Self:
+        """Read the limits that a user states.
+
+        Args:
+            **stated: By what a limit is called (`memory`, `latency`, `energy`): text with a unit, a number in the base
+                unit, or None for no limit.
+
+        Raises:
+            InputError: One is no quantity of its kind.
+
+        Example:
+            >>> Limits.read(memory="256KiB", latency=None).peak_bytes
+            262144
+        """
+        read = {LIMITED[name]: value for name, value in stated.items() if value is not None}
+        return cls(**{metric.name: metric.read(value) for metric, value in read.items()})
+
+    def stated(self) -> dict[Metric, float]:
+        """The limits that there are, by what they limit."""
+        values = {METRICS[field.name]: getattr(self, field.name) for field in fields(self)}
+        return {metric: most for metric, most in values.items() if most is not None}
+
+    def exceeded(self, costs: "Costs") -> NDArray[np.bool_]:
+        """Whether each of N policies breaks a limit, (N,)."""
+        over = np.zeros(len(costs), np.bool_)
+        for metric, most in self.stated().items():
+            over |= getattr(costs, metric.name) > most
+        return over
+
+    def admit(self, member: Member) -> bool:
+        """Whether a member keeps to all limits; one with an unknown cost that is limited does not."""
+        return all(
+            (value := getattr(member, metric.name)) is not None and value <= most
+            for metric, most in self.stated().items()
+        )
 
     def complaint(self, members: Sequence[Member]) -> str:
-        """The limit and the member that comes nearest to it, in words."""
-        known = [member for member in members if getattr(member, self.field) is not None]
-        if not known:
-            return f"a known {self.label} (the device states none)"
-        least = min(known, key=lambda member: getattr(member, self.field))
-        value = self.show(getattr(least, self.field))
-        return f"a {self.label} of at most {self.show(self.most)} (the least is {value}, policy {least.hash})"
+        """The limits in words, each with the member that comes nearest to it."""
+        return " and ".join(_complaint(metric, most, members) for metric, most in self.stated().items())
 
 
-def limits_of(
-    memory: str | float | None = None,
-    latency: str | float | None = None,
-    energy: str | float | None = None,
-) -> list[Limit]:
-    """Read limits on peak training memory, step latency and step energy; None is no limit.
-
-    Raises:
-        InputError: One is no quantity of its kind.
-    """
-    stated: list[tuple[str, str, str | float | None, Callable[[str], float], Callable[[float], str]]] = [
-        ("peak_bytes", "peak memory", memory, parse_bytes, format_bytes),
-        ("latency_s", "step latency", latency, parse_seconds, format_seconds),
-        ("energy_j", "step energy", energy, parse_joules, format_joules),
-    ]
-    limits = []
-    for field, label, value, parse, show in stated:
-        if value is None:
-            continue
-        most = parse(value) if isinstance(value, str) else float(value)
-        if not most >= 0:
-            raise InputError(f"a limit on {label} must not be negative, and not {value!r}")
-        limits.append(Limit(field, label, most, show))
-    return limits
+def _complaint(metric: Metric, most: float, members: Sequence[Member]) -> str:
+    known = [member for member in members if getattr(member, metric.name) is not None]
+    if not known:
+        return f"a known {metric.label} (the device states none)"
+    least = min(known, key=lambda member: getattr(member, metric.name))
+    value = metric.show(getattr(least, metric.name))
+    return f"a {metric.label} of at most {metric.show(most)} (the least is {value}, policy {least.hash})"

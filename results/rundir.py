@@ -6,7 +6,7 @@ Every file is described in docs/run-directory.md. Files are replaced whole, tria
 and one process at a time may write, so the run can be killed at any moment and resumed by opening it again.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -80,6 +80,7 @@ class RunDirectory:
         self.path = path
         self.request = request
         self._lock = lock
+        self._policies: set[str] | None = None  # files of the members last written; None before the first time
 
     @classmethod
     def open(cls, path: str | Path, request: Mapping[str, Any], *, threads: int | None = None) -> Self:
@@ -104,12 +105,12 @@ class RunDirectory:
         try:
             path.mkdir(parents=True, exist_ok=True)
             if not (path / REQUEST).exists() and (foreign := _foreign(path)):
-                raise ConflictError(f"{path} is no run and not empty (it has {foreign}): choose another --out")
+                raise ConflictError(f"{path} is no run and not empty (it has {foreign}): choose another out", "out")
             lock = FileLock(path / _LOCK)
             lock.acquire(blocking=False)
         except Timeout as error:
             raise ConflictError(
-                f"{path}: another process is writing this run: wait for it, or choose another --out"
+                f"{path}: another process is writing this run: wait for it, or choose another out", "out"
             ) from error
         except OSError as error:
             raise InputError(f"{path}: cannot keep a run there: {error.strerror}") from error
@@ -117,7 +118,9 @@ class RunDirectory:
         try:
             if (path / REQUEST).exists():
                 if told := differences(_read_request(path), request):
-                    raise ConflictError(f"{path} holds another run ({told}): choose another --out, or ask as before")
+                    raise ConflictError(
+                        f"{path} holds another run ({told}): choose another out, or ask as before", "out"
+                    )
             else:
                 asked = RunFile(created=now(), request=request)
                 write_atomically(path / REQUEST, RUN_FORMAT.text(asked.model_dump()))
@@ -159,25 +162,28 @@ class RunDirectory:
         with TrialStore.load(self.path / STUDY) as store:
             return store.all()
 
-    def write_front(self, front: Front, trials: Sequence[TrialRecord]) -> Path:
+    def write_front(self, front: Front, trials: Mapping[int, TrialRecord]) -> Path:
         """Write front.json and a policy file for each of its members, and remove those of former members.
 
         Args:
             front: The front.
-            trials: The trials it was chosen from, which hold the policies.
+            trials: By number, the trials that it was chosen from: they hold the policies. Beyond the members they are
+                looked at once a session only.
 
         Returns:
             The path of front.json.
         """
         self._require_lock()
-        texts = {trial.number: trial.policy for trial in trials}
         (self.path / "policies").mkdir(exist_ok=True)
         for member in front.members:
-            self._write_policy(member.hash, texts[member.trial])
+            self._write_policy(member.hash, trials[member.trial].policy)
         path = front.save(self.path / FRONT)
         # Last, so that front.json never names a file that is not there.
-        for policy_hash in {trial.hash for trial in trials} - {member.hash for member in front.members}:
-            (self.path / policy_file(policy_hash)).unlink(missing_ok=True)
+        files = {policy_file(member.hash) for member in front.members}
+        former = self._policies if self._policies is not None else self._left_behind(trials.values())
+        for file in former - files:
+            (self.path / file).unlink(missing_ok=True)
+        self._policies = files
         return path
 
     @property
@@ -222,6 +228,11 @@ class RunDirectory:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def _left_behind(self, trials: Iterable[TrialRecord]) -> set[str]:
+        """Policy files of trials, relative to the run: a session that was killed may not have removed all it should."""
+        there = {f"policies/{file.name}" for file in (self.path / "policies").iterdir()}
+        return there & {policy_file(trial.hash) for trial in trials}
 
     def _write_policy(self, policy_hash: str, text: str) -> None:
         path = self.path / policy_file(policy_hash)

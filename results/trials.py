@@ -10,8 +10,9 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime, timedelta
+from functools import cached_property
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import TypeAdapter, ValidationError
@@ -39,7 +40,8 @@ class TrialStore:
         self.path = path
         self._storage = storage
         self._study = study
-        self._records = [_record(trial.user_attrs, path) for trial in study.get_trials(deepcopy=False)]
+        records = (_record(trial.user_attrs, path) for trial in study.get_trials(deepcopy=False))
+        self._records = {record.number: record for record in records}
 
     @classmethod
     def open(cls, path: str | Path, genes: Mapping[str, int], objectives: Sequence[Objective] = OBJECTIVES) -> Self:
@@ -47,7 +49,7 @@ class TrialStore:
 
         Args:
             path: The SQLite file.
-            genes: Number of values of each gene, in the order of a row.
+            genes: Number of values of each gene, in the order of an encoded policy.
             objectives: The objectives, which become the study's.
 
         Raises:
@@ -60,7 +62,9 @@ class TrialStore:
         store = cls.load(path)
         if list(store.genes.items()) != list(genes.items()) or store.objectives != tuple(objectives):
             store.close()
-            raise ConflictError(f"{path}: its trials are of another space or other objectives: choose another --out")
+            raise ConflictError(
+                f"{path}: its trials are of another space or other objectives: choose another out", "out"
+            )
         return store
 
     @classmethod
@@ -90,12 +94,12 @@ class TrialStore:
                 storage.engine.dispose()
             raise InputError(f"{path}: no readable study: {str(error).splitlines()[0]}") from error
 
-    @property
+    @cached_property
     def genes(self) -> dict[str, int]:
-        """Number of values of each gene, in the order of a row."""
+        """Number of values of each gene, in the order of an encoded policy."""
         return dict(self._study.user_attrs["genes"])
 
-    @property
+    @cached_property
     def objectives(self) -> tuple[Objective, ...]:
         """What the study optimises."""
         from optuna.study import StudyDirection
@@ -106,21 +110,26 @@ class TrialStore:
 
     def all(self) -> list[TrialRecord]:
         """All trials, by number, as of when this store was loaded, and those appended since."""
-        return sorted(self._records, key=lambda record: record.number)
+        return [self._records[number] for number in sorted(self._records)]
+
+    @property
+    def by_number(self) -> Mapping[int, TrialRecord]:
+        """The trials that `all` gives, by number: a view, which grows with the store."""
+        return MappingProxyType(self._records)
 
     def append(self, trial: TrialRecord) -> None:
         """Add a finished trial; once this returns, the trial survives a kill and a power cut.
 
         Args:
-            trial: The trial; its number must be new, and its row within the genes. Trials that are scored at the
-                same time may come in any order.
+            trial: The trial; its number must be new, and its encoded policy within the genes. Trials that are scored
+                at the same time may come in any order.
 
         Raises:
-            ValueError: The number or the row is wrong, or a complete trial lacks an objective.
+            ValueError: The number or the encoded policy is wrong, or a complete trial lacks an objective.
         """
         from optuna.trial import TrialState, create_trial
 
-        if any(trial.number == record.number for record in self._records):
+        if trial.number in self._records:
             raise ValueError(f"trial {trial.number} is there already")
         counts = list(self.genes.values())
         if trial.row is not None and (
@@ -138,7 +147,7 @@ class TrialStore:
         entry.datetime_complete = datetime.now()  # naive local time is what Optuna keeps
         entry.datetime_start = entry.datetime_complete - timedelta(seconds=trial.seconds)
         self._study.add_trial(entry)
-        self._records.append(trial)
+        self._records[trial.number] = trial
 
     def close(self) -> None:
         """Close the file."""
@@ -179,7 +188,7 @@ def _create(path: Path, genes: Mapping[str, int], objectives: Sequence[Objective
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         study.set_metric_names([objective.name for objective in objectives])
     study.set_user_attr("objectives", [objective.name for objective in objectives])
-    # A list of pairs: the order of genes is what gives a row its meaning.
+    # A list of pairs: the order of genes is what gives an encoded policy its meaning.
     study.set_user_attr("genes", [[name, count] for name, count in genes.items()])
     storage.remove_session()
     storage.engine.dispose()

@@ -6,21 +6,25 @@ goes on where it stopped, and hands every finished trial to the store before it 
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import islice
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
 from ..devices.costs import Costs
+from ..results.limits import Limits
 from ..results.pareto import OBJECTIVES, as_minimised
 from ..results.records import TrialRecord
 from ..spaces.policy import UpdatePolicy
-from ..spaces.space import RATIOS, Rows, UpdateSpace
+from ..spaces.space import Genotype, UpdateSpace
 from ..spaces.table import UpdateTable
+from .distributed.base import Evaluate
 from .proxies.base import Score
+from .repair import Repair
 from .samplers.base import Sampler
+from .stopping import Progress, Stop
 
 #: Policies proposed at once: at most so many can be scored at the same time.
 ROUND = 4
@@ -42,36 +46,15 @@ class Store(Protocol):
 
 @dataclass(frozen=True)
 class Proposal:
-    """A policy to try, and the encoded row that comes closest to it."""
-
-    policy: UpdatePolicy
-    row: Rows
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What a training step may cost at most; None is no limit.
+    """A policy to try.
 
     Attributes:
-        peak_bytes: Peak training memory.
-        flash_bytes: Flash, on devices that have one.
-        latency_s: Seconds of a step.
-        energy_j: Joules of a step.
+        policy: The policy.
+        genotype: The encoded policy, (D,); None for a policy that the space has not.
     """
 
-    peak_bytes: float | None = None
-    flash_bytes: float | None = None
-    latency_s: float | None = None
-    energy_j: float | None = None
-
-    def exceeded(self, costs: Costs) -> np.ndarray:
-        """Whether each of N policies breaks a limit, (N,)."""
-        over = np.zeros(len(costs.peak_bytes), bool)
-        for name in ("peak_bytes", "flash_bytes", "latency_s", "energy_j"):
-            most = getattr(self, name)
-            if most is not None:
-                over |= getattr(costs, name) > most
-        return over
+    policy: UpdatePolicy
+    genotype: Genotype | None
 
 
 @dataclass
@@ -83,56 +66,63 @@ class Search:
 
     Args:
         space: The space.
-        sampler: Proposes rows.
+        sampler: Proposes encoded policies.
         cost: What the policies of a table cost: for many.
         adapt: Gives a decoded policy its training settings.
-        evaluate: Scores policies; yields (index, score or the reason of its failure) as each is done.
+        evaluate: Scores policies.
         limits: What a policy may cost.
         store: Where trials are kept; those already there count as done.
         seeds: Policies to try first, such as the published methods.
-        trials: Policies to train, those of earlier sessions and those that fail included.
-        seconds: Wall time after which no further round begins; None for no bound.
+        stop: When to end.
         exact: As `cost`, with the memory that a plan of each policy needs: for those that are about to be trained.
             None is `cost` itself.
+
+    Attributes:
+        ended: Why the search ended, in words; empty until it has.
     """
 
     space: UpdateSpace
     sampler: Sampler
     cost: Callable[[UpdateTable], Costs]
     adapt: Callable[[UpdatePolicy], UpdatePolicy]
-    evaluate: Callable[[Sequence[UpdatePolicy]], Iterator[tuple[int, Score | str]]]
+    evaluate: Evaluate
     limits: Limits
     store: Store
     seeds: Sequence[UpdatePolicy]
-    trials: int
-    seconds: float | None = None
+    stop: Stop
     exact: Callable[[UpdateTable], Costs] | None = None
+    ended: str = field(default="", init=False)
     _seen: set[str] = field(default_factory=set, init=False)
-    _weights: list[int] = field(init=False)
+    _repair: Repair = field(init=False)
 
     def __post_init__(self) -> None:
-        self._weights = [position for segment in self.space.segments for position in segment.weights]
+        self._repair = Repair(self.space, self.limits, self.cost, self.exact or self.cost)
 
     def __iter__(self) -> Iterator[TrialRecord]:
         """Yield every new trial once it is in the store."""
-        deadline = None if self.seconds is None else time.monotonic() + self.seconds
+        begun = time.monotonic()
         done = {record.number: record for record in self.store.all()}
         tried = sum(record.tried for record in done.values())
         number = 0
         seeds = list(self.seeds)
-        while tried < self.trials or number < len(done):
+        while True:
+            progress = Progress(tried, time.monotonic() - begun)
+            left = self.stop.left(progress)
+            # What is done already is gone through whatever the rule says, so that the sampler learns of it.
+            if left <= 0 and number >= len(done):
+                self.ended = self.stop.reason(progress)
+                return
             proposals = dict(enumerate(islice(self._proposals(seeds), ROUND), start=number))
             if not proposals:
+                self.ended = f"there is nothing new to try: {len(self._seen)} policies are known"
                 return
-            pending = proposals.keys() - done.keys()
-            if pending and deadline is not None and time.monotonic() >= deadline:
-                return
-            for record in self._run_round(proposals, pending, self.trials - tried):
+            for record in self._run_round(proposals, proposals.keys() - done.keys(), left):
                 done[record.number] = record
                 tried += record.tried
                 yield record
-            if any(n not in done for n in proposals):
-                return  # the last round was cut short by the number of trials
+            if any(n not in done for n in proposals):  # the round was cut short
+                self.ended = self.stop.reason(Progress(tried, time.monotonic() - begun))
+                return
             for n in proposals:
                 self._learn(done[n])
             number += len(proposals)
@@ -145,36 +135,13 @@ class Search:
                 self._seen.add(policy.hash)
                 yield Proposal(policy, self.space.encode(policy))
         for attempt in range(MAX_ATTEMPTS):
-            row = self._shrink(self.sampler.ask(attempt))
-            policy = self.adapt(self.space.decode(row))
+            genotype = self._repair(self.sampler.ask(attempt))
+            policy = self.adapt(self.space.decode(genotype))
             if policy.hash not in self._seen:
                 self._seen.add(policy.hash)
-                yield Proposal(policy, row)
+                yield Proposal(policy, genotype)
 
-    def _shrink(self, row: Rows) -> Rows:
-        """The row itself if it keeps to the limits, else its cut that does and trains most.
-
-        A cut freezes some of the lowest segments and lowers the channel ratios of the rest.
-        """
-        cuts = [row]
-        for less in range(len(RATIOS) - 1):
-            lowered = row.copy()
-            lowered[self._weights] = np.maximum(np.minimum(row[self._weights], 1), row[self._weights] - less)
-            for segment in self.space.segments:
-                cuts.append(lowered.copy())
-                lowered[list(segment.positions)] = 0
-        cuts.append(np.zeros_like(row))  # the head alone, which was found to fit before the search began
-        table = self.space.table(np.stack(cuts))
-        fits = np.flatnonzero(~self.limits.exceeded(self.cost(table)))
-        exact = self.exact or self.cost
-        # The row itself, then by what they train.
-        order = sorted(fits, key=lambda cut: (cut > 0, -int(table.trained_params[cut].sum())))
-        for cut in order:
-            if not self.limits.exceeded(exact(table[cut : cut + 1]))[0]:
-                return cuts[cut]
-        return cuts[-1]
-
-    def _run_round(self, proposals: dict[int, Proposal], pending: set[int], most: int) -> Iterator[TrialRecord]:
+    def _run_round(self, proposals: dict[int, Proposal], pending: set[int], most: float) -> Iterator[TrialRecord]:
         """Score those that are pending and fit, at most `most`, keep every result at once, and yield it."""
         if not pending:
             return
@@ -183,22 +150,27 @@ class Search:
             UpdateTable.of(self.space.trace, [proposal.policy for proposal in proposals.values()])
         )
         over = self.limits.exceeded(costs)
-        fitting: list[tuple[int, TrialRecord]] = []
+        fitting: list[tuple[int, dict[str, Any]]] = []
         for place, (number, proposal) in enumerate(proposals.items()):
             if number not in pending:
                 continue
-            record = _unscored(number, proposal, costs, place)
+            known = _known(number, proposal, costs, place)
             if over[place]:
-                self.store.append(record)
-                yield record
+                yield self._keep(TrialRecord(**known, state="infeasible", error="over budget"))
             elif len(fitting) < most:
-                fitting.append((number, record))
+                fitting.append((number, known))
         start = time.perf_counter()
         for place, result in self.evaluate([proposals[number].policy for number, _ in fitting]):
-            number, record = fitting[place]
-            finished = _finished(record, proposals[number].policy, result, time.perf_counter() - start)
-            self.store.append(finished)
-            yield finished
+            number, known = fitting[place]
+            if isinstance(result, Score):
+                yield self._keep(TrialRecord(**known | _scored(proposals[number].policy, result)))
+            else:
+                seconds = time.perf_counter() - start
+                yield self._keep(TrialRecord(**known, state="failed", error=result, seconds=seconds))
+
+    def _keep(self, record: TrialRecord) -> TrialRecord:
+        self.store.append(record)
+        return record
 
     def _learn(self, record: TrialRecord) -> None:
         if record.state == "complete" and record.row is not None:
@@ -206,37 +178,34 @@ class Search:
             self.sampler.tell(np.array(record.row, np.int64), [float(value) for value in values])
 
 
-def _unscored(number: int, proposal: Proposal, costs: Costs, place: int) -> TrialRecord:
-    return TrialRecord(
-        number=number,
-        hash=proposal.policy.hash,
-        policy=proposal.policy.to_json(),
-        row=tuple(int(level) for level in proposal.row),
-        state="infeasible",
-        error="over budget",
-        method=proposal.policy.method,
-        started=datetime.now(UTC).isoformat(timespec="seconds"),
-        saved_bytes=int(costs.saved_bytes[place]),
-        peak_bytes=int(costs.peak_bytes[place]),
-        flash_bytes=int(costs.flash_bytes[place]),
-        macs=int(costs.macs[place]),
-        latency_s=float(costs.latency_s[place]),
-        energy_j=float(costs.energy_j[place]),
-        warnings=costs.warnings,
-    )
+def _known(number: int, proposal: Proposal, costs: Costs, place: int) -> dict[str, Any]:
+    """What a trial's record says whatever comes of the trial: the policy and its costs."""
+    policy, genotype = proposal.policy, proposal.genotype
+    return {
+        "number": number,
+        "hash": policy.hash,
+        "policy": policy.to_json(),
+        "row": None if genotype is None else tuple(int(level) for level in genotype),
+        "method": policy.method,
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "saved_bytes": int(costs.saved_bytes[place]),
+        "peak_bytes": int(costs.peak_bytes[place]),
+        "flash_bytes": int(costs.flash_bytes[place]),
+        "macs": int(costs.macs[place]),
+        "latency_s": float(costs.latency_s[place]),
+        "energy_j": float(costs.energy_j[place]),
+        "warnings": costs.warnings,
+    }
 
 
-def _finished(record: TrialRecord, policy: UpdatePolicy, result: Score | str, seconds: float) -> TrialRecord:
-    if isinstance(result, str):
-        return replace(record, state="failed", error=result, seconds=seconds)
-    return replace(
-        record,
-        policy=policy.with_training(learning_rate=result.learning_rate).to_json(),
-        state="complete",
-        error=None,
-        accuracy=result.accuracy,
-        accuracy_se=result.accuracy_se,
-        loss=result.loss,
-        learning_rate=result.learning_rate,
-        seconds=result.seconds,
-    )
+def _scored(policy: UpdatePolicy, score: Score) -> dict[str, Any]:
+    """What the score adds; the policy keeps the rate that was tuned for it."""
+    return {
+        "policy": policy.with_training(learning_rate=score.learning_rate).to_json(),
+        "state": "complete",
+        "accuracy": score.accuracy,
+        "accuracy_se": score.accuracy_se,
+        "loss": score.loss,
+        "learning_rate": score.learning_rate,
+        "seconds": score.seconds,
+    }

@@ -1,22 +1,24 @@
-"""Fine-tuning under a policy on the whole training split, and accuracy on the test split: what a proxy predicts."""
+"""Fine-tuning in full: of a network under a policy, or of a member of a run's front."""
 
-import math
+import time
+from contextlib import nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-import torch
-import torch.nn.functional as F
 from torch import nn
 
 from ..core.errors import InputError
-from ..spaces.engine.apply import apply
-from ..spaces.optimizers import OPTIMIZERS
+from ..core.files import write_atomically
+from ..results.records import Member
+from ..results.rundir import RunDirectory
+from ..spaces.delta.weights import check_safetensors
+from ..spaces.engine.origin import require_origin
 from ..spaces.policy import UpdatePolicy
-from .data import Dataset, ImageSplit
-from .data.images import to_float
-
-#: Test images run at once.
-CHUNK = 100
+from .data import Dataset
+from .problem import Problem
+from .threads import one_thread
+from .training import train
 
 
 @dataclass(frozen=True)
@@ -28,18 +30,39 @@ class FineTuned:
         accuracy_se: Its standard error, from the number of test images.
         loss: Mean cross-entropy on the test images, nats.
         model: The trained model.
+        policy: What was trained.
+        seconds: Wall time of training and testing.
+        member: The member of the run's front that it is; None where no run was given.
     """
 
     accuracy: float
     accuracy_se: float
     loss: float
     model: nn.Module
+    policy: UpdatePolicy
+    seconds: float
+    member: Member | None = None
+
+    @property
+    def network_bytes(self) -> int:
+        """Bytes of the whole network that was trained: what its delta compares with."""
+        return sum(tensor.nbytes for tensor in require_origin(self.model).backbone.state_dict().values())
+
+
+@dataclass(frozen=True)
+class _Subject:
+    """What is trained, on what."""
+
+    backbone: nn.Module
+    policy: UpdatePolicy
+    dataset: Dataset
+    member: Member | None = None
 
 
 def finetune(
-    backbone: nn.Module,
-    policy: UpdatePolicy,
-    dataset: Dataset,
+    backbone: nn.Module | RunDirectory | str | Path,
+    policy: UpdatePolicy | str = "best",
+    dataset: Dataset | None = None,
     *,
     steps: int = 200,
     batch: int = 32,
@@ -47,69 +70,89 @@ def finetune(
     train_images: int | None = None,
     test_images: int | None = None,
     seed: int = 0,
+    delta: str | Path | None = None,
+    max_memory: str | float | None = None,
+    data_dir: str | Path | None = None,
+    weights: str | None = None,
 ) -> FineTuned:
     """Train what a policy says on a data set's training split and measure on its test split.
 
-    The head starts as zeros, and the rate falls to zero along a cosine.
+    The head starts as zeros, and the rate falls to zero along a cosine. Two ways to call it:
+
+    - `finetune(backbone, policy, dataset)` trains a network of yours.
+    - `finetune(run, "best")` trains a member of a run's front: the network and the data are those of the run, and one
+      thread computes, as in the run.
 
     Args:
-        backbone: The pretrained network, unchanged by this, with `input_size` and `normalisation`.
-        policy: What trains, and with which optimizer.
-        dataset: The target.
+        backbone: The pretrained network, unchanged by this, with `input_size` and `normalisation`; or a run, or its
+            directory.
+        policy: What trains, and with which optimizer; of a run, `best`, the start of a hash, or a method's name.
+        dataset: The target; not of a run.
         steps: Optimizer steps.
         batch: Images of a step.
         learning_rate: The rate; None takes the policy's tuned one.
         train_images: Use the first so many of a shuffled training split; None uses all.
         test_images: Likewise for the test split.
         seed: Seed of all shuffling.
+        delta: A .safetensors file to keep what training changed in; `merge` puts it back.
+        max_memory: Of a run, with `best`: most peak training memory, such as "256KiB".
+        data_dir: Of a run: where data sets lie.
+        weights: Of a run: the weights, if they were a file that has moved.
 
     Raises:
-        InputError: A number is not positive, or the policy is for another backbone.
+        InputError: A number is not positive, the policy is for another backbone, the run has no such member, or the
+            delta cannot be kept there.
+        MissingDataError: Data or weights of the run are missing.
+        ConflictError: The weights are not those of the run.
     """
-    counts = {"steps": steps, "batch": batch, "train_images": train_images, "test_images": test_images}
-    for name, count in counts.items():
-        if count is not None and count < 1:
-            raise InputError(f"finetune: {name} is {count}: it must be at least 1")
-    if learning_rate is not None and not 0 < learning_rate < math.inf:
-        raise InputError(f"finetune: learning_rate is {learning_rate}: it must be positive")
-    rng = torch.Generator().manual_seed(seed)
-    size, normalisation = policy.input_shape[1], getattr(backbone, "normalisation", ((0.5,) * 3, (0.5,) * 3))
-    model = apply(backbone, policy, seed=seed)
-    head = model.get_submodule(policy.head)
-    for parameter in head.parameters():
-        nn.init.zeros_(parameter)
-    optimizer = OPTIMIZERS.load(policy.training.optimizer)
-    rate = learning_rate or policy.training.learning_rate or optimizer.default_rate
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    stepper = optimizer.make(trained, lr=rate)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(stepper, steps)
-    chosen = _subset(dataset.train, train_images, rng)
-    labels = torch.from_numpy(dataset.train.labels[chosen])
-    model.train()
-    order = torch.empty(0, dtype=torch.long)
-    for _ in range(steps):
-        if len(order) < min(batch, len(labels)):
-            order = torch.cat([order, torch.randperm(len(labels), generator=rng)])
-        picked, order = order[:batch], order[batch:]
-        stepper.zero_grad(set_to_none=True)
-        images = dataset.train.load(chosen[picked.numpy()], size)
-        loss = F.cross_entropy(model(to_float(images, normalisation)), labels[picked])
-        loss.backward()  # type: ignore[no-untyped-call]
-        stepper.step()
-        schedule.step()
-    model.eval()
-    tested = _subset(dataset.test, test_images, rng)
-    logits = []
-    with torch.inference_mode():
-        for start in range(0, len(tested), CHUNK):
-            part = dataset.test.load(tested[start : start + CHUNK], size)
-            logits.append(model(to_float(part, normalisation)))
-    scores, truth = torch.cat(logits), torch.from_numpy(dataset.test.labels[tested])
-    accuracy = float((scores.argmax(1) == truth).double().mean())
-    se = math.sqrt(max(accuracy * (1 - accuracy), 1 / len(truth)) / len(truth))
-    return FineTuned(accuracy, se, float(F.cross_entropy(scores, truth)), model)
+    target = None if delta is None else Path(delta)
+    if target is not None:
+        check_safetensors(target)  # before minutes of training
+    if isinstance(backbone, nn.Module):
+        subject = _of_network(backbone, policy, dataset, max_memory=max_memory, data_dir=data_dir, weights=weights)
+    else:
+        subject = _of_run(backbone, policy, dataset, max_memory, data_dir, weights)
+    start = time.perf_counter()
+    with one_thread() if subject.member is not None else nullcontext():
+        result = train(
+            subject.backbone,
+            subject.policy,
+            subject.dataset,
+            steps=steps,
+            batch=batch,
+            learning_rate=learning_rate,
+            train_images=train_images,
+            test_images=test_images,
+            seed=seed,
+        )
+    seconds = time.perf_counter() - start
+    if target is not None:
+        write_atomically(target, subject.policy.delta(result.model))
+    return FineTuned(
+        result.accuracy, result.accuracy_se, result.loss, result.model, subject.policy, seconds, subject.member
+    )
 
 
-def _subset(split: ImageSplit, count: int | None, rng: torch.Generator) -> Any:
-    order = torch.randperm(len(split), generator=rng).numpy()
-    return order if count is None else order[:count]
+def _of_network(backbone: nn.Module, policy: UpdatePolicy | str, dataset: Dataset | None, **of_run: Any) -> _Subject:
+    for name, value in of_run.items():
+        if value is not None:
+            raise InputError(f"finetune: {name} is for members of a run: leave it out with a network")
+    if isinstance(policy, str) or dataset is None:
+        raise InputError("finetune: with a network, give the policy itself and a data set")
+    return _Subject(backbone, policy, dataset)
+
+
+def _of_run(
+    run: RunDirectory | str | Path,
+    policy: UpdatePolicy | str,
+    dataset: Dataset | None,
+    max_memory: str | float | None,
+    data_dir: str | Path | None,
+    weights: str | None,
+) -> _Subject:
+    if not isinstance(policy, str) or dataset is not None:
+        raise InputError("finetune: with a run, name a member of its front and leave out the data set: it is the run's")
+    run = run if isinstance(run, RunDirectory) else RunDirectory.load(run)
+    member = run.front.find(policy, max_memory)
+    problem = Problem.of_run(run, data_dir, weights)
+    return _Subject(problem.backbone, UpdatePolicy.load(run.policy_path(member)), problem.dataset, member)

@@ -1,48 +1,19 @@
 """What a run is asked to do: everything that decides its outcome, checked before anything is loaded."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, ValidationError, field_validator
 
 from ..core.errors import InputError
-from ..core.units import parse_bytes, parse_joules, parse_seconds
+from ..core.metrics import LIMITED, SECONDS
 from ..core.validation import first_error
-from .proxies import PROXIES
+from .proxies import PROXIES, ProxySettings
 from .samplers import SAMPLERS
 
 DEFAULT_BACKBONE = "mobilenetv2-w0.35"
-
-
-class ProxySettings(BaseModel):
-    """How a policy's accuracy is judged.
-
-    Attributes:
-        name: The proxy.
-        episodes: Few-shot tasks that every policy is tried on.
-        shot: Support images of each class, as far as the data has them.
-        queries: Images of an episode that accuracy is measured on.
-        validation: Images of the first episode that the learning rate is chosen on.
-        steps: Optimizer steps of one fine-tuning.
-        batch: Images of one of these steps on this machine.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    name: str = "few-shot"
-    episodes: int = Field(default=1, ge=1, le=100)
-    shot: int = Field(default=50, ge=1)
-    queries: int = Field(default=1000, ge=10)
-    validation: int = Field(default=300, ge=10)
-    steps: int = Field(default=60, ge=1)
-    batch: int = Field(default=32, ge=1)
-
-    @field_validator("name")
-    @classmethod
-    def _known(cls, name: str) -> str:
-        if name not in PROXIES:
-            raise ValueError(f"there are {', '.join(PROXIES)}")
-        return name
+DEFAULT_PROXY = "few-shot"
 
 
 class Request(BaseModel):
@@ -78,7 +49,7 @@ class Request(BaseModel):
     time_budget: float | None = Field(default=None, gt=0)
     seed: int = Field(default=0, ge=0, lt=2**32)
     sampler: str = "nsga2"
-    proxy: ProxySettings = ProxySettings()
+    proxy: SerializeAsAny[ProxySettings] = Field(default={"name": DEFAULT_PROXY}, validate_default=True)
     max_memory: int | None = Field(default=None, gt=0)
     max_latency: float | None = Field(default=None, gt=0)
     max_energy: float | None = Field(default=None, gt=0)
@@ -92,23 +63,33 @@ class Request(BaseModel):
             InputError: A value is wrong; the option is named.
         """
         given = {key: value for key, value in values.items() if value is not None}
-        for key, parse in (
-            ("max_memory", parse_bytes),
-            ("max_latency", parse_seconds),
-            ("max_energy", parse_joules),
-            ("time_budget", parse_seconds),
-        ):
-            if isinstance(given.get(key), str):  # a number is in base units already
+        units = {f"max_{name}": metric.unit for name, metric in LIMITED.items()} | {"time_budget": SECONDS}
+        for key, unit in units.items():
+            if isinstance(given.get(key), str) and unit.parse is not None:  # a number is in base units already
                 try:
-                    given[key] = parse(given[key])
+                    given[key] = unit.parse(given[key])
                 except InputError as error:
                     raise InputError(f"request: {key}: {error}") from error
-        if isinstance(given.get("proxy"), str):
-            given["proxy"] = {"name": given["proxy"]}
         try:
             return cls.model_validate(given)
         except ValidationError as error:
             raise InputError(f"request: {first_error(error)}") from error
+
+    @field_validator("proxy", mode="before")
+    @classmethod
+    def _of_the_proxy(cls, stated: Any) -> Any:
+        """Let the proxy that is named say what it can be told; a name alone stands for its defaults."""
+        if isinstance(stated, str):
+            stated = {"name": stated}
+        if isinstance(stated, ProxySettings):
+            stated = stated.model_dump()
+        if not isinstance(stated, Mapping):
+            return stated
+        stated = {"name": DEFAULT_PROXY, **stated}
+        name = stated["name"]
+        if not isinstance(name, str) or name not in PROXIES:
+            raise ValueError(f"there are {', '.join(PROXIES)}")
+        return PROXIES.load(name).settings.model_validate(stated)
 
     @field_validator("sampler")
     @classmethod

@@ -1,55 +1,106 @@
 """A run: from a device, a data set and a backbone to a Pareto front of policies that train."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 from ..core.errors import InputError, TinySearchError
+from ..results.front import Front
 from ..results.identity import run_name
 from ..results.records import TrialRecord
 from ..results.rundir import RunDirectory
 from ..results.trials import TrialStore
 from .distributed.local import evaluator
 from .engine import ROUND, Search
-from .problem import Task, front_of, identity, make_proxy, one_thread, prepare, seeds_of
+from .problem import Problem
+from .proxies import make_proxy
 from .request import Request
 from .samplers import make_sampler
+from .seeds import seeds_of
+from .stopping import AfterSeconds, AfterTrials, FirstOf
+from .threads import one_thread
 
-#: Trials that spread over the space, the published methods among them, before the sampler takes over.
+#: Policies that spread over the space, the published methods among them, before the sampler takes over.
 WARM_UP = 24
 
 
 class Observer(Protocol):
     """Told what happens in a run, to show it."""
 
-    def prepared(self, task: "Task", run: RunDirectory, done: Sequence[TrialRecord]) -> None:
-        """Everything is loaded and the search begins."""
+    def prepared(self, problem: Problem, run: RunDirectory, done: Sequence[TrialRecord]) -> None:
+        """Everything is loaded and the search begins.
+
+        Args:
+            problem: What is searched.
+            run: Where it is kept.
+            done: The trials of earlier sessions.
+        """
         ...
 
-    def trial(self, record: TrialRecord) -> None:
-        """A trial is finished and kept."""
+    def trial(self, record: TrialRecord, front: Front | None) -> None:
+        """A trial is finished and kept.
+
+        Args:
+            record: The trial.
+            front: The front as it stands now; None as long as nothing was scored.
+        """
+        ...
+
+    def ended(self, reason: str) -> None:
+        """The search is over; not told where there was nothing to do, or where it was interrupted.
+
+        Args:
+            reason: Why, in words.
+        """
         ...
 
 
 def run(
     *,
+    device: str | None = None,
+    dataset: str | None = None,
+    data_dir: str | Path | None = None,
+    backbone: str | None = None,
+    weights: str | None = None,
+    input_size: int | None = None,
+    trials: int | None = None,
+    time_budget: str | float | None = None,
+    seed: int | None = None,
+    sampler: str | None = None,
+    proxy: str | Mapping[str, Any] | None = None,
+    max_memory: str | int | None = None,
+    max_latency: str | float | None = None,
+    max_energy: str | float | None = None,
+    batch: int | None = None,
     out: str | Path | None = None,
     jobs: int | None = None,
     observer: Observer | None = None,
-    **request: Any,
 ) -> RunDirectory:
     """Search update policies and keep everything that was found.
 
+    All arguments have the names that they have on the command line. None stands for the default that is stated.
+
     Args:
-        out: The run directory; by default `runs/` and a name made from the request, so that the same request finds
-            its run again. A run that is there is resumed.
-        jobs: Policies scored at once; by default one for each processor, at most `ROUND`. It does not change what
-            is found.
-        observer: Told of the run's progress.
-        **request: The fields of `Request`: device, dataset, data_dir, backbone, weights, input_size, trials,
-            time_budget, seed, sampler, proxy, max_memory, max_latency, max_energy, batch. Limits may be texts such
-            as "256KiB", "800ms" or "2J".
+        device: Device id, or the path of a profile; "rpi4".
+        dataset: Data set name, or the path of class folders; "digits".
+        data_dir: Where data sets lie; named ones are else looked for in the cache, or downloaded.
+        backbone: Backbone name, or `package.module:function`; "mobilenetv2-w0.35".
+        weights: "bundled", "imagenet", "none" or a file; what is published for the backbone.
+        input_size: Side of the images in pixels; the weights' own, or 96 if that is less.
+        trials: Policies to score; 30.
+        time_budget: After this no further round of trials begins, such as "10min", or in seconds; no bound.
+        seed: Seed of episodes and search; 0.
+        sampler: How policies are proposed; "nsga2".
+        proxy: How their accuracy is judged: the proxy's name, or its settings and its `name`; "few-shot".
+        max_memory: Most peak training memory, such as "256KiB", or in bytes; the device's budget.
+        max_latency: Longest training step, such as "800ms", or in seconds; no limit.
+        max_energy: Most energy of a step, such as "2J", or in joules; no limit.
+        batch: Samples of a training step on the device; the device's.
+        out: The run directory; `runs/` and a name made from the request, so that the same request finds its run again.
+            A run that is there is resumed.
+        jobs: Policies scored at once; one for each processor, at most `ROUND`. It does not change what is found.
+        observer: Told of the run's progress; nobody.
 
     Returns:
         The run directory, with the front written. A second call with the same request only adds what is missing.
@@ -66,59 +117,79 @@ def run(
         jobs = min(ROUND, os.cpu_count() or 1)
     if not 1 <= jobs <= ROUND:
         raise InputError(f"jobs is {jobs}: it must be from 1 to {ROUND}, the policies of a round")
-    task = prepare(Request.make(**request))
-    asked = identity(task)
+    request = Request.make(
+        device=device,
+        dataset=dataset,
+        data_dir=data_dir,
+        backbone=backbone,
+        weights=weights,
+        input_size=input_size,
+        trials=trials,
+        time_budget=time_budget,
+        seed=seed,
+        sampler=sampler,
+        proxy=proxy,
+        max_memory=max_memory,
+        max_latency=max_latency,
+        max_energy=max_energy,
+        batch=batch,
+    )
+    problem = Problem.of(request)
+    asked = problem.identity()
     path = Path(out) if out is not None else Path("runs") / run_name(asked)
     with RunDirectory.open(path, asked, threads=1) as directory:
-        genes = dict(zip(task.space.gene_names, (gene.levels for gene in task.space.genes), strict=True))
+        genes = dict(zip(problem.space.gene_names, (gene.levels for gene in problem.space.genes), strict=True))
         with directory.store(genes) as store:
             done = store.all()
             if observer is not None:
-                observer.prepared(task, directory, done)
+                observer.prepared(problem, directory, done)
             try:
-                if sum(record.tried for record in done) < task.request.trials:
-                    _search(task, directory, store, jobs, observer)
+                if sum(record.tried for record in done) < request.trials:
+                    _search(problem, directory, store, jobs, observer)
             finally:
-                _conclude(task, directory, store.all())
+                if _write_front(problem, directory, store) is not None:
+                    directory.plot_pareto()
             _require_success(path, store.all())
     return RunDirectory.load(path)
 
 
-def _search(task: Task, directory: RunDirectory, store: TrialStore, jobs: int, observer: Observer | None) -> None:
-    make = make_proxy(task)
+def _search(problem: Problem, directory: RunDirectory, store: TrialStore, jobs: int, observer: Observer | None) -> None:
+    request = problem.request
+    make = make_proxy(problem)
     with one_thread():
-        seeds = seeds_of(task, make())
+        seeds = seeds_of(problem)
+    enough = AfterTrials(request.trials)
+    budget = request.time_budget
     with evaluator(make, jobs) as evaluate:
         search = Search(
-            space=task.space,
-            sampler=make_sampler(task.request.sampler, task.space, task.request.seed, warm_up=WARM_UP),
-            cost=task.cost,
-            exact=task.exact,
-            adapt=task.on_device,
+            space=problem.space,
+            sampler=make_sampler(request.sampler, problem.space, request.seed, warm_up=WARM_UP),
+            cost=problem.cost,
+            exact=problem.exact,
+            adapt=problem.on_device,
             evaluate=evaluate,
-            limits=task.limits,
+            limits=problem.limits,
             store=store,
             seeds=seeds,
-            trials=task.request.trials,
-            seconds=task.request.time_budget,
+            stop=enough if budget is None else FirstOf((enough, AfterSeconds(budget))),
         )
         for record in search:
-            _write_front(task, directory, store.all())
+            # Written at once, so that a run that is killed can be shown.
+            front = _write_front(problem, directory, store)
             if observer is not None:
-                observer.trial(record)
+                observer.trial(record, front)
+        if observer is not None:
+            observer.ended(search.ended)
 
 
-def _conclude(task: Task, directory: RunDirectory, trials: list[TrialRecord]) -> None:
-    if _write_front(task, directory, trials):
-        directory.plot_pareto()
-
-
-def _write_front(task: Task, directory: RunDirectory, trials: list[TrialRecord]) -> bool:
-    """Write the front as it stands, so that a run that is killed can be shown; whether there is one yet."""
+def _write_front(problem: Problem, directory: RunDirectory, store: TrialStore) -> Front | None:
+    """Write the front as it stands; None where there is none yet."""
+    trials = store.all()
     if not any(record.state == "complete" for record in trials):
-        return False
-    directory.write_front(front_of(task, trials), trials)
-    return True
+        return None
+    front = problem.front(trials)
+    directory.write_front(front, store.by_number)
+    return front
 
 
 def _require_success(path: Path, trials: list[TrialRecord]) -> None:

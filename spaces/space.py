@@ -20,7 +20,10 @@ from .policy import Channels, LayerUpdate, LiteUpdate, NormUpdate, UpdatePolicy
 from .table import UpdateTable
 from .trace import Block, Layer, Trace
 
-Rows = npt.NDArray[np.int64]
+#: One encoded policy, (D,).
+Genotype = npt.NDArray[np.int64]
+#: Encoded policies, (N, D).
+Genotypes = npt.NDArray[np.int64]
 GeneKind = Literal["weight", "norm", "axis", "lite", "sign", "statistics"]
 
 #: Share of a weight's channels by level: MCUNetV3's ratios (Lin et al. 2022), with none in front.
@@ -118,7 +121,7 @@ class UpdateSpace:
         return len(self.genes)
 
     @cached_property
-    def levels(self) -> Rows:
+    def levels(self) -> Genotype:
         """Levels of each gene, (D,)."""
         return np.array([gene.levels for gene in self.genes])
 
@@ -133,7 +136,7 @@ class UpdateSpace:
         """Position of the statistics gene, or None."""
         return next((n for n, gene in enumerate(self.genes) if gene.kind == "statistics"), None)
 
-    def check(self, rows: npt.ArrayLike) -> Rows:
+    def check(self, rows: npt.ArrayLike) -> Genotypes:
         """Encoded policies as an (N, D) array of integers.
 
         Raises:
@@ -161,7 +164,7 @@ class UpdateSpace:
         """
         return self.table_of_checked(self.check(rows))
 
-    def table_of_checked(self, rows: Rows) -> UpdateTable:
+    def table_of_checked(self, rows: Genotypes) -> UpdateTable:
         """As `table`, of rows that `check` has let through."""
         genes = np.asfortranarray(rows, np.int8)  # column by column; a gene has a few levels
         table = UpdateTable.frozen(self.trace, len(genes))
@@ -228,7 +231,7 @@ class UpdateSpace:
             sign_masks=tuple(self.trace.layers[n].name for n in np.flatnonzero(table.sign[0])),
         )
 
-    def encode(self, policy: UpdatePolicy) -> Rows:
+    def encode(self, policy: UpdatePolicy) -> Genotype:
         """The encoded row, (D,), that comes closest to a policy; exact for a policy of this space."""
         table = UpdateTable.of(self.trace, [policy])
         row = np.zeros(len(self), np.int64)
@@ -259,7 +262,7 @@ class UpdateSpace:
         """Whether a row stands for exactly this policy."""
         return self.decode(self.encode(policy)).hash == policy.hash
 
-    def sample(self, count: int, seed: int = 0) -> Rows:
+    def sample(self, count: int, seed: int = 0) -> Genotypes:
         """Draw encoded policies, (count, D), spread over the whole range of costs.
 
         Each draws how deep it reaches from the head, and then what trains in the segments that it reaches: a uniform
@@ -288,7 +291,7 @@ class UpdateSpace:
                     row[segment.sign] = sign
         return rows
 
-    def _sample_segment(self, row: Rows, segment: Segment, rng: np.random.Generator, whole: float) -> None:
+    def _sample_segment(self, row: Genotype, segment: Segment, rng: np.random.Generator, whole: float) -> None:
         style = rng.choice(["none", "first", "pointwise", "all"], p=[0.25, 0.3, 0.2, 0.25])
         for order, position in enumerate(segment.weights):
             layer = self.trace.layers[self.genes[position].row]

@@ -9,7 +9,7 @@ import pytest
 
 import tinysearch
 from tinysearch.cli import cli
-from tinysearch.search.request import ProxySettings
+from tinysearch.search.proxies.settings import FewShotSettings
 from tinysearch.spaces.optimizers import OPTIMIZERS
 from tinysearch.spaces.policy import UpdatePolicy
 
@@ -134,7 +134,7 @@ def _objects(schema):
 
 def test_the_defaults_of_the_proxy_are_those_of_the_code():
     rows = dict(re.findall(r"^\| `(\w+)` \| [^|]+ \| (\d+) \|$", TEXTS["docs/proxy.md"], re.MULTILINE))
-    stated = {name: str(field.default) for name, field in ProxySettings.model_fields.items() if name != "name"}
+    stated = {name: str(field.default) for name, field in FewShotSettings.model_fields.items() if name != "name"}
     assert rows == stated
 
 

@@ -31,9 +31,11 @@ if TYPE_CHECKING:
     from .search.data import Dataset, list_datasets, load_dataset
     from .search.finetune import finetune
     from .search.run import run
+    from .search.verify import verify
     from .spaces import methods
     from .spaces.backbones import list_backbones, load_backbone
     from .spaces.delta.merging import merge
+    from .spaces.delta.weights import merge_file
     from .spaces.engine.apply import apply
     from .spaces.policy import UpdatePolicy
     from .spaces.space import UpdateSpace
@@ -62,9 +64,11 @@ _WHERE = {
     "load_device": "devices.profile",
     "measure": "devices.measure",
     "merge": "spaces.delta.merging",
+    "merge_file": "spaces.delta.weights",
     "run": "search.run",
     "smallest": "devices.breakdown",
     "trace": "spaces.trace",
+    "verify": "search.verify",
 }
 
 __all__ = [
@@ -92,10 +96,12 @@ __all__ = [
     "load_run",
     "measure",
     "merge",
+    "merge_file",
     "methods",
     "run",
     "smallest",
     "trace",
+    "verify",
 ]
 
 

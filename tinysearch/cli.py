@@ -89,5 +89,6 @@ def main() -> None:
 
 
 def _flag(option: str) -> str:
-    """How the command line writes an option of the library's functions."""
-    return f"--{option.replace('_', '-')}"
+    """How the command line writes an option of the library's functions, as `max_memory` or `weights=FILE`."""
+    name, _, value = option.partition("=")
+    return f"--{name.replace('_', '-')} {value}".rstrip()

@@ -76,13 +76,15 @@ def refuse_busy() -> None:
         BusyError: They do; says how much and what to do.
     """
     load = f"load {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else "load unknown"
-    way_out = "end other programs and wait a moment, or measure all the same with --force"
+    way_out = "end other programs and wait a moment, or measure all the same with force"
     busy = busy_cores()
     if busy is not None and busy > BUSY_CORES:
-        raise BusyError(f"other programs keep {busy:.1f} of {os.cpu_count()} cores busy ({load}): {way_out}")
+        raise BusyError(f"other programs keep {busy:.1f} of {os.cpu_count()} cores busy ({load}): {way_out}", "force")
     uneven = jitter()
     if uneven > JITTER:
-        raise BusyError(f"the same short work takes {uneven:.1f} times as long now and then ({load}): {way_out}")
+        raise BusyError(
+            f"the same short work takes {uneven:.1f} times as long now and then ({load}): {way_out}", "force"
+        )
 
 
 def _measure(jobs: dict[str, Any], progress: Progress) -> Any:

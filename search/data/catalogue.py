@@ -34,7 +34,7 @@ class DatasetInfo:
     load: Callable[[Path | None, bool], Dataset]
 
 
-_FROM_ARCHIVE = "from --data-dir, as an archive or folder of class folders; no download"
+_FROM_ARCHIVE = "from a data folder, as an archive or folder of class folders; no download"
 
 
 def _from_archive(name: str, summary: str) -> DatasetInfo:
@@ -55,7 +55,7 @@ _BUILT_IN = (
     DatasetInfo(
         "cifar10",
         "60,000 photographs, 32x32, 10 classes",
-        "from --data-dir, or downloaded (170 MB)",
+        "from a data folder, or downloaded (170 MB)",
         lambda data_dir, download: load_cifar10(data_dir, download=download),
     ),
     _from_archive("gtsrb", "German traffic signs, 43 classes"),
@@ -122,7 +122,9 @@ def _load_path(path: Path, name: str) -> Dataset:
 def _find_named(name: str, data_dir: Path | None) -> Path:
     """`data_dir/<name>` or `data_dir/<name>*.tar` and the like, or the one archive in the former."""
     if data_dir is None:
-        raise MissingDataError(f"{name} is not downloaded: name the folder that holds {name}*.tar by --data-dir")
+        raise MissingDataError(
+            f"{name} is not downloaded: name the folder that holds {name}*.tar by data_dir", "data_dir"
+        )
     folder = data_dir / name
     archives = sorted(
         path

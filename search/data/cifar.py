@@ -62,13 +62,13 @@ def load_cifar10(data_dir: Path | None, *, download: bool) -> Dataset:
             return found
     looked_for = ", ".join([*(name for layout in LAYOUTS for name in (layout.folder, layout.archive)), NPZ])
     where = ", ".join(map(str, places))
-    way_out = "put one of them in a folder and name it with --data-dir"
+    way_out = "put one of them in a folder and name that by data_dir"
     if not download:
-        raise MissingDataError(f"cifar10 is not here: looked for {looked_for} in {where}; {way_out}")
+        raise MissingDataError(f"cifar10 is not here: looked for {looked_for} in {where}; {way_out}", "data_dir")
     try:
         archive = fetch(OFFICIAL)
     except MissingDataError as error:
-        raise MissingDataError(f"{error}; looked for {looked_for} in {where}; {way_out}") from error
+        raise MissingDataError(f"{error}; looked for {looked_for} in {where}; {way_out}", "data_dir") from error
     return _read(LAYOUTS[0], archive, _members(archive))
 
 

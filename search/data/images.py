@@ -175,6 +175,12 @@ def _fit(image: "Image.Image", size: int) -> "Image.Image":
     return ImageOps.fit(image, (size, size), method=Image.Resampling.BILINEAR)
 
 
+def normalisation_of(backbone: object) -> Normalisation:
+    """How a backbone wants its images: what it says of itself, else from [0, 1] to [-1, 1]."""
+    stated: Normalisation = getattr(backbone, "normalisation", ((0.5,) * 3, (0.5,) * 3))
+    return stated
+
+
 def to_float(images: "torch.Tensor", normalisation: Normalisation) -> "torch.Tensor":
     """Scale to [0, 1], subtract the mean and divide by the standard deviation of each channel.
 

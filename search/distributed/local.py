@@ -21,37 +21,36 @@ import torch
 from ...core.errors import InputError, TinySearchError
 from ...devices.calibrate.standalone import keep_freed_memory
 from ...spaces.policy import UpdatePolicy
-from ..proxies.base import Score
-
-Scorer = Callable[[UpdatePolicy], Score]
-Evaluate = Callable[[Sequence[UpdatePolicy]], Iterator[tuple[int, Score | str]]]
+from ..proxies.base import Proxy, Score
+from ..threads import one_thread
+from .base import Evaluate
 
 
 @contextmanager
-def evaluator(make: Callable[[], Scorer], jobs: int) -> Iterator[Evaluate]:
-    """A function that scores policies, `jobs` of them at once.
+def evaluator(make: Callable[[], Proxy], jobs: int) -> Iterator[Evaluate]:
+    """A function of this machine that scores policies, `jobs` of them at once.
 
     Args:
         make: Makes the proxy; called once per process, so it and what it refers to must be picklable if `jobs` > 1.
-        jobs: Processes.
+        jobs: Processes; 1 is this one.
 
     Yields:
-        A function from policies to an iterator of (index, score or reason of failure), in order of completion. It
-        raises TinySearchError if a process dies.
+        The function. It raises TinySearchError if a process dies.
+
+    Raises:
+        InputError: The proxy cannot be sent to other processes.
     """
     if jobs == 1:
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)
-        try:
-            scorer = make()
-            yield lambda policies: ((n, _score(scorer, policy)) for n, policy in enumerate(policies))
-        finally:
-            torch.set_num_threads(threads)
+        with one_thread():
+            proxy = make()
+            yield lambda policies: ((n, _score(proxy, policy)) for n, policy in enumerate(policies))
         return
     try:
         pickle.dumps(make)
     except Exception as error:  # whatever the user's classes raise
-        raise InputError(f"the backbone cannot be sent to other processes ({error}): use --jobs 1") from error
+        raise InputError(
+            f"the backbone or the proxy cannot be sent to other processes ({error}): take jobs=1", "jobs=1"
+        ) from error
     # Spawned, not forked: a fork of a process whose threads hold OpenMP's locks hangs.
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(jobs, mp_context=context, initializer=_initialise, initargs=(make,))
@@ -67,7 +66,8 @@ def evaluator(make: Callable[[], Scorer], jobs: int) -> Iterator[Evaluate]:
         except BrokenProcessPool as error:
             raise TinySearchError(
                 "a process that scored policies died, perhaps for want of memory; finished trials are kept: run again "
-                "with fewer --jobs"
+                "with fewer jobs",
+                "jobs",
             ) from error
 
     processes: list[multiprocessing.process.BaseProcess] = []
@@ -103,11 +103,11 @@ def _starting_processes() -> Iterator[None]:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-_scorer: Scorer | None = None
+_proxy: Proxy | None = None
 
 
-def _initialise(make: Callable[[], Scorer]) -> None:
-    global _scorer
+def _initialise(make: Callable[[], Proxy]) -> None:
+    global _proxy
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
     parent = multiprocessing.parent_process()
     assert parent is not None
@@ -119,17 +119,17 @@ def _initialise(make: Callable[[], Scorer]) -> None:
     threading.Thread(target=follow, daemon=True).start()
     torch.set_num_threads(1)
     keep_freed_memory()
-    _scorer = make()
+    _proxy = make()
 
 
 def _score_here(policy: UpdatePolicy) -> Score | str:
-    assert _scorer is not None
-    return _score(_scorer, policy)
+    assert _proxy is not None
+    return _score(_proxy, policy)
 
 
-def _score(scorer: Scorer, policy: UpdatePolicy) -> Score | str:
+def _score(proxy: Proxy, policy: UpdatePolicy) -> Score | str:
     try:
-        return scorer(policy)
+        return proxy(policy)
     # What PyTorch raises, and what the proxy does when training diverges: one policy's failure, not the run's.
     except (RuntimeError, FloatingPointError) as error:
         return str(error).splitlines()[0] if str(error) else type(error).__name__

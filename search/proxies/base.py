@@ -1,6 +1,15 @@
-"""What a proxy is asked and what it answers."""
+"""Proxies: what a policy's accuracy would be, judged without full fine-tuning."""
 
+from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ...spaces.policy import UpdatePolicy
+from .settings import ProxySettings
+
+if TYPE_CHECKING:
+    from ..problem import Problem
 
 
 @dataclass(frozen=True)
@@ -20,3 +29,64 @@ class Score:
     loss: float
     learning_rate: float
     seconds: float
+
+
+class Proxy(ABC):
+    """Judges the policies of one problem.
+
+    A run uses a proxy like this:
+
+    1. The request is checked: what the user says of the proxy is validated by the `settings` of its `ProxyKind`.
+    2. The run calls `ProxyKind.prepare` once, in its own process, and gets a function without arguments. There the kind
+       takes from the problem what the proxy needs: data are loaded and drawn here.
+    3. Every worker process calls that function once, so it must be picklable, and so must be what it refers to. With
+       one job it is called in the run's own process. Computing is restricted to one thread in all of them.
+    4. The proxy is called with one policy after another. Which process is asked, and in what order, is by chance.
+    5. Nobody tells it when the run is over.
+
+    So a score must depend on nothing but the problem and the policy: not on what was scored before, nor on the global
+    random state. Otherwise a run that is resumed finds another front. A proxy may look at the training split of the
+    target, and never at the test split. It must leave the problem's backbone as it is.
+
+    Example:
+        >>> from tinysearch.search.proxies import PROXIES, Proxy, ProxyKind, Score
+        >>> class Counting(Proxy):
+        ...     "How much trains, as if that were all that counts."
+        ...
+        ...     def __call__(self, policy):
+        ...         accuracy = 1 - 1 / (1 + len(policy.layers) + len(policy.norms))
+        ...         return Score(accuracy, 0.0, 1 - accuracy, 1e-3, 0.0)
+        >>> kind = ProxyKind("counting", "how many layers train", lambda problem, settings: Counting)
+        >>> PROXIES.add("counting", kind)  # ts.run(..., proxy="counting") uses it
+        >>> PROXIES.remove("counting")
+    """
+
+    @abstractmethod
+    def __call__(self, policy: UpdatePolicy) -> Score:
+        """Judge a policy.
+
+        Args:
+            policy: What trains, with the device's optimizer.
+
+        Raises:
+            RuntimeError: It cannot be judged. The run records the reason as this policy's failure and goes on.
+            FloatingPointError: Likewise.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class ProxyKind:
+    """A proxy that can be asked for.
+
+    Attributes:
+        name: What users call it.
+        summary: What it is, in a line.
+        prepare: Gives, of a problem and the settings, a picklable function that makes the proxy. It raises InputError
+            if the problem's data do not suffice.
+        settings: What the proxy can be told: `ProxySettings` or a subclass.
+    """
+
+    name: str
+    summary: str
+    prepare: "Callable[[Problem, Any], Callable[[], Proxy]]"
+    settings: type[ProxySettings] = ProxySettings

@@ -2,41 +2,37 @@
 
 Every policy sees the same episodes and the same batches, starts from the same prototype head (Snell et al. 2017) and is
 trained as the model that `apply` gives. Its learning rate is tuned on validation images that its accuracy is not
-measured on. What the frozen part of the network computes is computed once per episode and boundary, and reused.
+measured on. What the frozen part of the network computes is computed once per episode and boundary, and reused; so is
+the applied model, whose values are set back before each fine-tuning.
 """
 
 import math
 import time
 from collections import OrderedDict
-from collections.abc import Sequence
-from copy import deepcopy
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from functools import partial
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
-from ...spaces.engine.apply import apply
-from ...spaces.engine.split import frozen_boundary, prefix, suffix
-from ...spaces.graph import node_name
+from ...spaces.engine.apply import assemble
+from ...spaces.engine.split import frozen_boundary, suffix
 from ...spaces.optimizers import OPTIMIZERS
 from ...spaces.policy import UpdatePolicy
 from ..data.episodes import Episode
-from ..data.images import Normalisation, to_float
-from ..request import ProxySettings
-from .base import Score
+from ..data.images import Normalisation, normalisation_of, to_float
+from .base import Proxy, Score
+from .prototypes import CHUNK, FrozenBackbone, Head, set_head
+from .settings import FewShotSettings
 
-Module = TypeVar("Module", bound=nn.Module)
+if TYPE_CHECKING:
+    from ..problem import Problem
 
 #: Most bytes of frozen activations kept for reuse; the oldest go first.
 CACHE_BYTES = 2 * 2**30
-#: Support images that a method which chooses its policy from the data may see: one backward pass must hold them.
-SUPPORT_SEEN = 256
-#: Logits of the prototype head for a squared distance as large as the mean within a class.
-SHARPNESS = 10.0
-#: Images run at once where no gradient is needed.
-CHUNK = 100
 #: Rank of a fine-tuning whose loss is not finite: below all others, whatever its accuracy happens to be.
 _DIVERGED = (-math.inf, -math.inf)
 
@@ -51,7 +47,49 @@ class _Images:
     query_labels: Tensor
 
 
-class FewShotProxy:
+class _Student:
+    """An applied policy that is trained from the same start again and again.
+
+    Args:
+        model: The applied model.
+        policy: What trains.
+        head: Qualified name of its classifier.
+
+    Attributes:
+        boundary: Where what trains begins; None if that is at the images.
+        model: The part from there on.
+        optimizer: Name of the optimizer.
+    """
+
+    def __init__(self, model: fx.GraphModule, policy: UpdatePolicy, head: str) -> None:
+        self.boundary = frozen_boundary(model)
+        self.model = model if self.boundary is None else suffix(model, self.boundary)
+        self.optimizer = policy.training.optimizer
+        self._head = head
+        self._start = self.state()
+
+    def begin(self, prototypes: Head) -> None:
+        """Go back to the pretrained values, under a head of prototypes."""
+        self.restore(self._start)
+        set_head(self.model, self._head, prototypes)
+
+    def state(self) -> dict[str, Tensor]:
+        """A copy of all that training changes."""
+        return {name: tensor.detach().clone() for name, tensor in self._changing()}
+
+    @torch.no_grad()
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """Take back what `state` gave."""
+        for name, tensor in self._changing():
+            tensor.copy_(state[name])
+
+    def _changing(self) -> list[tuple[str, Tensor]]:
+        # Buffers too: statistics of batch norms may follow their batches.
+        parameters = ((name, value) for name, value in self.model.named_parameters() if value.requires_grad)
+        return [*parameters, *self.model.named_buffers()]
+
+
+class FewShotProxy(Proxy):
     """Scores policies of one backbone on fixed episodes.
 
     Args:
@@ -59,24 +97,20 @@ class FewShotProxy:
         head: Qualified name of its classifier, which starts from class prototypes in each episode.
         episodes: Episodes, each with `settings.validation` + `settings.queries` query images.
         settings: How long and on what.
-        seed: Seed of the batches' order and of the lite residual modules' first weights.
+        seed: Seed of the batches' order, of dropout, and of the lite residual modules' first weights.
     """
 
     def __init__(
-        self, backbone: nn.Module, head: str, episodes: Sequence[Episode], settings: ProxySettings, seed: int = 0
+        self, backbone: nn.Module, head: str, episodes: Sequence[Episode], settings: FewShotSettings, seed: int = 0
     ) -> None:
-        # Channels last is the order that convolutions on a CPU compute in: no time is lost to reordering.
-        self._backbone = deepcopy(backbone).eval()
-        self._backbone.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in its stubs
+        self._frozen = FrozenBackbone(backbone, head)
         self._head = head
         self._settings = settings
         self._seed = seed
-        normalisation = getattr(backbone, "normalisation", ((0.5,) * 3, (0.5,) * 3))
+        normalisation = normalisation_of(backbone)
         self._episodes = [_split(episode, settings, normalisation) for episode in episodes]
-        # Frozen but for the head: computed as the frozen part of every applied model is, to the last bit.
-        self._frozen = apply(self._backbone, UpdatePolicy(backbone="frozen", input_shape=(), head=head))
         self._cache: OrderedDict[tuple[int, str], _Images] = OrderedDict()
-        self._prototypes = [self._prototype_head(images) for images in self._episodes]
+        self._prototypes = [self._frozen.prototypes(images.support, images.support_labels) for images in self._episodes]
 
     def __call__(self, policy: UpdatePolicy) -> Score:
         """Fine-tune under a policy and measure.
@@ -85,9 +119,12 @@ class FewShotProxy:
             FloatingPointError: Training diverged at every learning rate that was tried.
         """
         start = time.perf_counter()
-        rate, tuned = self._climb(policy)
-        models = [tuned] + [self._fine_tune(policy, number, rate) for number in range(1, len(self._episodes))]
-        results = [_measure(model, images.query, images.query_labels) for model, images in models]
+        student = self._student(policy)
+        rate = self._climb(student)
+        results = [self._answer(student, 0)]
+        for number in range(1, len(self._episodes)):
+            self._fine_tune(student, number, rate)
+            results.append(self._answer(student, number))
         accuracies = torch.tensor([accuracy for accuracy, _ in results], dtype=torch.float64)
         mean = float(accuracies.mean())
         answers = sum(len(images.query) for images in self._episodes)
@@ -99,121 +136,97 @@ class FewShotProxy:
             raise FloatingPointError(f"the loss on the queries is not finite at the learning rate {rate:g}")
         return Score(mean, se, loss, rate, time.perf_counter() - start)
 
-    def support_task(self) -> tuple[nn.Module, Tensor, Tensor]:
-        """The backbone with the prototype head of the first episode, and that episode's support images and labels.
+    def _student(self, policy: UpdatePolicy) -> _Student:
+        return _Student(assemble(self._frozen.module, policy, seed=self._seed), policy, self._head)
 
-        This is what a method that chooses its policy from the user's data, such as TinyTrain, may look at.
+    def _climb(self, student: _Student) -> float:
+        """Walk along the rates from the middle, up as long as that helps, else down; gives the best.
+
+        What counts is the accuracy on the first episode's validation images, and of equal ones the loss. The student is
+        left as the best rate has made it.
         """
-        images = self._episodes[0]
-        model = self._with_prototypes(deepcopy(self._backbone), 0)
-        return model, images.support[:SUPPORT_SEEN], images.support_labels[:SUPPORT_SEEN]
-
-    def _climb(self, policy: UpdatePolicy) -> tuple[float, tuple[nn.Module, _Images]]:
-        """Walk along the rates from the middle, up as long as that helps, else down; the best, and what it gave.
-
-        What counts is the accuracy on the first episode's validation images, and of equal ones the loss.
-        """
-        optimizer = OPTIMIZERS.load(policy.training.optimizer)
+        optimizer = OPTIMIZERS.load(student.optimizer)
         rates = optimizer.rates
         start = rates.index(optimizer.default_rate)
-        tuned = self._fine_tune(policy, 0, rates[start])
-        rank = _rank(*tuned)
+        rank = self._try(student, rates[start])
         while rank == _DIVERGED and start > 0:  # a higher rate would diverge as well
             start -= 1
-            tuned = self._fine_tune(policy, 0, rates[start])
-            rank = _rank(*tuned)
+            rank = self._try(student, rates[start])
         if rank == _DIVERGED:
             raise FloatingPointError(f"training diverges at every learning rate down to {rates[0]:g}")
-        best = start
+        best, state = start, student.state()
         for direction in (1, -1):
             while 0 <= best + direction < len(rates):
-                other = self._fine_tune(policy, 0, rates[best + direction])
-                if _rank(*other) <= rank:
+                other = self._try(student, rates[best + direction])
+                if other <= rank:
                     break
-                best, tuned, rank = best + direction, other, _rank(*other)
+                best, rank, state = best + direction, other, student.state()
             if best != start:
                 break
-        return rates[best], tuned
+        student.restore(state)
+        return rates[best]
 
-    def _fine_tune(self, policy: UpdatePolicy, number: int, rate: float) -> tuple[nn.Module, _Images]:
-        """Fine-tune in one episode; the part of the model that trains, and the images as that part sees them."""
-        model = self._with_prototypes(apply(self._backbone, policy, seed=self._seed), number)
-        boundary = frozen_boundary(model)
-        images = self._episodes[number] if boundary is None else self._images(number, boundary)
-        trained = model if boundary is None else suffix(model, boundary)
-        self._train(trained, images, policy.training.optimizer, rate, number)
-        return trained, images
+    def _try(self, student: _Student, rate: float) -> tuple[float, float]:
+        """Fine-tune in the first episode; how well that went, by the validation images: more is better."""
+        images = self._fine_tune(student, 0, rate)
+        accuracy, loss = _measure(student.model, images.validation, images.validation_labels)
+        return (accuracy, -loss) if math.isfinite(loss) else _DIVERGED
 
-    def _with_prototypes(self, model: Module, number: int) -> Module:
-        head = model.get_submodule(self._head)
-        assert isinstance(head, nn.Linear)
-        weight, bias = self._prototypes[number]
-        with torch.no_grad():
-            head.weight.copy_(weight)
-            if head.bias is not None:
-                head.bias.copy_(bias)
-        return model
+    def _answer(self, student: _Student, number: int) -> tuple[float, float]:
+        """Accuracy and loss of a trained student on an episode's queries."""
+        images = self._images(number, student.boundary)
+        return _measure(student.model, images.query, images.query_labels)
 
-    def _train(self, model: nn.Module, images: _Images, optimizer: str, rate: float, number: int) -> None:
-        settings = self._settings
+    def _fine_tune(self, student: _Student, number: int, rate: float) -> _Images:
+        """Fine-tune in one episode, from the start; the images as the part of the model that trains sees them."""
+        images = self._images(number, student.boundary)
+        student.begin(self._prototypes[number])
+        self._train(student, images, rate, number)
+        return images
+
+    def _train(self, student: _Student, images: _Images, rate: float, number: int) -> None:
+        settings, model = self._settings, student.model
         parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        stepper = OPTIMIZERS.load(optimizer).make(parameters, lr=rate)
+        stepper = OPTIMIZERS.load(student.optimizer).make(parameters, lr=rate)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(stepper, settings.steps)
-        generator = torch.Generator().manual_seed(self._seed * 1000 + number)
+        seed = self._seed * 1000 + number
+        batches = _batches(len(images.support), settings.batch, settings.steps, torch.Generator().manual_seed(seed))
         model.train()
-        for indices in _batches(len(images.support), settings.batch, settings.steps, generator):
-            stepper.zero_grad(set_to_none=True)
-            F.cross_entropy(model(images.support[indices]), images.support_labels[indices]).backward()  # type: ignore[no-untyped-call]
-            stepper.step()
-            schedule.step()
+        # Dropout draws from the global state, which must not depend on what this process has scored before.
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            for indices in batches:
+                stepper.zero_grad(set_to_none=True)
+                F.cross_entropy(model(images.support[indices]), images.support_labels[indices]).backward()  # type: ignore[no-untyped-call]
+                stepper.step()
+                schedule.step()
         model.eval()
 
-    def _images(self, number: int, boundary: str) -> _Images:
+    def _images(self, number: int, boundary: str | None) -> _Images:
+        """An episode's images as they come out of the frozen part that ends at a boundary."""
+        raw = self._episodes[number]
+        if boundary is None:
+            return raw
         key = (number, boundary)
         if key not in self._cache:
-            frozen = prefix(self._frozen, boundary)
-            raw = self._episodes[number]
+            support, validation, query = self._frozen.features(boundary, [raw.support, raw.validation, raw.query])
             self._cache[key] = _Images(
-                _run_chunks(frozen, raw.support),
-                raw.support_labels,
-                _run_chunks(frozen, raw.validation),
-                raw.validation_labels,
-                _run_chunks(frozen, raw.query),
-                raw.query_labels,
+                support, raw.support_labels, validation, raw.validation_labels, query, raw.query_labels
             )
             while len(self._cache) > 1 and sum(_bytes(images) for images in self._cache.values()) > CACHE_BYTES:
                 self._cache.popitem(last=False)
         self._cache.move_to_end(key)
         return self._cache[key]
 
-    def _prototype_head(self, images: _Images) -> tuple[Tensor, Tensor]:
-        (node,) = (n for n in self._frozen.graph.nodes if n.op == "call_module" and n.target == self._head)
-        features = _run_chunks(prefix(self._frozen, node_name(node.all_input_nodes[0])), images.support)
-        return prototype_head(features, images.support_labels)
+
+def prepare(problem: "Problem", settings: FewShotSettings) -> "Callable[[], FewShotProxy]":
+    """A picklable function that makes the proxy of a problem, its episodes drawn from the training split alone."""
+    head = problem.trace.layers[problem.trace.head].name
+    episodes = problem.episodes(settings.episodes)
+    return partial(FewShotProxy, problem.backbone, head, episodes, settings, problem.request.seed)
 
 
-def prototype_head(features: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """The linear head whose logits are the negative squared distances to the class means, up to a constant.
-
-    -|f - c|^2 = 2 c.f - |c|^2 - |f|^2, and the last term is the same for every class (Snell et al. 2017, section 2.4).
-    Distances are in units of the mean squared distance of a sample to its own prototype, so that the scale of the
-    features does not decide how sure the head starts.
-
-    Args:
-        features: (N, D).
-        labels: (N,) integers; every class from 0 to the largest label has a sample.
-
-    Returns:
-        Weight (classes, D) and bias (classes,).
-    """
-    classes = int(labels.max()) + 1
-    means = torch.stack([features[labels == c].mean(0) for c in range(classes)])
-    within = (features - means[labels]).square().sum(1).mean().clamp_min(1e-12)
-    temperature = SHARPNESS / within
-    return 2 * temperature * means, -temperature * means.square().sum(1)
-
-
-def _split(episode: Episode, settings: ProxySettings, normalisation: Normalisation) -> _Images:
+def _split(episode: Episode, settings: FewShotSettings, normalisation: Normalisation) -> _Images:
     support, queries = (
         to_float(images, normalisation).contiguous(memory_format=torch.channels_last)
         for images in (episode.support_images, episode.query_images)
@@ -232,11 +245,6 @@ def _split(episode: Episode, settings: ProxySettings, normalisation: Normalisati
     )
 
 
-def _rank(model: nn.Module, images: _Images) -> tuple[float, float]:
-    accuracy, loss = _measure(model, images.validation, images.validation_labels)
-    return (accuracy, -loss) if math.isfinite(loss) else _DIVERGED
-
-
 def _batches(count: int, batch: int, steps: int, generator: torch.Generator) -> list[Tensor]:
     """Index batches that go through a shuffled set again and again; of a small set, all of it each time."""
     size = min(batch, count)
@@ -249,12 +257,6 @@ def _measure(model: nn.Module, images: Tensor, labels: Tensor) -> tuple[float, f
     logits = torch.cat([model(chunk) for chunk in torch.split(images, CHUNK)])
     accuracy = (logits.argmax(1) == labels).double().mean()
     return float(accuracy), float(F.cross_entropy(logits, labels))
-
-
-@torch.no_grad()
-def _run_chunks(model: nn.Module, images: Tensor) -> Tensor:
-    model.eval()
-    return torch.cat([model(chunk) for chunk in torch.split(images, CHUNK)])
 
 
 def _bytes(images: _Images) -> int:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ...spaces.space import Rows, UpdateSpace
+from ...spaces.space import Genotype, UpdateSpace
 from .base import Sampler
 from .random import RandomSampler
 
@@ -20,8 +20,8 @@ class OptunaSampler(Sampler):
         space: Where policies come from.
         seed: Same seed and same history, same answers.
         make: Builds Optuna's sampler from a seed.
-        warm_up: Trials before Optuna is asked; until then rows are drawn from the space, which spreads them over the
-            costs, as Optuna's own first draws would not.
+        warm_up: Policies told before Optuna is asked; until then they are drawn from the space, which spreads them over
+            the costs, as Optuna's own first draws would not.
         objectives: Number of objectives.
     """
 
@@ -48,8 +48,8 @@ class OptunaSampler(Sampler):
             for name, gene in zip(names, space.genes, strict=True)
         }
 
-    def ask(self, attempt: int = 0) -> Rows:
-        """The next row: from the space at first, then from Optuna."""
+    def ask(self, attempt: int = 0) -> Genotype:
+        """The next encoded policy: from the space at first, then from Optuna."""
         import optuna
 
         if self._told < self._warm_up:
@@ -59,16 +59,16 @@ class OptunaSampler(Sampler):
         self._study.tell(trial, state=optuna.trial.TrialState.FAIL)
         return np.array([trial.params[name] for name in self._distributions], dtype=np.int64)
 
-    def tell(self, row: Rows, values: Sequence[float]) -> None:
+    def tell(self, genotype: Genotype, values: Sequence[float]) -> None:
         """Add a finished trial to Optuna's study."""
-        parameters = {name: int(level) for name, level in zip(self._distributions, row, strict=True)}
+        parameters = {name: int(level) for name, level in zip(self._distributions, genotype, strict=True)}
         self._study.enqueue_trial(parameters)
         trial = self._new_trial(0)
         # Optuna samples lazily, and so not at all where all parameters are given; but it is then that NSGA-II gives the
         # trial its generation, without which no trial ever becomes a parent.
         _ = trial.relative_params
         self._study.tell(trial, list(values))
-        self._first.tell(row, values)
+        self._first.tell(genotype, values)
         self._told += 1
 
     def _new_trial(self, attempt: int) -> "optuna.trial.Trial":

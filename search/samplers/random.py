@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ...spaces.space import Rows
+from ...spaces.space import Genotype
 from .base import Sampler
 
 
@@ -13,12 +13,12 @@ class RandomSampler(Sampler):
 
     _told = 0
 
-    def ask(self, attempt: int = 0) -> Rows:
-        """Draw a row."""
+    def ask(self, attempt: int = 0) -> Genotype:
+        """Draw an encoded policy."""
         seed = np.random.SeedSequence([self.seed, self._told, attempt]).generate_state(1)[0]
-        row: Rows = self.space.sample(1, int(seed))[0]
-        return row
+        genotype: Genotype = self.space.sample(1, int(seed))[0]
+        return genotype
 
-    def tell(self, row: Rows, values: Sequence[float]) -> None:
-        """Count the trial."""
+    def tell(self, genotype: Genotype, values: Sequence[float]) -> None:
+        """Count what is told."""
         self._told += 1

@@ -155,7 +155,7 @@ def _load_weights(model: nn.Module, info: BackboneInfo, weights: str | Path) -> 
     if known.backbone != info.name and _is_built_in(info.name):
         warnings.warn(
             f"weights {weights} were trained as {known.backbone}: as {info.name} they lose accuracy; "
-            f"use --backbone {known.backbone}",
+            f"take the backbone {known.backbone}",
             stacklevel=3,
         )
     return replace(info, normalisation=known.normalisation)

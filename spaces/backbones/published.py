@@ -26,6 +26,9 @@ BUNDLED_BACKBONE = "mobilenetv2-w0.35"
 BUNDLED_FILE = "mobilenetv2-w0.35-bundled.safetensors"
 BUNDLED_INPUT_SIZE = 48
 
+#: How messages name the option of weights from a file.
+_FILE = "weights=FILE"
+
 
 class Known(NamedTuple):
     """What is known of a file: the backbone that it was trained as, and how that one takes its images."""
@@ -64,11 +67,11 @@ def bundled_weights(backbone: str) -> Path:
         MissingDataError: The installation lacks the file.
     """
     if backbone != BUNDLED_BACKBONE:
-        raise InputError(f"the bundled weights are for {BUNDLED_BACKBONE}, not {backbone}; pass --weights FILE")
+        raise InputError(f"the bundled weights are for {BUNDLED_BACKBONE}, not {backbone}; pass {_FILE}", _FILE)
     # The package is never run from a zip archive (torch cannot be), so the resource is a file.
     path = Path(str(resources.files(__package__) / BUNDLED_FILE))
     if not path.is_file():
-        raise MissingDataError(f"the bundled weights {path} are missing: reinstall tinysearch or pass --weights FILE")
+        raise MissingDataError(f"the bundled weights {path} are missing: reinstall tinysearch or pass {_FILE}", _FILE)
     return path
 
 
@@ -81,8 +84,8 @@ def imagenet_weights(backbone: str) -> Path:
     """
     if backbone not in TORCHVISION:
         raise InputError(
-            f"no ImageNet weights are published for {backbone} (there are for {', '.join(TORCHVISION)}); "
-            "pass --weights FILE"
+            f"no ImageNet weights are published for {backbone} (there are for {', '.join(TORCHVISION)}); pass {_FILE}",
+            _FILE,
         )
     return download(TORCHVISION[backbone])
 
@@ -103,7 +106,7 @@ def download(file: str) -> Path:
     url = f"{os.environ.get('TINYSEARCH_WEIGHTS_URL', TORCHVISION_URL).rstrip('/')}/{file}"
     folder = Path(os.environ.get("TINYSEARCH_CACHE") or pooch.os_cache("tinysearch")) / "weights"
     path = folder / file
-    way_out = "download it where there is a network and pass --weights FILE"
+    way_out = f"download it where there is a network and pass {_FILE}"
     try:
         if path.is_file() and not sha256(path).startswith(expected):
             path.unlink()
@@ -114,9 +117,11 @@ def download(file: str) -> Path:
     except (requests.RequestException, OSError) as error:
         response = getattr(error, "response", None)
         reason = type(error).__name__ if response is None else f"status {response.status_code}"
-        raise MissingDataError(f"cannot download {url} ({reason}): {way_out}") from error
+        raise MissingDataError(f"cannot download {url} ({reason}): {way_out}", _FILE) from error
     digest = sha256(path)
     if not digest.startswith(expected):
         path.unlink()
-        raise MissingDataError(f"{url} is damaged: its SHA-256 starts with {digest[:8]}, not {expected}; {way_out}")
+        raise MissingDataError(
+            f"{url} is damaged: its SHA-256 starts with {digest[:8]}, not {expected}; {way_out}", _FILE
+        )
     return path

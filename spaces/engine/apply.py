@@ -45,6 +45,16 @@ def apply(backbone: nn.Module, policy: UpdatePolicy, *, seed: int = 0) -> fx.Gra
         >>> sum(p.numel() for p in model.parameters() if p.requires_grad)
         19850
     """
+    graph = assemble(backbone, policy, seed=seed)
+    mark(graph, Origin(backbone, policy, base_digest(backbone, policy.head)))
+    return graph
+
+
+def assemble(backbone: nn.Module, policy: UpdatePolicy, *, seed: int = 0) -> fx.GraphModule:
+    """As `apply`, of a model of which no delta will be asked: it does not know what it was made from.
+
+    So no digest of all weights is computed, which takes longer than a small network's training step.
+    """
     names = block_names(backbone)
     graph = symbolic_trace(deepcopy(backbone))
     for parameter in graph.parameters():
@@ -59,7 +69,6 @@ def apply(backbone: nn.Module, policy: UpdatePolicy, *, seed: int = 0) -> fx.Gra
     _join(graph)
     graph.graph.lint()
     graph.recompile()
-    mark(graph, Origin(backbone, policy, base_digest(backbone, policy.head)))
     return graph
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from tinysearch.search.problem import Task, prepare
+from tinysearch.search.problem import Problem
 from tinysearch.search.request import Request
 
 USER = Path(__file__).resolve().parent.parent / "user"
@@ -37,17 +37,17 @@ def one_thread() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def make_task() -> Callable[..., Task]:
-    """Prepares a task with `tiny_net` on digits; keyword arguments are fields of a request or of its proxy."""
+def make_problem() -> Callable[..., Problem]:
+    """Prepares a problem with `tiny_net` on digits; keyword arguments are fields of a request or of its proxy."""
 
-    def make(**changes: Any) -> Task:
+    def make(**changes: Any) -> Problem:
         proxy = SMALL | {key: changes.pop(key) for key in ("episodes", *SMALL) if key in changes}
         values = {"backbone": "tiny_net:build", "weights": "none", "proxy": proxy}
-        return prepare(Request.make(**(values | changes)))
+        return Problem.of(Request.make(**(values | changes)))
 
     return make
 
 
 @pytest.fixture(scope="session")
-def task(make_task: Callable[..., Task]) -> Task:
-    return make_task()
+def problem(make_problem: Callable[..., Problem]) -> Problem:
+    return make_problem()

@@ -8,11 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tinysearch.devices.costs import Costs
+from tinysearch.results.limits import Limits
 from tinysearch.results.records import TrialRecord
-from tinysearch.search.engine import ROUND, Limits, Search
-from tinysearch.search.problem import Task
+from tinysearch.search.engine import ROUND, Search
+from tinysearch.search.problem import Problem
 from tinysearch.search.proxies.base import Score
 from tinysearch.search.samplers import make_sampler
+from tinysearch.search.stopping import AfterSeconds, AfterTrials, FirstOf
 from tinysearch.spaces import methods
 from tinysearch.spaces.backbones import load_backbone
 from tinysearch.spaces.policy import UpdatePolicy
@@ -63,23 +65,23 @@ MakeSearch = Callable[..., Search]
 
 
 @pytest.fixture(scope="module")
-def make_search(task: Task) -> MakeSearch:
+def make_search(problem: Problem) -> MakeSearch:
     """A search over `tiny_net` seeded with the published methods; keyword arguments replace its fields."""
-    seeds = [task.on_device(policy) for policy in methods.named(task.trace).values()]
+    seeds = [problem.on_device(policy) for policy in methods.named(problem.trace).values()]
 
-    def make(*, sampler: str = "random", **changes: object) -> Search:
-        space = changes.get("space", task.space)
+    def make(*, sampler: str = "random", trials: int = 22, seconds: float = float("inf"), **changes: object) -> Search:
+        space = changes.get("space", problem.space)
         assert isinstance(space, UpdateSpace)
         fields = {
             "space": space,
             "sampler": make_sampler(sampler, space, 0, warm_up=SAMPLER_WARM_UP),
-            "cost": task.cost,
-            "adapt": task.on_device,
+            "cost": problem.cost,
+            "adapt": problem.on_device,
             "evaluate": Evaluator(),
             "limits": Limits(),
             "store": MemoryStore(),
             "seeds": seeds,
-            "trials": 22,
+            "stop": FirstOf((AfterTrials(trials), AfterSeconds(seconds))),
         }
         return Search(**(fields | changes))  # type: ignore[arg-type]
 
@@ -92,9 +94,9 @@ def found(records: Sequence[TrialRecord]) -> list[TrialRecord]:
 
 
 @pytest.fixture(scope="module")
-def limits(task: Task, make_search: MakeSearch) -> Limits:
+def limits(problem: Problem, make_search: MakeSearch) -> Limits:
     """Limits that about half of the published methods break."""
-    costs = task.cost(UpdateTable.of(task.trace, list(make_search().seeds)))
+    costs = problem.cost(UpdateTable.of(problem.trace, list(make_search().seeds)))
     return Limits(peak_bytes=float(np.median(costs.peak_bytes)), latency_s=float(np.quantile(costs.latency_s, 0.7)))
 
 
@@ -120,44 +122,44 @@ def test_the_known_methods_come_first_and_each_once(make_search: MakeSearch) -> 
     assert {r.method for r in records[len(seeds) :]} == {None}
 
 
-def test_records_hold_the_policy_its_costs_and_its_score(make_search: MakeSearch, task: Task) -> None:
+def test_records_hold_the_policy_its_costs_and_its_score(make_search: MakeSearch, problem: Problem) -> None:
     record = next(r for r in make_search() if r.number == 15)
     policy = UpdatePolicy.from_json(record.policy)
-    costs = task.cost(UpdateTable.of(task.trace, [policy]))
+    costs = problem.cost(UpdateTable.of(problem.trace, [policy]))
     assert policy.hash == record.hash
     assert policy.training.learning_rate == record.learning_rate == 1e-3
-    assert policy.training.optimizer == task.device.optimizer
+    assert policy.training.optimizer == problem.device.optimizer
     assert record.accuracy == score(policy).accuracy
     assert (record.peak_bytes, record.macs) == (costs.peak_bytes[0], costs.macs[0])
     assert record.latency_s == pytest.approx(costs.latency_s[0])
-    assert task.space.decode(np.array(record.row)).hash == record.hash
+    assert problem.space.decode(np.array(record.row)).hash == record.hash
 
 
 def test_no_policy_over_the_limits_is_trained_and_methods_over_them_are_recorded(
-    make_search: MakeSearch, limits: Limits, task: Task
+    make_search: MakeSearch, limits: Limits, problem: Problem
 ) -> None:
     search = make_search(limits=limits)
     records = list(search)
     asked = search.evaluate.asked  # type: ignore[attr-defined]
-    assert not limits.exceeded(task.cost(UpdateTable.of(task.trace, asked))).any()
+    assert not limits.exceeded(problem.cost(UpdateTable.of(problem.trace, asked))).any()
     over = [r for r in records if r.state == "infeasible"]
     assert 2 <= len(over) < len(search.seeds)
     assert all(r.method and r.accuracy is None and r.error == "over budget" for r in over)
     assert not {r.hash for r in over} & {policy.hash for policy in asked}
-    assert sum(r.state == "complete" for r in records) == search.trials == len(asked)
+    assert sum(r.state == "complete" for r in records) == 22 == len(asked)
     # What is cut to fit is not cut to nothing.
     assert len({r.peak_bytes for r in records if r.state == "complete" and r.method is None}) > 3
 
 
-def test_limits_that_only_the_head_keeps_leave_one_policy(make_search: MakeSearch, task: Task) -> None:
-    least = task.cost(UpdateTable.frozen(task.trace, 1))
+def test_limits_that_only_the_head_keeps_leave_one_policy(make_search: MakeSearch, problem: Problem) -> None:
+    least = problem.cost(UpdateTable.frozen(problem.trace, 1))
     records = list(make_search(limits=Limits(peak_bytes=float(least.peak_bytes[0]))))
     assert [r.method for r in records if r.state == "complete"] == ["last"]
 
 
 @pytest.mark.parametrize("name", ["peak_bytes", "flash_bytes", "latency_s", "energy_j"])
-def test_each_limit_is_inclusive_and_none_is_no_limit(name: str, task: Task) -> None:
-    costs: Costs = task.cost(task.space.table(task.space.sample(20, 0)))
+def test_each_limit_is_inclusive_and_none_is_no_limit(name: str, problem: Problem) -> None:
+    costs: Costs = problem.cost(problem.space.table(problem.space.sample(20, 0)))
     values = getattr(costs, name)
     assert not Limits().exceeded(costs).any()
     most = float(np.sort(values)[10])
@@ -249,8 +251,10 @@ def test_a_finished_store_is_read_to_its_end_whatever_the_time(
     assert list(search) == []
 
 
-def test_a_space_that_is_exhausted_ends_the_search(make_search: MakeSearch, make_task: Callable[..., Task]) -> None:
-    small = make_task(backbone="tiny_net:one_conv")
+def test_a_space_that_is_exhausted_ends_the_search(
+    make_search: MakeSearch, make_problem: Callable[..., Problem]
+) -> None:
+    small = make_problem(backbone="tiny_net:one_conv")
     everything = {
         small.space.decode(np.array([level, axis])).hash
         for level in range(small.space.levels[0])
@@ -263,9 +267,9 @@ def test_a_space_that_is_exhausted_ends_the_search(make_search: MakeSearch, make
 
 
 def test_a_space_without_genes_has_its_one_policy_tried(
-    make_search: MakeSearch, make_task: Callable[..., Task]
+    make_search: MakeSearch, make_problem: Callable[..., Problem]
 ) -> None:
-    small = make_task(backbone="tiny_net:one_conv")
+    small = make_problem(backbone="tiny_net:one_conv")
     space = UpdateSpace(trace(load_backbone("tiny_net:head_only"), (3, 16, 16)))
     records = list(make_search(space=space, cost=small.cost, seeds=[]))
     assert [r.state for r in records] == ["complete"]
@@ -276,11 +280,11 @@ def test_a_space_without_genes_has_its_one_policy_tried(
     assert search.evaluate.asked == []  # type: ignore[attr-defined]
 
 
-def test_what_is_trained_is_held_to_the_exact_costs(task: Task, make_search: MakeSearch, limits: Limits) -> None:
+def test_what_is_trained_is_held_to_the_exact_costs(problem: Problem, make_search: MakeSearch, limits: Limits) -> None:
     """As on an arena device, where a plan may need more than the largest sum of live bytes."""
 
     def exact(table: UpdateTable) -> Costs:
-        costs = task.cost(table)
+        costs = problem.cost(table)
         return replace(costs, peak_bytes=costs.peak_bytes * 5 // 4)
 
     records = list(make_search(limits=limits, exact=exact))

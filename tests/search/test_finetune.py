@@ -5,51 +5,51 @@ import torch
 
 from tinysearch.core.errors import InputError
 from tinysearch.search.finetune import finetune
-from tinysearch.search.problem import Task
+from tinysearch.search.problem import Problem
 from tinysearch.spaces import methods
 
 FEW = {"steps": 4, "train_images": 60, "test_images": 80}
 
 
-def test_only_what_the_policy_says_is_trained(task: Task) -> None:
-    policy = methods.bias(task.trace)
-    before = {name: tensor.clone() for name, tensor in task.backbone.state_dict().items()}
-    result = finetune(task.backbone, policy, task.dataset, **FEW)
+def test_only_what_the_policy_says_is_trained(problem: Problem) -> None:
+    policy = methods.bias(problem.trace)
+    before = {name: tensor.clone() for name, tensor in problem.backbone.state_dict().items()}
+    result = finetune(problem.backbone, policy, problem.dataset, **FEW)
     changed = {name for name, value in result.model.state_dict().items() if not torch.equal(value, before[name])}
     assert changed == {f"{norm.name}.bias" for norm in policy.norms} | {"head.weight", "head.bias"}
-    after = task.backbone.state_dict()
+    after = problem.backbone.state_dict()
     assert all(torch.equal(after[name], value) for name, value in before.items())
 
 
-def test_same_seed_same_result_and_another_seed_another(task: Task) -> None:
-    policy = methods.tinytl(task.trace)
-    losses = [finetune(task.backbone, policy, task.dataset, seed=seed, **FEW).loss for seed in (0, 0, 1)]
+def test_same_seed_same_result_and_another_seed_another(problem: Problem) -> None:
+    policy = methods.tinytl(problem.trace)
+    losses = [finetune(problem.backbone, policy, problem.dataset, seed=seed, **FEW).loss for seed in (0, 0, 1)]
     assert losses[0] == losses[1] != losses[2]
 
 
-def test_more_steps_fit_better_and_the_error_is_that_of_counting(task: Task) -> None:
-    policy = methods.full(task.trace)
+def test_more_steps_fit_better_and_the_error_is_that_of_counting(problem: Problem) -> None:
+    policy = methods.full(problem.trace)
     sizes = {"train_images": 600, "test_images": 200, "learning_rate": 1e-2}
-    short, long = (finetune(task.backbone, policy, task.dataset, steps=steps, **sizes) for steps in (2, 60))
+    short, long = (finetune(problem.backbone, policy, problem.dataset, steps=steps, **sizes) for steps in (2, 60))
     assert long.loss < short.loss
     assert long.accuracy > short.accuracy > 0.05
     assert long.accuracy_se == pytest.approx((long.accuracy * (1 - long.accuracy) / 200) ** 0.5)
 
 
-def test_the_tuned_rate_of_the_policy_is_used(task: Task) -> None:
-    policy = methods.last(task.trace)
+def test_the_tuned_rate_of_the_policy_is_used(problem: Problem) -> None:
+    policy = methods.last(problem.trace)
     tuned = policy.with_training(learning_rate=0.02)
     own, stated, default = (
-        finetune(task.backbone, p, task.dataset, learning_rate=rate, **FEW).loss
+        finetune(problem.backbone, p, problem.dataset, learning_rate=rate, **FEW).loss
         for p, rate in ((tuned, None), (policy, 0.02), (policy, None))
     )
     assert own == stated != default
 
 
-def test_a_batch_larger_than_the_data_takes_all_of_it(task: Task) -> None:
-    policy = methods.last(task.trace)
+def test_a_batch_larger_than_the_data_takes_all_of_it(problem: Problem) -> None:
+    policy = methods.last(problem.trace)
     losses = [
-        finetune(task.backbone, policy, task.dataset, steps=3, batch=batch, train_images=20, test_images=50).loss
+        finetune(problem.backbone, policy, problem.dataset, steps=3, batch=batch, train_images=20, test_images=50).loss
         for batch in (20, 500)
     ]
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
@@ -66,6 +66,6 @@ def test_a_batch_larger_than_the_data_takes_all_of_it(task: Task) -> None:
         ({"learning_rate": float("nan")}, "learning_rate is nan"),
     ],
 )
-def test_wrong_numbers_are_named(wrong: dict[str, Any], said: str, task: Task) -> None:
+def test_wrong_numbers_are_named(wrong: dict[str, Any], said: str, problem: Problem) -> None:
     with pytest.raises(InputError, match=said):
-        finetune(task.backbone, methods.last(task.trace), task.dataset, **wrong)
+        finetune(problem.backbone, methods.last(problem.trace), problem.dataset, **wrong)

@@ -3,7 +3,8 @@ from typing import Any
 import pytest
 
 from tinysearch.core.errors import InputError
-from tinysearch.search.request import ProxySettings, Request
+from tinysearch.search.proxies.settings import FewShotSettings
+from tinysearch.search.request import Request
 
 
 def test_none_stands_for_the_default() -> None:
@@ -24,7 +25,7 @@ def test_what_was_made_can_be_made_again_from_its_json() -> None:
 
 
 def test_a_proxy_may_be_named() -> None:
-    assert Request.make(proxy="few-shot").proxy == ProxySettings()
+    assert Request.make(proxy="few-shot").proxy == FewShotSettings()
 
 
 @pytest.mark.parametrize(
@@ -36,7 +37,7 @@ def test_a_proxy_may_be_named() -> None:
         ({"input_size": 8}, "input_size"),
         ({"batch": 0}, "batch"),
         ({"sampler": "grid"}, "sampler: there are nsga2, tpe, random, not 'grid'"),
-        ({"proxy": "oracle"}, "name: there are few-shot, not 'oracle'"),
+        ({"proxy": "oracle"}, "proxy: there are few-shot, not 'oracle'"),
         ({"proxy": {"shot": 0}}, "proxy.shot"),
         ({"proxy": {"shots": 5}}, "proxy.shots"),
         ({"max_memory": "1 parsec"}, "max_memory: '1 parsec' has an unknown unit"),

@@ -18,7 +18,7 @@ from tinysearch.results.records import TrialRecord
 from tinysearch.results.rundir import RunDirectory
 from tinysearch.search.data import load_dataset
 from tinysearch.search.finetune import finetune
-from tinysearch.search.problem import Task
+from tinysearch.search.problem import Problem
 from tinysearch.search.request import Request
 from tinysearch.search.run import run
 from tinysearch.spaces import methods
@@ -92,12 +92,18 @@ class Watcher:
     def __init__(self) -> None:
         self.done: list[TrialRecord] = []
         self.trials: list[TrialRecord] = []
+        self.fronts: list[Front | None] = []
+        self.reasons: list[str] = []
 
-    def prepared(self, task: Task, run: RunDirectory, done: Sequence[TrialRecord]) -> None:
+    def prepared(self, problem: Problem, run: RunDirectory, done: Sequence[TrialRecord]) -> None:
         self.done = list(done)
 
-    def trial(self, record: TrialRecord) -> None:
+    def trial(self, record: TrialRecord, front: Front | None) -> None:
         self.trials.append(record)
+        self.fronts.append(front)
+
+    def ended(self, reason: str) -> None:
+        self.reasons.append(reason)
 
 
 @pytest.fixture(scope="module")
@@ -169,9 +175,9 @@ def test_another_request_is_refused(changes: dict[str, Any], said: str, finished
 @pytest.mark.parametrize(
     ("limit", "said"),
     [
-        ({"max_memory": "10KiB"}, r"nothing fits 10 KiB of memory on rpi4.*--max-memory"),
-        ({"max_latency": "1us"}, r"nothing fits 1 us of a step.*--max-latency"),
-        ({"max_energy": "1uJ"}, r"nothing fits 1 uJ of energy.*--max-energy"),
+        ({"max_memory": "10KiB"}, r"nothing fits 10 KiB of peak memory on rpi4.*raise max_memory \(RAM: "),
+        ({"max_latency": "1us"}, r"nothing fits 1 us of step latency.*raise max_latency"),
+        ({"max_energy": "1uJ"}, r"nothing fits 1 uJ of step energy.*raise max_energy"),
     ],
 )
 def test_an_impossible_budget_is_refused_before_anything_is_made(
@@ -180,26 +186,27 @@ def test_an_impossible_budget_is_refused_before_anything_is_made(
     with pytest.raises(BudgetError, match=said) as caught:
         search(tmp_path / "run", **limit)
     needed = re.search(
-        r"the smallest policy \(head only\) of tiny_net:build at 16x16, batch 8, needs ([^:]+):", str(caught.value)
+        r"the smallest policy \(head only\) of tiny_net:build at 16x16, in batches of 8, needs ([^:]+):",
+        str(caught.value),
     )
     assert needed
     assert not (tmp_path / "run").exists()
 
 
-def test_a_budget_that_the_refusal_named_is_enough(tmp_path: Path, make_task: Callable[..., Task]) -> None:
+def test_a_budget_that_the_refusal_named_is_enough(tmp_path: Path, make_problem: Callable[..., Problem]) -> None:
     with pytest.raises(BudgetError) as caught:
-        make_task(max_memory="10KiB")
+        make_problem(max_memory="10KiB")
     needed = re.search(r"needs ([\d.]+) KiB", str(caught.value))
     assert needed
-    assert make_task(max_memory=f"{float(needed[1]) + 1:.0f}KiB").limits.peak_bytes
+    assert make_problem(max_memory=f"{float(needed[1]) + 1:.0f}KiB").limits.peak_bytes
 
 
-def test_an_arena_lies_in_one_piece_of_ram(make_task: Callable[..., Task]) -> None:
-    task = make_task(device="cortex-m7", max_memory="256KiB")
-    table = UpdateTable.of(task.trace, [methods.full(task.trace)])
-    assert task.exact(table).peak_bytes[0] >= task.cost(table).peak_bytes[0]
+def test_an_arena_lies_in_one_piece_of_ram(make_problem: Callable[..., Problem]) -> None:
+    problem = make_problem(device="cortex-m7", max_memory="256KiB")
+    table = UpdateTable.of(problem.trace, [methods.full(problem.trace)])
+    assert problem.exact(table).peak_bytes[0] >= problem.cost(table).peak_bytes[0]
     with pytest.raises(InputError, match="more than the 256 KiB of RAM that cortex-m7 has in one piece"):
-        make_task(device="cortex-m7", max_memory="300KiB")
+        make_problem(device="cortex-m7", max_memory="300KiB")
 
 
 @pytest.mark.parametrize(
@@ -308,10 +315,10 @@ def test_a_process_that_dies_ends_the_run_with_a_reason(tmp_path: Path) -> None:
 class Assassin(Watcher):
     """Kills the worker processes after the second trial, as a kernel short of memory does."""
 
-    def trial(self, record: TrialRecord) -> None:
+    def trial(self, record: TrialRecord, front: Front | None) -> None:
         import multiprocessing
 
-        super().trial(record)
+        super().trial(record, front)
         if len(self.trials) == 2:
             for child in multiprocessing.active_children():
                 child.kill()

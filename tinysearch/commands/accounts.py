@@ -12,8 +12,7 @@ from ..devices.breakdown import PolicyCost
 from ..devices.costs import cost_table
 from ..results.rundir import RunDirectory
 from ..results.tables import percent
-from ..search.problem import prepare
-from ..search.request import Request
+from ..search.problem import Problem
 from ..spaces import methods
 from ..spaces.policy import UpdatePolicy
 from ..spaces.table import UpdateTable
@@ -43,20 +42,18 @@ def of_run(run_dir: Path, accounting: str, data_dir: Path | None) -> Listing:
     """
     rules = published(accounting)
     run = RunDirectory.load(run_dir)
-    stated = {key: value for key, value in run.request.items() if key in Request.model_fields and key != "weights"}
-    # Costs do not depend on the weights' values.
-    task = prepare(Request.make(**(stated | {"data_dir": data_dir, "weights": "none"})))
+    problem = Problem.of_run(run, data_dir, for_costs=True)
     members = run.front.members
     names: dict[str, Sequence[Any]] = {
         "policy": [member.hash[:8] for member in members],
         "method": [member.method or "found" for member in members],
         "accuracy": [percent(member.accuracy, member.accuracy_se) for member in members],
     }
-    table = UpdateTable.of(task.trace, [UpdatePolicy.load(run.policy_path(member)) for member in members])
-    title = f"{run_dir}: {task.trace.name}, batch {task.batch}, accounting {accounting}"
+    table = UpdateTable.of(problem.trace, [UpdatePolicy.load(run.policy_path(member)) for member in members])
+    title = f"{run_dir}: {problem.trace.name}, batch {problem.batch}, accounting {accounting}"
     if rules is not None:
-        return _listing(title, names, rules.count(table, task.batch), rules)
-    costs = cost_table(table, task.device, batch=task.batch, accounting=accounting)
+        return _listing(title, names, rules.count(table, problem.batch), rules)
+    costs = cost_table(table, problem.device, batch=problem.batch, accounting=accounting)
     columns = {**names, "peak_bytes": costs.peak_bytes.tolist(), "saved_bytes": costs.saved_bytes.tolist()}
     shown = {"peak_bytes": format_bytes, "saved_bytes": format_bytes}
     return Listing(title, tuple(columns), list(zip(*columns.values(), strict=True)), shown)

@@ -15,15 +15,14 @@ from ..devices.latency.caveats import show_energy, show_time
 from ..devices.latency.energy import extra_joules
 from ..devices.profile import load_device
 from ..devices.step.compiler import compile_step
-from ..search.problem import default_weights, image_size
+from ..search.network import load_network
 from ..search.request import Request
 from ..spaces import methods as named_methods
-from ..spaces.backbones import load_backbone
+from ..spaces.backbones.choice import named_backbone
 from ..spaces.policy import UpdatePolicy
 from ..spaces.table import UpdateTable
-from ..spaces.trace import Trace, trace
+from ..spaces.trace import Trace
 from .accounts import macs, memory_line, of_methods, rules_lines
-from .members import named_backbone
 from .planning import find_plan, plan_lines, write_plan
 
 
@@ -142,9 +141,7 @@ def _method(table: Trace, name: str) -> UpdatePolicy:
 
 def _trace(backbone: str | None, weights: str | None, input_size: int | None, classes: int) -> Trace:
     request = Request.make(backbone=backbone, weights=weights, input_size=input_size)
-    # Costs do not depend on the weights' values: random ones do where the package brings none.
-    default = "bundled" if default_weights(request.backbone) == "bundled" else None
-    chosen = None if request.weights == "none" else request.weights or default
-    model = load_backbone(request.backbone, num_classes=classes, input_size=input_size, weights=chosen)
-    size = image_size(request, model)
-    return trace(model, (3, size, size))
+    _, table = load_network(
+        request.backbone, classes=classes, weights=request.weights, input_size=input_size, for_costs=True
+    )
+    return table

@@ -15,6 +15,14 @@ from . import options
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="The .safetensors file to write.")
 def command(delta: Path, **stated: Any) -> None:
     """Write the weights of the plain network that a delta gives with its backbone."""
-    from .finetuning import merge_delta
+    from ..core.units import format_bytes
+    from ..spaces.delta.weights import merge_file
 
-    click.echo(merge_delta(delta, **stated))
+    merged = merge_file(delta, **stated)
+    size = format_bytes(merged.path.stat().st_size)
+    if merged.plain:
+        use = "--weights takes it"
+    else:
+        lites = len(merged.policy.lite_residuals)
+        use = f"with {lites} lite residual modules, which --weights does not take: load it by ts.merge"
+    click.echo(f"{merged.path}: {merged.policy.backbone}, {merged.classes} classes, {size}; {use}")

@@ -53,7 +53,13 @@ def _read_config(context: click.Context, parameter: click.Parameter, value: Path
     names="search.samplers:SAMPLERS",
     help="{names}.  [default: nsga2]",
 )
-@click.option("--proxy", metavar="NAME", help="How accuracy is judged.  [default: few-shot]")
+@click.option(
+    "--proxy",
+    metavar="NAME",
+    cls=options.NamedOption,
+    names="search.proxies:PROXIES",
+    help="How accuracy is judged: {names}.  [default: few-shot]",
+)
 @click.option("--shot", type=int, help="Support images a class of an episode.")
 @click.option("--queries", type=int, help="Query images of an episode.")
 @click.option("--episodes", type=int, help="Episodes that every policy is tried on.")

@@ -11,10 +11,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from ..core.units import format_bytes
 from ..devices.latency.caveats import show_time
+from ..results.front import Front
 from ..results.records import TrialRecord
 from ..results.rundir import RunDirectory
 from ..results.tables import front_table, percent
-from ..search.problem import Task, front_of
+from ..search.problem import Problem
 
 
 class Terminal:
@@ -33,28 +34,27 @@ class Terminal:
         )
         self._start = time.monotonic()
 
-    def prepared(self, task: Task, run: RunDirectory, done: Sequence[TrialRecord]) -> None:
+    def prepared(self, problem: Problem, run: RunDirectory, done: Sequence[TrialRecord]) -> None:
         """Say what is searched and where it is kept."""
-        limits = f"peak memory at most {format_bytes(task.limits.peak_bytes or 0)}"
-        size = task.trace.input_shape[1]
+        limits = f"peak memory at most {format_bytes(problem.limits.peak_bytes or 0)}"
+        size, dataset = problem.trace.input_shape[1], problem.dataset
         self._say(
-            f"{task.dataset.name} ({len(task.dataset.classes)} classes, {len(task.dataset.train)} training images) "
-            f"on {task.device.name}, {task.trace.name} at {size} px, batch {task.batch}, {limits}"
+            f"{dataset.name} ({len(dataset.classes)} classes, {len(dataset.train)} training images) "
+            f"on {problem.device.name}, {problem.trace.name} at {size} px, batch {problem.batch}, {limits}"
         )
-        self._say(f"{len(task.space)} genes; kept in {run.path}")
-        self._task, self._trials = task, list(done)
-        tried = sum(record.tried for record in done)
+        self._say(f"{len(problem.space)} genes; kept in {run.path}")
+        self._wanted = problem.request.trials
+        self._tried = sum(record.tried for record in done)
         if done:
             self._say(f"resuming after {len(done)} trials")
-        self._bar = self._progress.add_task("searching", total=task.request.trials, completed=tried)
+        self._bar = self._progress.add_task("searching", total=self._wanted, completed=self._tried)
         self._progress.start()
 
-    def trial(self, record: TrialRecord) -> None:
-        """Show a finished trial and the front that it is part of."""
-        self._trials.append(record)
+    def trial(self, record: TrialRecord, front: Front | None) -> None:
+        """Show a finished trial and the front as it stands."""
+        self._tried += record.tried
         name = record.method or record.hash[:8]
-        if record.state == "complete" and record.accuracy is not None:
-            front = front_of(self._task, self._trials)
+        if front is not None and record.accuracy is not None:
             text = f"{name}: {percent(record.accuracy, record.accuracy_se)}, {format_bytes(record.peak_bytes or 0)}, "
             text += f"{show_time(record.latency_s or 0, record.warnings)} a step"
             summary = f"front {len(front.members)}, hypervolume {front.hypervolume:.3f}"
@@ -65,8 +65,12 @@ class Terminal:
         if self._console.is_terminal:
             self._progress.console.print(text, highlight=False, markup=False)
         else:
-            tried = sum(trial.tried for trial in self._trials)
-            self._say(f"[{tried}/{self._task.request.trials}] {text}" + (f" ({summary})" if summary else ""))
+            self._say(f"[{self._tried}/{self._wanted}] {text}" + (f" ({summary})" if summary else ""))
+
+    def ended(self, reason: str) -> None:
+        """Say why the search is over, where it is not that all policies were tried that were asked for."""
+        if self._tried < self._wanted:
+            self._say(f"the search ends: {reason}")
 
     def conclude(self, run: RunDirectory) -> None:
         """Print the front and where things lie."""

@@ -17,11 +17,16 @@ from . import options
 @options.DATA_DIR
 @options.MOVED_WEIGHTS
 @options.FORMAT
-def command(run_dir: Path, form: str, **stated: Any) -> None:
+def command(run_dir: Path, form: str, tensors: bool, policy: str, **stated: Any) -> None:
     """Measure what policies of a run really keep for the backward pass, beside what was predicted."""
-    from .verifying import verify
+    from ..results.rundir import RunDirectory
+    from ..search.verify import chosen_members, require_one, verify
 
-    listing, wrong = verify(run_dir, **stated)
+    run = RunDirectory.load(run_dir)
+    if tensors:
+        require_one(chosen_members(run, policy))  # before minutes of measuring
+    result = verify(run, policy, **stated)
+    listing = result.tensors() if tensors else result.listing()
     click.echo(listing.render(form, options.width()), nl=False)
-    if wrong:
+    if wrong := [each.name for each in result.wrong]:
         raise TinySearchError(f"{len(wrong)} policies keep other bytes here than predicted: {', '.join(wrong)}")

@@ -14,7 +14,8 @@ class TinySearchError(Exception):
 
     Args:
         message: One line. It calls options as Python's functions do: "raise max_memory".
-        *options: The options that the message names, which the command line writes in its own way.
+        *options: The options that the message names, which the command line writes in its own way; with a value where
+            the message has one, as "weights=FILE".
 
     Example:
         >>> error = InputError("nothing fits: raise max_memory", "max_memory")
@@ -34,11 +35,16 @@ class TinySearchError(Exception):
         return str(self.args[0])
 
     def told(self, write: Callable[[str], str]) -> str:
-        """The message with its options written in another way."""
+        """The message with its options written in another way.
+
+        Of an option's name the last place counts: a message ends with what to do, and may begin with a path or a word
+        that holds the same letters.
+        """
         text = str(self)
         for option in self.options:
-            # A function, since a plain replacement could hold a backslash.
-            text = re.sub(rf"(?<![\w-]){re.escape(option)}\b", lambda match: write(match[0]), text)
+            places = list(re.finditer(rf"(?<![\w-]){re.escape(option)}(?!\w)", text))
+            if places:
+                text = text[: places[-1].start()] + write(option) + text[places[-1].end() :]
         return text
 
 

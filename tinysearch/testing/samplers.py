@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 
 from ..search.samplers import Sampler, SamplerFactory
-from ..spaces.space import Rows, UpdateSpace
+from ..spaces.space import Genotype, UpdateSpace
 from .networks import HeadOnly, OneConv, SmallNet, traced
 
 #: Trials told before a sampler may build on them.
 WARM_UP = 6
 
 
-def worth(row: Rows) -> list[float]:
+def worth(row: Genotype) -> list[float]:
     """Three objectives that disagree."""
     return [-float(row.sum()), float(row[: len(row) // 2].sum()), float((row > 0).sum())]
 

@@ -110,7 +110,7 @@ def test_what_cannot_be_measured_is_refused(changes, message):
 
 def test_a_busy_machine_is_refused(monkeypatch, tmp_path):
     monkeypatch.setattr(module, "busy_cores", lambda: 1.4)
-    with pytest.raises(BusyError, match=r"keep 1\.4 of .* cores busy \(load .*--force") as caught:
+    with pytest.raises(BusyError, match=r"keep 1\.4 of .* cores busy \(load .* with force") as caught:
         calibrate(pytest.fail, tmp_path / "x.yaml")
     assert caught.value.exit_code == 8
     monkeypatch.setattr(module, "busy_cores", lambda: None)

@@ -119,7 +119,7 @@ def test_a_data_folder_that_does_not_exist_is_said(tmp_path):
 
 @pytest.mark.parametrize("name", ["gtsrb", "dtd10", "imagenette"])
 def test_sets_that_are_not_downloaded_say_where_they_should_lie(name, tmp_path):
-    with pytest.raises(MissingDataError, match="--data-dir"):
+    with pytest.raises(MissingDataError, match="by data_dir"):
         load_dataset(name)
     with pytest.raises(MissingDataError, match=rf"is not downloaded: looked for .*{name}"):
         load_dataset(name, tmp_path)

@@ -262,7 +262,7 @@ def test_a_missing_set_is_downloaded_once_and_kept(published, server, batches, c
 
 def test_a_wrong_checksum_is_refused_and_nothing_is_kept(published, cache, monkeypatch):
     monkeypatch.setattr(cifar, "OFFICIAL", RemoteFile(published.url, "md5:" + "0" * 32))
-    with pytest.raises(MissingDataError, match=r"checksum differs.*--data-dir"):
+    with pytest.raises(MissingDataError, match=r"checksum differs.*by data_dir"):
         load_dataset("cifar10")
     assert list(cache.iterdir()) == []
 
@@ -286,13 +286,13 @@ def test_without_a_network_the_way_out_is_named(published, server, cache, tmp_pa
         "cifar10.npz",
         str(tmp_path),
         str(cache),
-        "--data-dir",
+        "data_dir",
     ):
         assert part in line
 
 
 def test_nothing_is_asked_of_the_network_where_downloads_are_off(published, server, tmp_path):
-    with pytest.raises(MissingDataError, match=r"looked for cifar-10-batches-bin.*--data-dir"):
+    with pytest.raises(MissingDataError, match=r"looked for cifar-10-batches-bin.*by data_dir"):
         load_dataset("cifar10", tmp_path, download=False)
     assert server.asked == []
 

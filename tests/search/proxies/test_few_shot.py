@@ -11,10 +11,12 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from tinysearch.search.distributed.local import evaluator
-from tinysearch.search.problem import Task, make_proxy
+from tinysearch.search.problem import Problem
 from tinysearch.search.proxies import few_shot as fewshot
+from tinysearch.search.proxies import make_proxy, prototypes
 from tinysearch.search.proxies.base import Score
-from tinysearch.search.proxies.few_shot import FewShotProxy, prototype_head
+from tinysearch.search.proxies.few_shot import FewShotProxy
+from tinysearch.search.proxies.prototypes import prototype_head
 from tinysearch.spaces import methods
 from tinysearch.spaces.engine.apply import apply
 from tinysearch.spaces.engine.split import frozen_boundary
@@ -23,13 +25,19 @@ from tinysearch.spaces.policy import LayerUpdate, UpdatePolicy
 
 
 @pytest.fixture(scope="module")
-def proxy(task: Task) -> FewShotProxy:
-    return make_proxy(task)()
+def proxy(problem: Problem) -> FewShotProxy:
+    return few_shot(problem)
 
 
 @pytest.fixture(scope="module")
-def policies(task: Task) -> dict[str, UpdatePolicy]:
-    return methods.named(task.trace)
+def policies(problem: Problem) -> dict[str, UpdatePolicy]:
+    return methods.named(problem.trace)
+
+
+def few_shot(problem: Problem) -> FewShotProxy:
+    made = make_proxy(problem)()
+    assert isinstance(made, FewShotProxy)
+    return made
 
 
 def said(score: Score) -> Score:
@@ -39,11 +47,11 @@ def said(score: Score) -> Score:
 
 @pytest.mark.parametrize("name", ["last", "mobiletl-1", "mobiletl-2", "tinytl-L", "bias", "full"])
 def test_reusing_the_frozen_part_changes_nothing(
-    name: str, task: Task, policies: dict[str, UpdatePolicy], monkeypatch: pytest.MonkeyPatch
+    name: str, problem: Problem, policies: dict[str, UpdatePolicy], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The same fine-tuning of the whole applied model, from the images on."""
     policy = policies[name]
-    make = make_proxy(task)
+    make = make_proxy(problem)
     reused = make()(policy)
     monkeypatch.setattr(fewshot, "frozen_boundary", lambda _: None)
     whole = make()(policy)
@@ -52,20 +60,22 @@ def test_reusing_the_frozen_part_changes_nothing(
     assert reused.loss == pytest.approx(whole.loss, rel=1e-4)
 
 
-def test_the_policies_above_do_and_do_not_have_a_frozen_part(task: Task, policies: dict[str, UpdatePolicy]) -> None:
-    frozen = {name: frozen_boundary(apply(task.backbone, policies[name])) is not None for name in policies}
+def test_the_policies_above_do_and_do_not_have_a_frozen_part(
+    problem: Problem, policies: dict[str, UpdatePolicy]
+) -> None:
+    frozen = {name: frozen_boundary(apply(problem.backbone, policies[name])) is not None for name in policies}
     assert [frozen[name] for name in ("last", "mobiletl-1", "mobiletl-2", "full")] == [True, True, True, False]
 
 
-def test_a_policy_of_the_first_layer_alone_is_trained_from_the_images_on(task: Task, proxy: FewShotProxy) -> None:
-    last = methods.last(task.trace)
+def test_a_policy_of_the_first_layer_alone_is_trained_from_the_images_on(problem: Problem, proxy: FewShotProxy) -> None:
+    last = methods.last(problem.trace)
     first = last.model_copy(update={"layers": (LayerUpdate(name="stem.0", weight="all"),), "method": None})
-    assert frozen_boundary(apply(task.backbone, first)) is None
+    assert frozen_boundary(apply(problem.backbone, first)) is None
     assert said(proxy(first)) != said(proxy(last))
 
 
-def test_scores_do_not_depend_on_what_was_scored_before(task: Task, policies: dict[str, UpdatePolicy]) -> None:
-    forwards, backwards = make_proxy(task)(), make_proxy(task)()
+def test_scores_do_not_depend_on_what_was_scored_before(problem: Problem, policies: dict[str, UpdatePolicy]) -> None:
+    forwards, backwards = make_proxy(problem)(), make_proxy(problem)()
     chosen = [policies[name] for name in ("last", "full", "mobiletl-2", "tinytl-L+B")]
     there = [said(forwards(policy)) for policy in chosen]
     back = [said(backwards(policy)) for policy in reversed(chosen)]
@@ -75,22 +85,22 @@ def test_scores_do_not_depend_on_what_was_scored_before(task: Task, policies: di
 
 
 def test_a_small_cache_changes_nothing(
-    task: Task, policies: dict[str, UpdatePolicy], monkeypatch: pytest.MonkeyPatch
+    problem: Problem, policies: dict[str, UpdatePolicy], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     chosen = [policies[name] for name in ("last", "mobiletl-1", "last")]
-    large = make_proxy(task)()
+    large = few_shot(problem)
     expected = [said(large(policy)) for policy in chosen]
     monkeypatch.setattr(fewshot, "CACHE_BYTES", 1)
-    small = make_proxy(task)()
+    small = few_shot(problem)
     assert [said(small(policy)) for policy in chosen] == expected
     assert len(small._cache) == 1
     assert len(large._cache) == 2
 
 
 @pytest.mark.slow
-def test_worker_processes_say_the_same_in_any_number(task: Task, policies: dict[str, UpdatePolicy]) -> None:
+def test_worker_processes_say_the_same_in_any_number(problem: Problem, policies: dict[str, UpdatePolicy]) -> None:
     chosen = [policies[name] for name in ("last", "bias", "tinytl-L")]
-    make = make_proxy(task)
+    make = make_proxy(problem)
     answers = []
     for jobs in (1, 2):
         with evaluator(make, jobs) as evaluate:
@@ -99,48 +109,50 @@ def test_worker_processes_say_the_same_in_any_number(task: Task, policies: dict[
     assert answers[0] == answers[1]
 
 
-def test_another_seed_is_another_score(make_task: Callable[..., Task], policies: dict[str, UpdatePolicy]) -> None:
-    scores = [make_proxy(make_task(seed=seed))()(policies["bias"]) for seed in (0, 1)]
+def test_another_seed_is_another_score(make_problem: Callable[..., Problem], policies: dict[str, UpdatePolicy]) -> None:
+    scores = [make_proxy(make_problem(seed=seed))()(policies["bias"]) for seed in (0, 1)]
     assert scores[0].loss != scores[1].loss
 
 
-def test_the_backbone_is_left_as_it_was(task: Task, policies: dict[str, UpdatePolicy]) -> None:
-    before = {name: tensor.clone() for name, tensor in task.backbone.state_dict().items()}
-    needs = [parameter.requires_grad for parameter in task.backbone.parameters()]
-    proxy = make_proxy(task)()
+def test_the_backbone_is_left_as_it_was(problem: Problem, policies: dict[str, UpdatePolicy]) -> None:
+    before = {name: tensor.clone() for name, tensor in problem.backbone.state_dict().items()}
+    needs = [parameter.requires_grad for parameter in problem.backbone.parameters()]
+    proxy = few_shot(problem)
     for name in ("full", "tinytl-L+B", "last"):
         proxy(policies[name])
-    proxy.support_task()
-    after = task.backbone.state_dict()
+    problem.support_task()
+    after = problem.backbone.state_dict()
     assert after.keys() == before.keys()
     assert all(torch.equal(after[name], tensor) for name, tensor in before.items())
-    assert [parameter.requires_grad for parameter in task.backbone.parameters()] == needs
-    assert all(parameter.grad is None for parameter in task.backbone.parameters())
+    assert [parameter.requires_grad for parameter in problem.backbone.parameters()] == needs
+    assert all(parameter.grad is None for parameter in problem.backbone.parameters())
 
 
-def test_training_helps_and_the_head_starts_from_prototypes(make_task: Callable[..., Task]) -> None:
+def test_training_helps_and_the_head_starts_from_prototypes(make_problem: Callable[..., Problem]) -> None:
     """Ten classes: prototypes of random features are far above chance, and full fine-tuning is above them."""
-    task = make_task(steps=60, shot=40, queries=300)
-    named = methods.named(task.trace)
-    proxy = make_proxy(task)()
-    model, _, _ = proxy.support_task()
+    problem = make_problem(steps=60, shot=40, queries=300)
+    named = methods.named(problem.trace)
+    proxy = few_shot(problem)
     images = proxy._episodes[0]
-    start, _ = fewshot._measure(model.eval(), images.query, images.query_labels)
+    start, _ = fewshot._measure(problem.support_task().model, images.query, images.query_labels)
     assert start > 0.25
     assert proxy(named["full"]).accuracy > start + 0.1
 
 
-def test_errors_say_how_sure_a_score_is(make_task: Callable[..., Task], policies: dict[str, UpdatePolicy]) -> None:
-    one = make_proxy(make_task())()(policies["last"])
+def test_errors_say_how_sure_a_score_is(
+    make_problem: Callable[..., Problem], policies: dict[str, UpdatePolicy]
+) -> None:
+    one = make_proxy(make_problem())()(policies["last"])
     assert one.accuracy_se == pytest.approx(math.sqrt(one.accuracy * (1 - one.accuracy) / 100))
-    task = make_task(episodes=3)
-    proxy = make_proxy(task)()
+    problem = make_problem(episodes=3)
+    proxy = few_shot(problem)
     several = proxy(policies["last"])
     singles = []
     for number, images in enumerate(proxy._episodes):
-        model, seen = proxy._fine_tune(policies["last"], number, several.learning_rate)
+        student = proxy._student(policies["last"])
+        seen = proxy._fine_tune(student, number, several.learning_rate)
         assert seen.query_labels is images.query_labels
-        singles.append(fewshot._measure(model, seen.query, seen.query_labels)[0])
+        singles.append(fewshot._measure(student.model, seen.query, seen.query_labels)[0])
     assert several.accuracy == pytest.approx(np.mean(singles))
     counting = math.sqrt(several.accuracy * (1 - several.accuracy) / 300)
     assert several.accuracy_se == pytest.approx(max(counting, np.std(singles, ddof=1) / math.sqrt(3)))
@@ -149,8 +161,8 @@ def test_errors_say_how_sure_a_score_is(make_task: Callable[..., Task], policies
 # --- images ----------------------------------------------------------------------------------------------------------
 
 
-def test_support_validation_and_queries_share_no_image(make_task: Callable[..., Task]) -> None:
-    proxy = make_proxy(make_task(shot=60, queries=300, validation=200))()
+def test_support_validation_and_queries_share_no_image(make_problem: Callable[..., Problem]) -> None:
+    proxy = few_shot(make_problem(shot=60, queries=300, validation=200))
     (images,) = proxy._episodes
     assert (len(images.support), len(images.validation), len(images.query)) == (600, 200, 300)
     parts = [{image.numpy().tobytes() for image in part} for part in (images.support, images.validation, images.query)]
@@ -160,10 +172,10 @@ def test_support_validation_and_queries_share_no_image(make_task: Callable[..., 
 
 @pytest.mark.parametrize(("validation", "queries"), [(10, 5000), (5000, 10)])
 def test_neither_part_shrinks_to_nothing(
-    validation: int, queries: int, make_task: Callable[..., Task], policies: dict[str, UpdatePolicy]
+    validation: int, queries: int, make_problem: Callable[..., Problem], policies: dict[str, UpdatePolicy]
 ) -> None:
     """Of 1,297 images, 5,010 are wanted: both parts shrink alike, as far as one image."""
-    proxy = make_proxy(make_task(shot=300, validation=validation, queries=queries))()
+    proxy = few_shot(make_problem(shot=300, validation=validation, queries=queries))
     assert min(len(proxy._episodes[0].validation), len(proxy._episodes[0].query)) >= 1
     assert 0 <= proxy(policies["last"]).accuracy <= 1
 
@@ -178,7 +190,8 @@ def test_the_climb_finds_the_best_rate_where_there_is_one_peak(
 ) -> None:
     policy = policies[name].with_training(optimizer=optimizer)
     rates = OPTIMIZERS.load(optimizer).rates
-    ranks = [fewshot._rank(*proxy._fine_tune(policy, 0, rate)) for rate in rates]
+    # Each in a model of its own, as if nothing were reused.
+    ranks = [proxy._try(proxy._student(policy), rate) for rate in rates]
     chosen = rates.index(proxy(policy).learning_rate)
     peak = ranks.index(max(ranks))
     rising = all(a < b for a, b in pairwise(ranks[: peak + 1]))
@@ -200,19 +213,22 @@ def test_the_climb_on_any_hill(data: st.DataObject, proxy: FewShotProxy, policie
     finite = data.draw(st.integers(1, 5))
     ranks = [(h, 0.0) if place < finite else (-math.inf, -math.inf) for place, h in enumerate(hill)]
 
-    def fine_tune(policy: UpdatePolicy, number: int, rate: float) -> tuple[int, None]:
-        return rates.index(rate), None
+    def attempt(student: fewshot._Student, rate: float) -> tuple[float, float]:
+        """Leave the rate in the student, as training would leave its traces."""
+        with torch.no_grad():
+            student.model.get_submodule("head").bias.fill_(rate)  # type: ignore[operator, union-attr]
+        return ranks[rates.index(rate)]
 
+    student = proxy._student(policies["last"])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(proxy, "_fine_tune", fine_tune)
-        patch.setattr(fewshot, "_rank", lambda place, _: ranks[place])
-        rate, (tuned, _) = proxy._climb(policies["last"])
-    assert rates[tuned] == rate  # type: ignore[call-overload]
+        patch.setattr(proxy, "_try", attempt)
+        rate = proxy._climb(student)
     assert ranks[rates.index(rate)] == max(ranks)
+    assert float(student.model.get_submodule("head").bias.detach()[0]) == pytest.approx(rate)  # type: ignore[index, arg-type]
 
 
 def test_a_rate_that_diverges_does_not_win_whatever_its_accuracy(
-    make_task: Callable[..., Task], policies: dict[str, UpdatePolicy], request: pytest.FixtureRequest
+    make_problem: Callable[..., Problem], policies: dict[str, UpdatePolicy], request: pytest.FixtureRequest
 ) -> None:
     """Logits of NaN all point at class 0, which can be right more often than a trained model is."""
     ladder = (1e-3, 1e25, 1e30, 1e35)
@@ -221,21 +237,20 @@ def test_a_rate_that_diverges_does_not_win_whatever_its_accuracy(
     assert steep.default_rate == 1e30
     OPTIMIZERS.add("steep", steep)
     request.addfinalizer(lambda: OPTIMIZERS.remove("steep"))
-    proxy = make_proxy(make_task())()
+    proxy = few_shot(make_problem())
     policy = policies["full"].with_training(optimizer="steep")
-    diverged = proxy._fine_tune(policy, 0, 1e30)
-    assert fewshot._rank(*diverged) == (-math.inf, -math.inf)
+    assert proxy._try(proxy._student(policy), 1e30) == (-math.inf, -math.inf)
     score = proxy(policy)
     assert score.learning_rate == 1e-3
     assert math.isfinite(score.loss)
 
 
-def test_a_policy_that_diverges_at_every_rate_fails_alone(make_task: Callable[..., Task]) -> None:
-    task = make_task(backbone="tiny_net:diverging")
-    policy = methods.last(task.trace)
+def test_a_policy_that_diverges_at_every_rate_fails_alone(make_problem: Callable[..., Problem]) -> None:
+    problem = make_problem(backbone="tiny_net:diverging")
+    policy = methods.last(problem.trace)
     with pytest.raises(FloatingPointError, match="diverges at every learning rate"):
-        make_proxy(task)()(policy)
-    with evaluator(make_proxy(task), 1) as evaluate:
+        make_proxy(problem)()(policy)
+    with evaluator(make_proxy(problem), 1) as evaluate:
         reason = (
             f"training diverges at every learning rate down to {OPTIMIZERS.load(policy.training.optimizer).rates[0]:g}"
         )
@@ -267,7 +282,7 @@ def test_the_prototype_head_is_nearest_centroid_classification(drawn: tuple[Tens
     assert torch.equal(logits.argmax(1), distances.argmin(1))
     # Differences of logits are differences of distances in units of the spread within a class.
     within = (features - means[labels]).square().sum(1).mean()
-    expected = -fewshot.SHARPNESS * distances / within
+    expected = -prototypes.SHARPNESS * distances / within
     torch.testing.assert_close(logits - logits[:, :1], expected - expected[:, :1], rtol=1e-6, atol=1e-6)
 
 

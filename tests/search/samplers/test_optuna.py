@@ -3,23 +3,23 @@ import optuna
 import pytest
 
 from tinysearch.core.errors import InputError
-from tinysearch.search.problem import Task
+from tinysearch.search.problem import Problem
 from tinysearch.search.samplers import SAMPLERS, make_sampler
 from tinysearch.search.samplers.base import Sampler
 from tinysearch.search.samplers.optuna import OptunaSampler, _nsga2
 from tinysearch.spaces.backbones import load_backbone
-from tinysearch.spaces.space import Rows, UpdateSpace
+from tinysearch.spaces.space import Genotype, UpdateSpace
 from tinysearch.spaces.trace import trace
 
 every_sampler = pytest.mark.parametrize("name", SAMPLERS)
 
 
 @pytest.fixture(scope="module")
-def space(task: Task) -> UpdateSpace:
-    return task.space
+def space(problem: Problem) -> UpdateSpace:
+    return problem.space
 
 
-def worth(row: Rows) -> list[float]:
+def worth(row: Genotype) -> list[float]:
     """Three objectives that disagree."""
     return [-float(row.sum()), float(row[: len(row) // 2].sum()), float((row > 0).sum())]
 

@@ -73,7 +73,7 @@ def test_a_wrong_checksum_is_refused_and_not_kept(server):
     torch.save({"a": torch.ones(3)}, server.folder / name)
     with pytest.raises(MissingDataError, match=r"mobilenet_v2-b0353104\.pth is damaged: .* not b0353104") as error:
         load_backbone("mobilenetv2", weights="imagenet")
-    assert "--weights FILE" in str(error.value)
+    assert "weights=FILE" in str(error.value)
     assert "\n" not in str(error.value)
     assert not list(server.cache.rglob("*.pth"))
 
@@ -118,7 +118,7 @@ def test_torchvisions_file_is_known_by_its_checksum_wherever_it_lies(tmp_path, m
     assert load_backbone("mobilenetv2", weights=path).normalisation == SYMMETRIC
     monkeypatch.setitem(published.KNOWN, published.sha256(path)[:8], published.Known("mobilenetv2-w1.0", IMAGENET))
     assert load_backbone("mobilenetv2", weights=path).normalisation == IMAGENET
-    with pytest.warns(UserWarning, match="use --backbone mobilenetv2-w1.0$"):
+    with pytest.warns(UserWarning, match="take the backbone mobilenetv2-w1.0$"):
         load_backbone("mobilenetv2-w1.0-tf", weights=path)
 
 
@@ -136,7 +136,7 @@ def test_bundled_weights_are_for_one_backbone_only():
 
 def test_missing_bundled_weights_say_so(monkeypatch):
     monkeypatch.setattr(published, "BUNDLED_FILE", "absent.safetensors")
-    with pytest.raises(MissingDataError, match="reinstall tinysearch or pass --weights FILE"):
+    with pytest.raises(MissingDataError, match="reinstall tinysearch or pass weights=FILE"):
         load_backbone("mobilenetv2-w0.35", weights="bundled")
 
 

@@ -86,7 +86,7 @@ def test_features_of_keras_mobilenetv2_at_width_035(data_dir, imagenette):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         right = load_backbone("mobilenetv2-w0.35-tf", weights=weights, input_size=128)
-    with pytest.warns(UserWarning, match=r"trained as mobilenetv2-w0\.35-tf: .* use --backbone"):
+    with pytest.warns(UserWarning, match=r"trained as mobilenetv2-w0\.35-tf: .* take the backbone"):
         wrong = load_backbone("mobilenetv2-w0.35", weights=weights, input_size=128)
     train, train_labels = imagenette("train", 128)
     test, test_labels = imagenette("val", 128)

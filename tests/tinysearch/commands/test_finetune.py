@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from click.testing import CliRunner
 from safetensors.torch import load_file
 
 import tinysearch as ts
-from tinysearch.commands.finetuning import merge_delta
+from tinysearch.cli import cli
 from tinysearch.results.records import Member
 from tinysearch.results.rundir import RunDirectory
 from tinysearch.spaces.delta import read_delta
@@ -99,7 +100,8 @@ def test_published_weights_are_found_and_lite_residual_modules_are_told_of(tmp_p
     policy = ts.methods.tinytl(ts.trace(backbone, (3, 32, 32)))
     delta, out = tmp_path / "d.safetensors", tmp_path / "m.safetensors"
     delta.write_bytes(policy.delta(ts.apply(backbone, policy)))
-    said = merge_delta(delta, backbone=None, weights=None, out=out)
+    done = CliRunner().invoke(cli, ["merge", str(delta), "--out", str(out)], catch_exceptions=False)
+    said = done.output
     assert f"{len(policy.lite_residuals)} lite residual modules, which --weights does not take" in said
     state = ts.merge(backbone, delta).state_dict()
     assert load_file(out).keys() == state.keys()

@@ -1,0 +1,95 @@
+"""Class prototypes: the head that a network starts a new task with (Snell et al. 2017)."""
+
+from collections.abc import Sequence
+from copy import deepcopy
+from typing import NamedTuple, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from ...spaces.engine.apply import assemble
+from ...spaces.engine.split import prefix
+from ...spaces.graph import node_name
+from ...spaces.policy import UpdatePolicy
+
+Module = TypeVar("Module", bound=nn.Module)
+
+#: Logits of the prototype head for a squared distance as large as the mean within a class.
+SHARPNESS = 10.0
+#: Images run at once where no gradient is needed.
+CHUNK = 100
+
+
+class Head(NamedTuple):
+    """A linear head: weight (classes, D) and bias (classes,)."""
+
+    weight: Tensor
+    bias: Tensor
+
+
+class FrozenBackbone:
+    """A backbone of which nothing trains, computed as the frozen part of every applied model is, to the last bit.
+
+    Args:
+        backbone: The pretrained network, unchanged by this.
+        head: Qualified name of its classifier.
+
+    Attributes:
+        module: A copy in evaluation mode. Its memory format is channels last, the order that convolutions on a CPU
+            compute in: no time is lost to reordering.
+    """
+
+    def __init__(self, backbone: nn.Module, head: str) -> None:
+        self.module = deepcopy(backbone).eval()
+        self.module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in its stubs
+        self._head = head
+        self._graph = assemble(self.module, UpdatePolicy(backbone="frozen", input_shape=(), head=head))
+
+    def features(self, boundary: str, parts: Sequence[Tensor]) -> list[Tensor]:
+        """What comes out of the operation `boundary`, for several sets of images (N, C, H, W)."""
+        until = prefix(self._graph, boundary)
+        return [_run_chunks(until, images) for images in parts]
+
+    def prototypes(self, images: Tensor, labels: Tensor) -> Head:
+        """The head of class prototypes for images (N, C, H, W) and their labels (N,)."""
+        (node,) = (n for n in self._graph.graph.nodes if n.op == "call_module" and n.target == self._head)
+        (features,) = self.features(node_name(node.all_input_nodes[0]), [images])
+        return prototype_head(features, labels)
+
+
+def set_head(model: Module, name: str, head: Head) -> Module:
+    """Copy values into the classifier of a model, in place; gives the model back."""
+    classifier = model.get_submodule(name)
+    assert isinstance(classifier, nn.Linear)
+    with torch.no_grad():
+        classifier.weight.copy_(head.weight)
+        if classifier.bias is not None:
+            classifier.bias.copy_(head.bias)
+    return model
+
+
+def prototype_head(features: Tensor, labels: Tensor) -> Head:
+    """The linear head whose logits are the negative squared distances to the class means, up to a constant.
+
+    -|f - c|^2 = 2 c.f - |c|^2 - |f|^2, and the last term is the same for every class (Snell et al. 2017, section 2.4).
+    Distances are in units of the mean squared distance of a sample to its own prototype, so that the scale of the
+    features does not decide how sure the head starts.
+
+    Args:
+        features: (N, D).
+        labels: (N,) integers; every class from 0 to the largest label has a sample.
+
+    Returns:
+        Weight (classes, D) and bias (classes,).
+    """
+    classes = int(labels.max()) + 1
+    means = torch.stack([features[labels == c].mean(0) for c in range(classes)])
+    within = (features - means[labels]).square().sum(1).mean().clamp_min(1e-12)
+    temperature = SHARPNESS / within
+    return Head(2 * temperature * means, -temperature * means.square().sum(1))
+
+
+@torch.no_grad()
+def _run_chunks(model: nn.Module, images: Tensor) -> Tensor:
+    model.eval()
+    return torch.cat([model(chunk) for chunk in torch.split(images, CHUNK)])

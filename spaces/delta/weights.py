@@ -1,0 +1,73 @@
+"""From the file of a delta to the file of a plain network's weights."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from ...core.errors import InputError
+from ...core.files import write_atomically
+from ..backbones import load_backbone
+from ..backbones.choice import find_weights, named_backbone
+from ..policy import UpdatePolicy
+from .file import read_delta
+from .merging import merge
+
+
+@dataclass(frozen=True)
+class MergedWeights:
+    """Weights that were written.
+
+    Attributes:
+        path: The .safetensors file.
+        policy: What was trained.
+        classes: Outputs of the head.
+    """
+
+    path: Path
+    policy: UpdatePolicy
+    classes: int
+
+    @property
+    def plain(self) -> bool:
+        """Whether `load_backbone` takes them: a network with lite residual modules is another than its backbone."""
+        return not self.policy.lite_residuals
+
+
+def merge_file(
+    delta: str | Path, out: str | Path, *, backbone: str | None = None, weights: str | None = None
+) -> MergedWeights:
+    """Write the weights of the plain network that a delta gives with the backbone that it was trained on.
+
+    Args:
+        delta: The delta's file.
+        out: The .safetensors file to write.
+        backbone: The backbone's name; None takes the one that the delta names, if it is a built-in one.
+        weights: `bundled`, `imagenet`, `none` or a file; None takes what is published for the backbone.
+
+    Raises:
+        InputError: The delta or a name is wrong, or `out` cannot be written.
+        MissingDataError: The backbone's weights are missing.
+        ConflictError: The delta was trained on other weights.
+    """
+    from safetensors.torch import save
+
+    path = Path(out)
+    check_safetensors(path)
+    change = read_delta(delta)
+    name = named_backbone(backbone, change.policy.backbone, str(delta))
+    network = load_backbone(name, num_classes=change.classes, weights=find_weights(name, weights))
+    state = merge(network, change).state_dict()
+    # Clones, since tensors that share memory are refused.
+    write_atomically(path, save({key: tensor.contiguous().clone() for key, tensor in state.items()}))
+    return MergedWeights(path, change.policy, change.classes)
+
+
+def check_safetensors(path: Path) -> None:
+    """Refuse a name that a safetensors file cannot be written to, before anything is computed.
+
+    Raises:
+        InputError: It does not end in .safetensors, or its folder is missing.
+    """
+    if path.suffix != ".safetensors":
+        raise InputError(f"{path}: a safetensors file is written: let its name end in .safetensors")
+    if not path.parent.is_dir():
+        raise InputError(f"{path}: there is no folder {path.parent}")
