@@ -49,6 +49,15 @@ class Costs:
     By a paper's accounting, saved_bytes is what that paper stores for the backward pass of the whole batch, peak_bytes
     the memory that it prints, and macs what it counts, if it counts work. All else is as ever. By `eager` all
     numbers are those of PyTorch's plain layers, and of weights that train whole or not at all.
+
+    Example:
+        >>> import tinysearch as ts
+        >>> backbone = ts.load_backbone("mobilenetv2-w0.35", input_size=32)
+        >>> trace = ts.trace(backbone, (3, 32, 32))
+        >>> space = ts.UpdateSpace(trace)
+        >>> costs = ts.estimate_many(space, space.sample(3), ts.load_device("rpi4"))
+        >>> len(costs), costs.peak_bytes.shape
+        (3, (3,))
     """
 
     saved_bytes: Ints

@@ -126,6 +126,15 @@ def estimate_many(
 
     Returns:
         The costs as arrays of length N.
+
+    Example:
+        >>> import tinysearch as ts
+        >>> backbone = ts.load_backbone("mobilenetv2-w0.35", input_size=32)
+        >>> trace = ts.trace(backbone, (3, 32, 32))
+        >>> space = ts.UpdateSpace(trace)
+        >>> costs = ts.estimate_many(space, space.sample(1000), ts.load_device("rpi4"))
+        >>> len(costs), bool((costs.peak_bytes > costs.saved_bytes).all())
+        (1000, True)
     """
     from .devices.costs import cost_rows
 
@@ -137,6 +146,11 @@ def load_run(path: str | Path) -> "RunDirectory":
 
     Raises:
         InputError: There is none at this path.
+
+    Example:
+        >>> import tinysearch as ts
+        >>> ts.load_run("runs/digits").front.run.dataset
+        'digits'
     """
     from .results.rundir import RunDirectory
 
