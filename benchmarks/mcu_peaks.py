@@ -49,7 +49,7 @@ def main() -> None:
         found = trace(load_backbone(name, num_classes=10, input_size=SIZE), (3, SIZE, SIZE))
         print(f"{name} at {SIZE} px, KiB; published: full {full}, sparse {sparse}, with in-place update {in_place}")
         forward = program(found, methods.last(found), ours)
-        row = found.rows[forward.steps[forward.peak_step].row]
+        row = found.rows[forward.peak_operation.row]
         print(
             f"  forward pass alone: {forward.peak_bytes / 1024:.0f}, at {row.name}, {row.in_shape} to {row.out_shape}"
         )
@@ -59,7 +59,7 @@ def main() -> None:
                 step = program(found, policy, profile)
                 plan = make_plan(step)
                 parts = ", ".join(f"{part} {size / 1024:.0f}" for part, size in step.parts().items())
-                where = step.steps[step.peak_step]
+                where = step.peak_operation
                 at = f"{where.phase.value.replace('_', ' ')} of {found.rows[where.row].name}"
                 print(f"  {method}, {label}: plan {plan.size / 1024:.0f} ({100 * plan.gap:.1g} %): {parts}; at {at}")
 

@@ -13,7 +13,7 @@ from .latency.step import step_seconds
 from .profile import DeviceProfile
 from .step.compiler import compile_step
 from .step.plan import make_plan
-from .step.program import Phase
+from .step.walk import Phase
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +54,14 @@ class PolicyCost:
         peak_parts: What the peak is made of, in bytes: weights, optimizer state, saved activations, ...
         accounting: Whose rules saved_bytes, peak_bytes and macs follow.
         parts: What a paper's accounting counts besides, by name: `devices.accountings.Account.parts`.
+
+    Example:
+        >>> import tinysearch as ts
+        >>> backbone = ts.load_backbone("mobilenetv2-w0.35", input_size=32)
+        >>> trace = ts.trace(backbone, (3, 32, 32))
+        >>> cost = ts.estimate(trace, ts.methods.last(trace), ts.load_device("rpi4"))
+        >>> cost.saved_bytes == sum(layer.saved_bytes for layer in cost.by_layer())
+        True
     """
 
     saved_bytes: int
@@ -104,6 +112,14 @@ def estimate(
 
     Raises:
         InputError: The policy is for another backbone, or batch, optimizer or accounting are wrong.
+
+    Example:
+        >>> import tinysearch as ts
+        >>> backbone = ts.load_backbone("mobilenetv2-w0.35", input_size=32)
+        >>> trace = ts.trace(backbone, (3, 32, 32))
+        >>> cost = ts.estimate(trace, ts.methods.last(trace), ts.load_device("rpi4"), batch=8)
+        >>> cost.saved_bytes, cost.peak_bytes
+        (40960, 2679288)
     """
     table = UpdateTable.of(trace, [policy])
     return _estimate(table, device, batch_of(device, batch), optimizer or device.optimizer, accounting)
@@ -112,7 +128,15 @@ def estimate(
 def smallest(
     trace: Trace, device: DeviceProfile, *, batch: int | None = None, optimizer: str | None = None
 ) -> PolicyCost:
-    """The costs of the policy that trains the head alone: what must fit before anything can."""
+    """The costs of the policy that trains the head alone: what must fit before anything can.
+
+    Example:
+        >>> import tinysearch as ts
+        >>> backbone = ts.load_backbone("mobilenetv2-w0.35", input_size=32)
+        >>> trace = ts.trace(backbone, (3, 32, 32))
+        >>> ts.smallest(trace, ts.load_device("rpi4")).peak_bytes
+        2679288
+    """
     return _estimate(UpdateTable.frozen(trace, 1), device, batch_of(device, batch), optimizer or device.optimizer)
 
 
@@ -125,7 +149,7 @@ def _estimate(
     kept = find_kept_by(table, batch, element, accounting)
     saved = kept.row_bytes(table.trace, batch * element)[0]
     program = compile_step(table, profile, batch, optimizer, kept)
-    peak = program.steps[program.peak_step]
+    peak = program.peak_operation
     seconds = step_seconds(table, profile, batch, optimizer).rows()[0]
     forward, dx, dw = (counts[0] * macs for counts, macs in step_macs(table, batch))
     phase = "forward" if peak.phase == Phase.FORWARD else "backward"

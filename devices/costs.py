@@ -18,10 +18,11 @@ from .latency.caveats import caveats, latency_error
 from .latency.energy import step_joules
 from .latency.step import StepTimes
 from .profile import DeviceProfile
+from .step.columns import present_sum, weighted_sum
 from .step.peak import find_peak
 from .step.plan import arena_bytes
 from .step.saved import Kept, find_kept
-from .step.sizes import Schedule, weighted_sum
+from .step.setting import StepSetting
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -48,6 +49,15 @@ class Costs:
     By a paper's accounting, saved_bytes is what that paper stores for the backward pass of the whole batch, peak_bytes
     the memory that it prints, and macs what it counts, if it counts work. All else is as ever. By `eager` all
     numbers are those of PyTorch's plain layers, and of weights that train whole or not at all.
+
+    Example:
+        >>> import tinysearch as ts
+        >>> backbone = ts.load_backbone("mobilenetv2-w0.35", input_size=32)
+        >>> trace = ts.trace(backbone, (3, 32, 32))
+        >>> space = ts.UpdateSpace(trace)
+        >>> costs = ts.estimate_many(space, space.sample(3), ts.load_device("rpi4"))
+        >>> len(costs), costs.peak_bytes.shape
+        (3, (3,))
     """
 
     saved_bytes: Ints
@@ -149,12 +159,11 @@ def _cost_chunks(
     optimizer: str | None,
     accounting: str,
 ) -> Costs:
-    schedule = Schedule(trace, profile, batch_of(profile, batch))
-    optimizer = optimizer or profile.optimizer
-    times = StepTimes.of(trace, profile, schedule.batch, optimizer)
-    parts = [_chunk(table, schedule, times, optimizer, accounting) for table in tables]
+    setting = StepSetting(trace, profile, batch_of(profile, batch), optimizer or profile.optimizer)
+    times = StepTimes.of(trace, profile, setting.batch, setting.optimizer)
+    parts = [_chunk(table, setting, times, accounting) for table in tables]
     arrays = {name: np.concatenate([getattr(part, name) for part in parts]) for name in ARRAYS}
-    warnings = caveats(trace, profile, schedule.batch)
+    warnings = caveats(trace, profile, setting.batch)
     return Costs(**arrays, latency_error=latency_error(profile, warnings), warnings=warnings)
 
 
@@ -172,19 +181,17 @@ def find_kept_by(table: UpdateTable, batch: int, element: int, accounting: str) 
     return (eager.find_kept if accounting == accountings.EAGER else find_kept)(table, batch, element)
 
 
-def _chunk(table: UpdateTable, schedule: Schedule, times: StepTimes, optimizer: str, accounting: str) -> Costs:
+def _chunk(table: UpdateTable, setting: StepSetting, times: StepTimes, accounting: str) -> Costs:
     rules = accountings.published(accounting)
     table = eager.plain_table(table) if accounting == accountings.EAGER else table
-    profile, batch, element = schedule.profile, schedule.batch, schedule.profile.memory.dtypes.activation
+    profile, batch, element = setting.profile, setting.batch, setting.profile.memory.dtypes.activation
     kept = find_kept_by(table, batch, element, accounting)
     seconds = times.seconds(table).total
     costs = Costs(
-        saved_bytes=np.zeros(len(table), np.int64) + kept.total(table.trace, batch * element),
-        peak_bytes=find_peak(table, kept, schedule, optimizer),
+        saved_bytes=kept.total(table.trace, batch * element),
+        peak_bytes=find_peak(table, kept, setting),
         flash_bytes=flash_bytes(table, profile),
-        macs=np.sum(
-            [weighted_sum(counts[:, macs > 0], macs[macs > 0]) for counts, macs in step_macs(table, batch)], axis=0
-        ),
+        macs=_macs(table, batch),
         latency_s=seconds,
         energy_j=step_joules(seconds, profile),
     )
@@ -193,6 +200,13 @@ def _chunk(table: UpdateTable, schedule: Schedule, times: StepTimes, optimizer: 
     account = rules.count(table, batch)
     macs = costs.macs if account.macs is None else account.macs
     return replace(costs, saved_bytes=account.stored.sum(1), peak_bytes=account.total, macs=macs)
+
+
+def _macs(table: UpdateTable, batch: int) -> Ints:
+    """Multiply-accumulates of a step, (N,)."""
+    (_, forward), *backward = step_macs(table, batch)
+    passes = (weighted_sum(counts[:, macs > 0], macs[macs > 0]) for counts, macs in backward)
+    return sum(passes, present_sum(table, forward))
 
 
 def step_macs(table: UpdateTable, batch: int) -> tuple[tuple[npt.NDArray[Any], Ints], ...]:

@@ -2,8 +2,7 @@
 
 from ..spaces.table import UpdateTable
 from .profile import DeviceProfile
-from .step.columns import Ints
-from .step.sizes import present_sum
+from .step.columns import Ints, present_sum
 
 
 def flash_bytes(table: UpdateTable, profile: DeviceProfile) -> Ints:

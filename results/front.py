@@ -35,6 +35,14 @@ class Front:
         hypervolume: Share of the box between the two points that the members dominate.
         members: By ascending peak memory.
         warnings: What to know about the costs of any member, such as a prediction outside its valid range.
+
+    Example:
+        >>> import tinysearch as ts
+        >>> front = ts.load_run("runs/digits").front  # what `tinysearch run --out runs/digits` found
+        >>> front.best() in front.members
+        True
+        >>> front.members[0].peak_bytes <= front.members[-1].peak_bytes
+        True
     """
 
     FORMAT: ClassVar[Format] = Format("tinysearch.front", 1, "front")

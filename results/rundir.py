@@ -73,6 +73,12 @@ class RunDirectory:
     Attributes:
         path: The folder.
         request: What was asked, as JSON values.
+
+    Example:
+        >>> import tinysearch as ts
+        >>> run = ts.load_run("runs/digits")
+        >>> run.request["device"], len(run.trials())
+        ('rpi4', 2)
     """
 
     def __init__(self, path: Path, request: dict[str, Any], lock: "BaseFileLock | None" = None) -> None:

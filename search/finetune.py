@@ -104,6 +104,13 @@ def finetune(
             delta cannot be kept there.
         MissingDataError: Data or weights of the run are missing.
         ConflictError: The weights are not those of the run.
+
+    Example:
+        >>> import tinysearch as ts
+        >>> tuned = ts.finetune("runs/digits", steps=2, test_images=50, delta="change.safetensors")
+        >>> 0 <= tuned.accuracy <= 1
+        True
+        >>> merged = ts.merge_file("change.safetensors", "plain.safetensors")
     """
     target = None if delta is None else Path(delta)
     if target is not None:

@@ -112,6 +112,13 @@ def run(
         ConflictError: `out` holds another run.
         TinySearchError: Every policy failed to train, or a process that trained one died.
         KeyboardInterrupt: The search was stopped; all finished trials and their front are kept.
+
+    Example:
+        >>> import tinysearch as ts
+        >>> small = {"shot": 2, "queries": 20, "validation": 10, "steps": 1}  # for seconds instead of minutes
+        >>> run = ts.run(device="rpi4", dataset="digits", input_size=32, trials=1, proxy=small, out="runs/small")
+        >>> len(run.front.members)
+        1
     """
     if jobs is None:
         jobs = min(ROUND, os.cpu_count() or 1)

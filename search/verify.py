@@ -124,7 +124,9 @@ def verify(
         ConflictError: The weights are not those of the run.
 
     Example:
-        `ts.verify("runs/NAME").wrong` is empty where every policy keeps what was predicted.
+        >>> import tinysearch as ts
+        >>> ts.verify("runs/digits").wrong  # every policy keeps what was predicted
+        ()
     """
     run = run if isinstance(run, RunDirectory) else RunDirectory.load(run)
     members = chosen_members(run, policy)

@@ -144,6 +144,14 @@ class UpdatePolicy(_Record):
         sign_masks: Activations whose derivative is approximated by the sign of their input.
         training: How it is trained.
         method: The published method that this policy is, if it is one. Not part of the hash.
+
+    Example:
+        >>> import tinysearch as ts
+        >>> policy = ts.UpdatePolicy(backbone="net", input_shape=(3, 32, 32), head="fc", sign_masks=("act",))
+        >>> policy.describe()
+        'trains the classifier; sign masks on 1 activation'
+        >>> ts.UpdatePolicy.from_json(policy.to_json()) == policy
+        True
     """
 
     FORMAT: ClassVar[Format] = Format("tinysearch.policy", 1, "policy")

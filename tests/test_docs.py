@@ -1,5 +1,6 @@
 """What the documentation says about files, commands, names and defaults is so."""
 
+import importlib.util
 import json
 import re
 from pathlib import Path
@@ -143,3 +144,21 @@ def test_the_rates_are_those_of_the_code():
     assert {name: tuple(float(x) for x in rates.split(",")) for name, rates in rows.items()} == {
         name: OPTIMIZERS.load(name).rates for name in OPTIMIZERS
     }
+
+
+def test_every_module_stands_in_the_page_of_modules():
+    spec = importlib.util.spec_from_file_location("modules", ROOT / "docs" / "modules.py")
+    page = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(page)
+    written = (ROOT / "docs" / "modules.md").read_text(encoding="utf-8")
+    assert written == page.text(), "write it anew: python docs/modules.py"
+
+
+@PAGE
+def test_files_of_the_project_that_are_named_exist(page):
+    for name in re.findall(
+        r"`((?:spaces|devices|results|search|tinysearch|tests|benchmarks|docs)/[\w./-]+\.\w+)`", TEXTS[page]
+    ):
+        # What is named as it lies in an installed package lies one folder higher in a checkout.
+        places = (ROOT / name, ROOT / name.removeprefix("tinysearch/"))
+        assert any(place.is_file() for place in places), f"{page} names {name}"

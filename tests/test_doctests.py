@@ -2,11 +2,14 @@
 
 import doctest
 import importlib
+import inspect
 import os
 import tomllib
 from pathlib import Path
 
 import pytest
+
+import tinysearch
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -22,9 +25,18 @@ def _modules() -> list[str]:
     )
 
 
+@pytest.fixture(scope="session")
+def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A user's folder, with the finished run that examples look at."""
+    folder = tmp_path_factory.mktemp("desk")
+    small = {"shot": 2, "queries": 20, "validation": 10, "steps": 1}
+    tinysearch.run(dataset="digits", input_size=32, trials=2, proxy=small, jobs=1, out=folder / "runs" / "digits")
+    return folder
+
+
 @pytest.mark.parametrize("name", _modules())
-def test_examples_in_docstrings_run(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_examples_in_docstrings_run(name: str, desk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(desk)
     monkeypatch.setitem(os.environ, "COLUMNS", "120")
     module = importlib.import_module(name)
     flags = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
@@ -32,3 +44,14 @@ def test_examples_in_docstrings_run(name: str, tmp_path: Path, monkeypatch: pyte
         if example.examples:
             failed, _ = doctest.DocTestRunner(optionflags=flags).run(example)
             assert failed == 0, f"an example of {example.name} says something else: see above"
+
+
+@pytest.mark.parametrize("name", [name for name in tinysearch.__all__ if name != "methods"])
+def test_every_public_name_has_an_example(name: str) -> None:
+    assert ">>>" in (inspect.getdoc(getattr(tinysearch, name)) or "")
+
+
+@pytest.mark.parametrize("name", tinysearch.methods.__all__)
+def test_every_method_has_an_example(name: str) -> None:
+    thing = getattr(tinysearch.methods, name)
+    assert not callable(thing) or ">>>" in (inspect.getdoc(thing) or "")

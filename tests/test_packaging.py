@@ -58,3 +58,22 @@ def test_a_package_that_bears_a_public_functions_name_has_no_module_of_that_name
         for folder in ROOT.rglob(f"*/{name}"):
             if folder in {path.parent for path in SOURCES}:
                 assert not (folder / f"{name}.py").exists()
+
+
+def imports():
+    """Per module, the modules of the package that it imports, at its top or inside its functions."""
+    modules = {}
+    for path in SOURCES:
+        parts = path.relative_to(ROOT).with_suffix("").parts
+        parts = parts[1:] if parts[0] == "tinysearch" else parts
+        modules[parts[:-1] if parts[-1] == "__init__" else parts] = path
+    found = {}
+    for name, path in modules.items():
+        package = name if path.stem == "__init__" else name[:-1]
+        found[name] = set()
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and node.level:
+                base = (*package[: len(package) - node.level + 1], *(node.module.split(".") if node.module else ()))
+                targets = {(*base, alias.name) for alias in node.names}
+                found[name] |= {target if target in modules else base for target in targets} - {name}
+    return found

@@ -121,11 +121,20 @@ def estimate_many(
         rows: (N, D) integers.
         device: The device's profile.
         batch: Samples of a training step; None takes the device's.
-        optimizer: adam, sgd or sgd-momentum; None takes the device's.
-        accounting: Whose rules to count by: tinysearch, eager, tinytl, mobiletl, tinytrain or sparse-update.
+        optimizer: Name of an optimizer; None takes the device's.
+        accounting: Whose rules to count by, as the option `--accounting` has them.
 
     Returns:
         The costs as arrays of length N.
+
+    Example:
+        >>> import tinysearch as ts
+        >>> backbone = ts.load_backbone("mobilenetv2-w0.35", input_size=32)
+        >>> trace = ts.trace(backbone, (3, 32, 32))
+        >>> space = ts.UpdateSpace(trace)
+        >>> costs = ts.estimate_many(space, space.sample(1000), ts.load_device("rpi4"))
+        >>> len(costs), bool((costs.peak_bytes > costs.saved_bytes).all())
+        (1000, True)
     """
     from .devices.costs import cost_rows
 
@@ -137,6 +146,11 @@ def load_run(path: str | Path) -> "RunDirectory":
 
     Raises:
         InputError: There is none at this path.
+
+    Example:
+        >>> import tinysearch as ts
+        >>> ts.load_run("runs/digits").front.run.dataset
+        'digits'
     """
     from .results.rundir import RunDirectory
 

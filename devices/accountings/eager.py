@@ -20,7 +20,7 @@ import numpy as np
 
 from ...spaces.table import UpdateTable
 from ...spaces.trace import INPUT, Trace
-from ..step.columns import Amount, Columns, Mask, both, either, larger, times, without
+from ..step.columns import Amount, Mask, both, either, larger, masks, times, without
 from ..step.saved import STATISTIC_BYTES, Kept, norm_statistics
 
 
@@ -45,10 +45,10 @@ def find_kept(table: UpdateTable, batch: int, element_bytes: int = 4) -> Kept:
         element_bytes: Bytes of an activation.
     """
     trace, kept = table.trace, Kept(len(table))
-    live, weights, present = Columns(table.live), Columns(table.outputs > 0), Columns(table.present)
+    live, weights, present = masks(table.live), masks(table.outputs > 0), masks(table.present)
     # Not `live`, of the row that a lite residual module's output is added to.
-    reached = Columns(table.live_inputs | (table.trains & table.present))
-    statistics = Columns(table.statistics)
+    reached = masks(table.live_inputs | (table.trains & table.present))
+    statistics = masks(table.statistics)
     beside = {block.output: block.lite[0] for block in trace.blocks if block.lite}
     storage = _storages(trace, beside)
 
@@ -58,30 +58,33 @@ def find_kept(table: UpdateTable, batch: int, element_bytes: int = 4) -> Kept:
     for row in trace.order:
         layer = trace.rows[row]
         if layer.kind == "conv" and layer.padded:
-            kept.besides(row, times(reached[row], layer.padded * batch * element_bytes))
+            kept.add(row, reached[row], layer.padded * batch * element_bytes)
         elif layer.kind in ("conv", "norm"):
             hold(layer.inputs[0], row, reached[row])
             if layer.kind == "norm":
                 own = both(reached[row], statistics[row]) if layer.op == "batch" else reached[row]
-                kept.besides(row, times(own, norm_statistics(layer, batch) * STATISTIC_BYTES))
+                kept.add(row, own, norm_statistics(layer, batch) * STATISTIC_BYTES)
         elif layer.kind == "linear":
             hold(layer.inputs[0], row, weights[row])
         else:
             own_output: Mask = False
             observed: Amount = 0
+            seen: Mask = False
             for source, retention in zip(layer.inputs, layer.plain_retention, strict=True):
                 if source == INPUT:
                     continue
                 need = both(live[source], present[row])
-                observed = larger(observed, times(need, batch * retention.extra))
+                if retention.extra:
+                    observed = larger(observed, times(need, batch * retention.extra))
+                    seen = either(seen, need)
                 own_output = either(own_output, both(need, retention.output))
                 for tensor, keeps in zip(layer.inputs, retention.inputs, strict=True):
                     hold(tensor, row, both(need, keeps))
-            kept.besides(row, observed)
+            kept.add(row, seen, observed)
             if row in beside:
                 # The block's output is then the sum with the module's, and this row's own output a tensor apart.
                 apart = both(own_output, present[beside[row]])
-                kept.besides(row, times(apart, layer.out_elements * batch * element_bytes))
+                kept.add(row, apart, layer.out_elements * batch * element_bytes)
                 own_output = without(own_output, apart)
             hold(row, row, own_output)
     return kept

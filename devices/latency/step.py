@@ -23,7 +23,7 @@ from ...spaces.optimizers import OPTIMIZERS
 from ...spaces.table import UpdateTable
 from ...spaces.trace import Layer, Trace
 from ..profile import DeviceProfile
-from ..profile.kernels import Kernel, Phase, class_keys, find_kernel
+from ..profile.kernels import Kernel, PassKernels, class_keys, find_kernel
 from ..profile.model import Dtypes
 
 Floats = npt.NDArray[np.float64]
@@ -216,12 +216,12 @@ def assumed_share(trace: Trace, profile: DeviceProfile, batch: int) -> float:
     a_f, a_b = latency.forward_scale.value, latency.backward_scale.value
     trained = np.array([layer.weights > 0 for layer in layers])
     total = assumed = 0.0
-    for phase, load, factor in (
+    for pass_kernels, load, factor in (
         (latency.forward, work.forward, a_f * ~(_is_fused(layers) & latency.fused)),
         (latency.dx, work.dx, a_b * np.ones(len(layers))),
         (latency.dw, work.dw, a_b * trained),
     ):
-        kernels = _kernels(phase, layers)
+        kernels = _kernels(pass_kernels, layers)
         seconds = factor * load.first(len(layers)).seconds(kernels)
         total += float(seconds.sum())
         assumed += float(seconds @ _each(kernels, "assumed"))
@@ -250,8 +250,8 @@ def _is_fused(rows: Sequence[Layer]) -> npt.NDArray[np.bool_]:
     return np.array([layer.kind in ("norm", "act") for layer in rows])
 
 
-def _kernels(phase: Phase, rows: Sequence[Layer]) -> list[Kernel]:
-    return [find_kernel(phase, class_keys(layer)) for layer in rows]
+def _kernels(kernels: PassKernels, rows: Sequence[Layer]) -> list[Kernel]:
+    return [find_kernel(kernels, class_keys(layer)) for layer in rows]
 
 
 def _each(kernels: Sequence[Kernel], name: str) -> Floats:

@@ -97,7 +97,7 @@ def measure(
         model: What `apply` returned; or any other model, of which nothing is predicted. Unchanged by this.
         images: One batch, (N, C, H, W).
         labels: Its classes, (N,).
-        optimizer: adam, sgd or sgd-momentum.
+        optimizer: Name of an optimizer.
         repeats: Timed steps, after one that is not timed.
 
     Returns:

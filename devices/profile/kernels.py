@@ -131,7 +131,7 @@ def _complete(phase: dict[str, Kernel]) -> dict[str, Kernel]:
     return phase
 
 
-Phase = Annotated[dict[Annotated[str, AfterValidator(_known_class)], Kernel], AfterValidator(_complete)]
+PassKernels = Annotated[dict[Annotated[str, AfterValidator(_known_class)], Kernel], AfterValidator(_complete)]
 
 
 def find_kernel(phase: Mapping[str, Kernel], keys: tuple[str, ...]) -> Kernel:
@@ -206,9 +206,9 @@ class Latency(Record):
     """
 
     clock: Sourced[Hertz] | None = None
-    forward: Phase
-    dx: Phase
-    dw: Phase
+    forward: PassKernels
+    dx: PassKernels
+    dw: PassKernels
     update: Kernel
     forward_scale: Sourced[Factor]
     backward_scale: Sourced[Factor]

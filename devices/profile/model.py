@@ -13,6 +13,7 @@ from ...core.formats import Format
 from ...spaces.optimizers import OptimizerName
 from .kernels import Latency
 from .quantities import Bytes, Hertz, Origin, Record, Sourced, Watts
+from .schema import profile_schema
 
 
 class Region(Record):
@@ -151,6 +152,14 @@ class DeviceProfile(Record):
         flash: What is stored.
         latency: How long a step takes.
         power: Electrical power.
+
+    Example:
+        >>> import tinysearch as ts
+        >>> device = ts.load_device("cortex-m7")
+        >>> device.memory.kind, device.memory.budget.value
+        ('arena', 262144)
+        >>> len(device.assumed) > 0
+        True
     """
 
     FORMAT: ClassVar[Format] = Format("tinysearch.device", 1, "device profile")
@@ -187,9 +196,7 @@ class DeviceProfile(Record):
     @classmethod
     def json_schema(cls) -> dict[str, Any]:
         """The JSON Schema (2020-12) of a profile's file."""
-        from .schema import profile_schema
-
-        return profile_schema(cls)
+        return profile_schema(cls, cls.FORMAT)
 
 
 def _assumed(record: BaseModel, path: str = "") -> list[str]:

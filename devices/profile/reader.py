@@ -67,7 +67,13 @@ DEVICES: Registry[Source] = Registry("device", _bundled(), _check, taken=ALIASES
 
 
 def list_devices() -> tuple[str, ...]:
-    """Identifiers of the profiles that have a name: the bundled ones, and those of other packages."""
+    """Identifiers of the profiles that have a name: the bundled ones, and those of other packages.
+
+    Example:
+        >>> import tinysearch as ts
+        >>> ts.list_devices()[:3]
+        ('cortex-m7', 'cortex-m7-fp32', 'imxrt1062')
+    """
     return tuple(DEVICES)
 
 
@@ -79,6 +85,12 @@ def load_device(name_or_path: str | Path) -> DeviceProfile:
 
     Raises:
         InputError: There is no such profile or file, or something in it is wrong: file, line and field are named.
+
+    Example:
+        >>> import tinysearch as ts
+        >>> device = ts.load_device("rpi4")
+        >>> device.description, device.batch
+        ('Raspberry Pi 4', 8)
     """
     name = ALIASES.get(str(name_or_path), str(name_or_path))
     if isinstance(name_or_path, str) and name in DEVICES:

@@ -3,8 +3,10 @@
 from copy import deepcopy
 from typing import Any
 
+from pydantic import BaseModel
+
+from ...core.formats import Format
 from .kernels import CLASS_KEY, COARSE
-from .model import DeviceProfile
 
 #: Parts of which a profile with `like` may state some fields only.
 SECTIONS = ("Memory", "Flash", "Latency", "Power")
@@ -12,8 +14,13 @@ SECTIONS = ("Memory", "Flash", "Latency", "Power")
 PHASES = ("forward", "dx", "dw")
 
 
-def profile_schema(record: type[DeviceProfile]) -> dict[str, Any]:
-    """The schema (2020-12) of a whole file, or of one that says which profile it is `like`."""
+def profile_schema(record: type[BaseModel], kind: Format) -> dict[str, Any]:
+    """The schema (2020-12) of a whole file, or of one that says which profile it is `like`.
+
+    Args:
+        record: The model of a profile.
+        kind: The format of its file.
+    """
     whole = record.model_json_schema(mode="validation")
     definitions = whole.pop("$defs")
     for phase in PHASES:
@@ -22,8 +29,8 @@ def profile_schema(record: type[DeviceProfile]) -> dict[str, Any]:
             "required": list(COARSE),
         }
     whole["properties"] = {
-        "format": {"const": record.FORMAT.name},
-        "version": {"const": record.FORMAT.version},
+        "format": {"const": kind.name},
+        "version": {"const": kind.version},
         **whole["properties"],
     }
     whole["required"] = ["format", "version", *whole["required"]]

@@ -102,14 +102,14 @@ class Plan:
 
     def to_dict(self) -> dict[str, Any]:
         """The plan as JSON values, format version 1: what a generator of code needs, in the order of execution."""
-        schedule = self.program.schedule
+        setting = self.program.setting
         content = {
-            "backbone": schedule.trace.name,
-            "input_shape": list(schedule.trace.input_shape),
-            "device": schedule.profile.name,
-            "batch": schedule.batch,
-            "optimizer": self.program.optimizer,
-            "alignment": schedule.alignment,
+            "backbone": setting.trace.name,
+            "input_shape": list(setting.trace.input_shape),
+            "device": setting.profile.name,
+            "batch": setting.batch,
+            "optimizer": setting.optimizer,
+            "alignment": setting.alignment,
             "lower_bound": self.lower_bound,
             "areas": [
                 {"name": area.name, "size": area.size, "used": used}
@@ -129,12 +129,12 @@ class Plan:
             ],
             "steps": [
                 {
-                    "phase": step.phase.value,
-                    "layer": self._layer(step.row),
-                    "reads": list(step.reads),
-                    "writes": list(step.writes),
+                    "phase": operation.phase.value,
+                    "layer": self._layer(operation.row),
+                    "reads": list(operation.reads),
+                    "writes": list(operation.writes),
                 }
-                for step in self.program.steps
+                for operation in self.program.operations
             ],
         }
         return self.FORMAT.values(content)
@@ -148,7 +148,7 @@ class Plan:
         return write_atomically(Path(path), self.to_json())
 
     def _layer(self, row: int) -> str:
-        return "" if row == INPUT else self.program.schedule.trace.rows[row].name
+        return "" if row == INPUT else self.program.setting.trace.rows[row].name
 
 
 def find_areas(profile: DeviceProfile) -> tuple[Area, ...]:
@@ -172,12 +172,12 @@ def make_plan(program: Program, areas: Sequence[Area] | None = None) -> Plan:
             cannot hold goes into the next, and what none can, into the first, beyond its end. Without it the
             device's largest contiguous piece.
     """
-    offered = tuple(areas or find_areas(program.schedule.profile)[:1])
+    offered = tuple(areas or find_areas(program.setting.profile)[:1])
     buffers = program.buffers
     numbers = range(len(buffers))
     duration = [buffer.last - buffer.first for buffer in buffers]
     # What stays for the whole step lies at the start, in one piece.
-    longest = len(program.steps) - 1
+    longest = len(program.operations) - 1
     lasting = [n for n in numbers if duration[n] == longest]
     passing = [n for n in numbers if duration[n] < longest]
     # Largest, longest, largest times longest, earliest: each is best for some policies.

@@ -1,8 +1,8 @@
-"""One policy's training step as an explicit program: its kernels in order, its tensors and how long each lives.
+"""One policy's training step as an explicit program: its operations in order, its tensors and how long each lives.
 
-`devices.memory` adds up the same step for N policies at once; here it is written out for one, so that offsets can be
-assigned (`devices.plan`), the peak shown part by part, and the step executed or exported. A tensor is named by its kind
-and the row of the trace that it belongs to; what a kernel computes follows from its phase, the row and the policy.
+`peak` adds up the same step for N policies at once; here it is written out for one, so that offsets can be assigned
+(`plan`), the peak shown part by part, and the step executed or exported. A tensor is named by its kind and the row of
+the trace that it belongs to; what an operation computes follows from its phase, the row and the policy.
 """
 
 from collections.abc import Mapping
@@ -14,28 +14,9 @@ import numpy as np
 
 from ...spaces.trace import INPUT
 from .columns import Ints
-from .sizes import Schedule
-
-
-class Kind(StrEnum):
-    """What a tensor is.
-
-    Of a row of the trace: parameters: those that train (eager: all), first of the weight, then of the bias, and after
-    them the running statistics where all are in RAM; statistics: running means, then variances, that the step updates;
-    state: of the optimizer, as large as what trains for each value that it keeps; activation: the row's output (of
-    `INPUT` the images); kept: what its forward keeps besides outputs: packed masks, chosen input channels, means and
-    inverse deviations; gradient: of the row's output; weight_gradient: of what trains, laid out as the parameters are;
-    scratch: for one kernel alone.
-    """
-
-    PARAMETERS = "parameters"
-    STATISTICS = "statistics"
-    STATE = "state"
-    ACTIVATION = "activation"
-    KEPT = "kept"
-    GRADIENT = "gradient"
-    WEIGHT_GRADIENT = "weight_gradient"
-    SCRATCH = "scratch"
+from .setting import StepSetting
+from .tensors import Kind
+from .walk import Phase
 
 
 class Part(StrEnum):
@@ -60,27 +41,6 @@ _PARTS = {
     Kind.WEIGHT_GRADIENT: Part.WEIGHT_GRADIENTS,
     Kind.SCRATCH: Part.SCRATCH,
 }
-#: What a tensor is named by.
-Key = tuple[Kind, int]
-
-
-class Phase(StrEnum):
-    """What a step of the program does with its row.
-
-    forward: computes the output; loss: its value, and the gradient of the logits; weight_gradient, input_gradient:
-    of the row; backward: both at once (eager); update: of what trains in the row (eager: of everything, at the end).
-    """
-
-    FORWARD = "forward"
-    LOSS = "loss"
-    WEIGHT_GRADIENT = "weight_gradient"
-    INPUT_GRADIENT = "input_gradient"
-    BACKWARD = "backward"
-    UPDATE = "update"
-
-
-#: Kinds that are there before a step and after it.
-PERSISTENT = (Kind.PARAMETERS, Kind.STATISTICS, Kind.STATE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +51,7 @@ class Tensor:
         kind: What it is.
         row: Row of the trace that it belongs to; `INPUT` for the images.
         bytes: Size, rounded up to the alignment.
-        first: Number of the first step that has it.
+        first: Number of the first operation that has it.
         last: Number of the last.
         buffer: Number of the memory that it lies in: a tensor that overwrites another has the other's.
     """
@@ -105,8 +65,8 @@ class Tensor:
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
-    """One kernel.
+class Operation:
+    """One operation of the step.
 
     Attributes:
         phase: What it does.
@@ -127,8 +87,8 @@ class Buffer:
 
     Attributes:
         bytes: Size.
-        first: First step.
-        last: Last step.
+        first: First operation.
+        last: Last operation.
     """
 
     bytes: int
@@ -141,15 +101,13 @@ class Program:
     """A training step of one policy.
 
     Attributes:
-        schedule: The network, the device, the batch.
-        optimizer: adam, sgd or sgd-momentum.
-        steps: The kernels in the order in which they run.
+        setting: The network, the device, the batch, the optimizer.
+        operations: In the order in which they run.
         tensors: All tensors in RAM.
     """
 
-    schedule: Schedule
-    optimizer: str
-    steps: tuple[Step, ...]
+    setting: StepSetting
+    operations: tuple[Operation, ...]
     tensors: tuple[Tensor, ...] = field(repr=False)
 
     @cached_property
@@ -165,8 +123,8 @@ class Program:
 
     @cached_property
     def live_bytes(self) -> Ints:
-        """Bytes that are live in each step."""
-        change = np.zeros(len(self.steps) + 1, np.int64)
+        """Bytes that are live in each operation."""
+        change = np.zeros(len(self.operations) + 1, np.int64)
         for buffer in self.buffers:
             change[buffer.first] += buffer.bytes
             change[buffer.last + 1] -= buffer.bytes
@@ -178,9 +136,14 @@ class Program:
         return int(self.live_bytes.max())
 
     @property
-    def peak_step(self) -> int:
-        """The first step that has it."""
+    def peak_number(self) -> int:
+        """Number of the first operation that has it."""
         return int(self.live_bytes.argmax())
+
+    @property
+    def peak_operation(self) -> Operation:
+        """The first operation that has it."""
+        return self.operations[self.peak_number]
 
     def part(self, tensor: int) -> Part:
         """What a tensor, by number, uses its memory for."""
@@ -192,16 +155,16 @@ class Program:
     @cached_property
     def _saved(self) -> set[int]:
         backward = (Phase.BACKWARD, Phase.WEIGHT_GRADIENT, Phase.INPUT_GRADIENT)
-        return {number for step in self.steps if step.phase in backward for number in step.reads}
+        return {number for operation in self.operations if operation.phase in backward for number in operation.reads}
 
     def parts(self) -> Mapping[Part, int]:
         """What the peak is made of, in bytes.
 
-        Memory that one tensor takes over from another in that step counts as the one that the step writes.
+        Memory that one tensor takes over from another in that operation counts as the one that is written.
         """
         owners: dict[int, int] = {}
         for number, tensor in enumerate(self.tensors):
-            if tensor.first <= self.peak_step <= tensor.last:
+            if tensor.first <= self.peak_number <= tensor.last:
                 known = owners.get(tensor.buffer)
                 if known is None or self.tensors[known].first < tensor.first:
                     owners[tensor.buffer] = number

@@ -11,7 +11,7 @@ import numpy as np
 from ...spaces.operations import READ_OFF_OUTPUT
 from ...spaces.table import UpdateTable
 from ...spaces.trace import INPUT, Layer, Trace
-from .columns import Amount, Columns, Ints, Mask, both, columns, either, larger, times, without
+from .columns import Amount, Ints, Mask, both, columns, either, larger, masks, times, without
 
 #: Bytes of a batch statistic, whatever the activations' type.
 STATISTIC_BYTES = 4
@@ -27,12 +27,14 @@ class Kept:
             order of the forward pass.
         outputs: Per such row, the policies in which anyone does.
         extra: Per row that keeps tensors besides those of the data flow, their bytes.
+        besides: Per such row, the policies in which it does.
     """
 
     count: int
     holders: dict[int, list[tuple[int, Mask]]] = field(default_factory=dict)
     outputs: dict[int, Mask] = field(default_factory=dict)
     extra: dict[int, Amount] = field(default_factory=dict)
+    besides: dict[int, Mask] = field(default_factory=dict)
 
     def hold(self, tensor: int, row: int, keeps: Mask) -> None:
         """Note that a row keeps a tensor."""
@@ -45,15 +47,23 @@ class Kept:
             holders.append((row, keeps))
         self.outputs[tensor] = either(self.outputs.get(tensor, False), keeps)
 
-    def besides(self, row: int, amount: Amount) -> None:
-        """Note that a row keeps bytes that are no output."""
-        if not isinstance(amount, int) or amount:
-            self.extra[row] = self.extra.get(row, 0) + amount
+    def add(self, row: int, keeps: Mask, amount: Amount) -> None:
+        """Note that a row keeps bytes that are no output; an array of them is 0 where it does not."""
+        if keeps is False or (isinstance(amount, int) and not amount):
+            return
+        amount = times(keeps, amount) if isinstance(amount, int) else amount
+        self.extra[row] = self.extra.get(row, 0) + amount
+        self.besides[row] = either(self.besides.get(row, False), keeps)
 
-    def total(self, trace: Trace, scale: int) -> Amount:
-        """Bytes kept in all, with `scale` bytes for each element of an output."""
-        sizes = (times(keeps, scale * trace.rows[n].out_elements) for n, keeps in self.outputs.items() if n != INPUT)
-        return sum(sizes, 0) + sum(self.extra.values(), 0)
+    def total(self, trace: Trace, scale: int) -> Ints:
+        """Bytes kept in all, (N,), with `scale` bytes for each element of an output."""
+        total = np.zeros(self.count, np.int64)
+        for row, keeps in self.outputs.items():
+            if row != INPUT:
+                total += times(keeps, scale * trace.rows[row].out_elements)
+        for amount in self.extra.values():
+            total += amount
+        return total
 
     def row_bytes(self, trace: Trace, scale: int) -> Ints:
         """Bytes kept per row, (N, R), with `scale` bytes for each element of an output."""
@@ -101,13 +111,13 @@ def find_kept(table: UpdateTable, batch: int, element_bytes: int = 4) -> Kept:
 class _Finder:
     def __init__(self, table: UpdateTable, batch: int, element_bytes: int) -> None:
         self.trace, self.batch, self.element_bytes = table.trace, batch, element_bytes
-        self.live_inputs, self.live = Columns(table.live_inputs), Columns(table.live)
-        self.trains = Columns(table.trains & table.present)
+        self.live_inputs, self.live = masks(table.live_inputs), masks(table.live)
+        self.trains = masks(table.trains & table.present)
         channels = np.array([layer.in_channels for layer in self.trace.rows])
-        self.weights, self.inputs = Columns(table.trains_weight), columns(table.inputs)
-        self.whole = Columns(table.trains_weight & (table.inputs == channels))
-        self.scale, self.statistics = Columns(table.scale), Columns(table.statistics)
-        self.sign, self.present = Columns(table.sign), Columns(table.present)
+        self.weights, self.inputs = masks(table.trains_weight), columns(table.inputs)
+        self.whole = masks(table.trains_weight & (table.inputs == channels))
+        self.scale, self.statistics = masks(table.scale), masks(table.statistics)
+        self.sign, self.present = masks(table.sign), masks(table.present)
         self.beside = {block.output: block.lite[0] for block in self.trace.blocks if block.lite}
         self.readers: dict[int, list[int]] = {}
         for row in self.trace.order:
@@ -125,7 +135,7 @@ class _Finder:
                 own = either(self.live_inputs[row], self.trains[row])
                 own = both(own, self.statistics[row]) if layer.op == "batch" else own
                 self.kept.hold(layer.inputs[0], row, either(own, self.scale[row]))
-                self.kept.besides(row, times(own, norm_statistics(layer, self.batch) * STATISTIC_BYTES))
+                self.kept.add(row, own, norm_statistics(layer, self.batch) * STATISTIC_BYTES)
             elif self.live_inputs[row] is not False:
                 self._operation(row, layer)
         return self.kept
@@ -136,30 +146,32 @@ class _Finder:
         partly = without(self.weights[row], whole)
         if partly is not False:
             per_channel = layer.in_elements // layer.in_channels * self.batch * self.element_bytes
-            self.kept.besides(row, times(partly, self.inputs[row] * per_channel))
+            self.kept.add(row, partly, times(partly, self.inputs[row] * per_channel))
 
     def _operation(self, row: int, layer: Layer) -> None:
         masked = both(self.live_inputs[row], self.sign[row])
-        self.kept.besides(row, times(masked, self.batch * -(-layer.out_elements // 8)))
+        self.kept.add(row, masked, self.batch * -(-layer.out_elements // 8))
         read_off = without(self._read_off(row, layer), masked)
         own_output = read_off
         observed: Amount = 0
+        seen: Mask = False
         for source, retention in zip(layer.inputs, layer.retention, strict=True):
             if source == INPUT:
                 continue
             need = without(without(self.live[source], masked), read_off)
             if retention.extra:
                 observed = larger(observed, times(need, self.batch * retention.extra))
+                seen = either(seen, need)
             if retention.output:
                 own_output = either(own_output, need)
             for tensor, keeps in zip(layer.inputs, retention.inputs, strict=True):
                 if keeps:
                     self.kept.hold(tensor, row, need)
-        self.kept.besides(row, observed)
+        self.kept.add(row, seen, observed)
         if row in self.beside:
             # The block's output is then the sum with the module's, and this row's own output a tensor apart.
             apart = both(own_output, self.present[self.beside[row]])
-            self.kept.besides(row, times(apart, layer.out_elements * self.batch * self.element_bytes))
+            self.kept.add(row, apart, layer.out_elements * self.batch * self.element_bytes)
             own_output = without(own_output, apart)
         self.kept.hold(row, row, own_output)
 

@@ -76,6 +76,15 @@ def export(policy: UpdatePolicy, backbone: "nn.Module", *, to: str, out: str | P
         InputError: There is no such exporter, it needs a package that is not installed, or it fails.
         UnsupportedError: The exporter cannot express something of the policy.
         ConflictError: The folder holds something.
+
+    Example:
+        >>> import tinysearch as ts
+        >>> backbone = ts.load_backbone("mobilenetv2-w0.35", input_size=32)
+        >>> trace = ts.trace(backbone, (3, 32, 32))
+        >>> ts.export(ts.methods.bias(trace), backbone, to="abacus", out="build")
+        Traceback (most recent call last):
+            ...
+        tinysearch.core.errors.InputError: no exporter named 'abacus': ...
     """
     from ...spaces.engine.origin import base_digest
 

@@ -11,7 +11,8 @@ from ...core.errors import InputError
 from ...core.files import write_atomically
 from ...core.units import format_bytes
 from ...devices.step.plan import Plan
-from ...devices.step.program import Part, Phase, Program
+from ...devices.step.program import Part, Program
+from ...devices.step.walk import Phase
 from ...spaces.trace import INPUT
 
 if TYPE_CHECKING:
@@ -88,7 +89,7 @@ def _draw_area(axes: "Axes", plan: Plan, area: int) -> None:
     unit, name_of_unit = _unit(program)
     boxes: dict[tuple[Part, bool], list[list[tuple[float, float]]]] = {}
     top = max(plan.sizes[area] / unit * 1.03, 1e-9)
-    if not program.schedule.eager and limit <= 1.6 * plan.sizes[area]:
+    if not program.setting.eager and limit <= 1.6 * plan.sizes[area]:
         top = max(top, limit / unit * 1.05)
     for number, tensor in enumerate(program.tensors):
         place = plan.place(number)
@@ -98,19 +99,19 @@ def _draw_area(axes: "Axes", plan: Plan, area: int) -> None:
         low, high = place.offset / unit, (place.offset + tensor.bytes) / unit
         part, thin = program.part(number), high - low < _THIN * top
         boxes.setdefault((part, thin), []).append([(left, low), (right, low), (right, high), (left, high)])
-        if right - left > _LABEL_WIDTH * len(program.steps) and high - low > _LABEL_HEIGHT * top:
-            name = "images" if tensor.row == INPUT else program.schedule.trace.rows[tensor.row].name
+        if right - left > _LABEL_WIDTH * len(program.operations) and high - low > _LABEL_HEIGHT * top:
+            name = "images" if tensor.row == INPUT else program.setting.trace.rows[tensor.row].name
             colour = "white" if part in _DARK else _INK
             axes.text((left + right) / 2, (low + high) / 2, name, ha="center", va="center", fontsize=7, color=colour)
     for (part, thin), corners in boxes.items():
         edge, width = (_COLOURS[part], 0.25) if thin else ("white", 0.35)
         axes.add_collection(PolyCollection(corners, facecolor=_COLOURS[part], edgecolor=edge, linewidth=width))
-    axes.set_xlim(0, len(program.steps))
+    axes.set_xlim(0, len(program.operations))
     axes.set_ylim(0, top)
     _dress(
         axes,
         f"address in {plan.areas[area].name}, {name_of_unit}"
-        if not program.schedule.eager
+        if not program.setting.eager
         else f"address, {name_of_unit}",
     )
     loss = _mark_time(axes, program)
@@ -119,7 +120,7 @@ def _draw_area(axes: "Axes", plan: Plan, area: int) -> None:
             text, (loss + 0.5, 1), xycoords=("data", "axes fraction"), xytext=(shift, 2), textcoords="offset points",
             ha=side, va="bottom", fontsize=8, color=_GREY,
         )  # fmt: skip
-    if not program.schedule.eager and limit / unit <= top:
+    if not program.setting.eager and limit / unit <= top:
         axes.axhline(limit / unit, color=_LIMIT, linewidth=1.2)
         label = f"{plan.areas[area].name} ends at {format_bytes(limit)}"
         axes.annotate(
@@ -130,19 +131,19 @@ def _draw_area(axes: "Axes", plan: Plan, area: int) -> None:
 
 
 def _end(program: Program, number: int) -> int:
-    """The first step in which the tensor is gone, or its memory another's."""
+    """The first operation in which the tensor is gone, or its memory another's."""
     tensor = program.tensors[number]
     heirs = [t.first for t in program.tensors if t.buffer == tensor.buffer and t.first > tensor.first]
     return min([tensor.last + 1, *heirs])
 
 
 def _draw_sums(axes: "Axes", program: Program) -> None:
-    steps, (unit, name_of_unit) = len(program.steps), _unit(program)
-    sums: Mapping[Part, np.ndarray] = {part: np.zeros(steps) for part in _COLOURS}
+    count, (unit, name_of_unit) = len(program.operations), _unit(program)
+    sums: Mapping[Part, np.ndarray] = {part: np.zeros(count) for part in _COLOURS}
     for number, tensor in enumerate(program.tensors):
         sums[program.part(number)][tensor.first : _end(program, number)] += tensor.bytes / unit
     shown = {part: values for part, values in sums.items() if values.any()}
-    edges = np.repeat(np.arange(steps + 1), 2)[1:-1]
+    edges = np.repeat(np.arange(count + 1), 2)[1:-1]
     axes.stackplot(
         edges,
         [np.repeat(values, 2) for values in shown.values()],
@@ -150,9 +151,9 @@ def _draw_sums(axes: "Axes", program: Program) -> None:
         labels=[part.value for part in shown],
         linewidth=0,
     )
-    peak, step = program.peak_bytes / unit, program.peak_step
-    axes.plot([step + 0.5], [peak], marker="v", color=_INK, markersize=5, clip_on=False)
-    axes.set_xlim(0, steps)
+    peak = program.peak_bytes / unit
+    axes.plot([program.peak_number + 0.5], [peak], marker="v", color=_INK, markersize=5, clip_on=False)
+    axes.set_xlim(0, count)
     axes.set_ylim(0, peak * 1.12)
     _dress(axes, f"live, {name_of_unit}")
     _mark_time(axes, program)
@@ -175,20 +176,20 @@ def _dress(axes: "Axes", label: str) -> None:
 
 
 def _mark_time(axes: "Axes", program: Program) -> int:
-    """The loss, between the passes, and the peak; gives the loss's step."""
-    loss = next(number for number, step in enumerate(program.steps) if step.phase == Phase.LOSS)
+    """The loss, between the passes, and the peak; gives the loss's number."""
+    loss = next(number for number, operation in enumerate(program.operations) if operation.phase == Phase.LOSS)
     axes.axvline(loss + 0.5, color=_GREY, linewidth=0.8, linestyle=(0, (1, 2)))
-    axes.axvline(program.peak_step + 0.5, color=_INK, linewidth=0.9, linestyle=(0, (4, 3)))
+    axes.axvline(program.peak_number + 0.5, color=_INK, linewidth=0.9, linestyle=(0, (4, 3)))
     return loss
 
 
 def _words(figure: "Figure", plan: Plan, title: str) -> None:
     program = plan.program
-    step = program.steps[program.peak_step]
-    where = f"{step.phase.value.replace('_', ' ')} of {program.schedule.trace.rows[step.row].name}"
+    peak = program.peak_operation
+    where = f"{peak.phase.value.replace('_', ' ')} of {program.setting.trace.rows[peak.row].name}"
     figure.text(0.075, 0.955, title or "Memory plan", fontsize=13, color=_INK, weight="bold", va="center")
     bound = f"largest sum of live bytes {format_bytes(plan.lower_bound)}, at the {where} (dashed)"
-    if program.schedule.eager:
+    if program.setting.eager:
         kind = f"an eager runtime plans nothing: packed as tightly as can be, {format_bytes(plan.size)}"
     else:
         kind = f"arena {format_bytes(plan.size)}, {100 * plan.gap:.2g} % above the lower bound"

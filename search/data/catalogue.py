@@ -76,7 +76,13 @@ DATASETS: Registry[DatasetInfo] = Registry(
 
 
 def list_datasets() -> tuple[DatasetInfo, ...]:
-    """The data sets that are known by name."""
+    """The data sets that are known by name.
+
+    Example:
+        >>> import tinysearch as ts
+        >>> [info.name for info in ts.list_datasets()]
+        ['digits', 'cifar10', 'gtsrb', 'dtd10', 'imagenette']
+    """
     return tuple(DATASETS.loaded().values())
 
 
@@ -92,6 +98,12 @@ def load_dataset(name: str, data_dir: Path | None = None, *, download: bool = Tr
     Raises:
         InputError: There is no such name or path, or what is there is not laid out as it should be.
         MissingDataError: A named set is not here and was not, or could not be, downloaded.
+
+    Example:
+        >>> import tinysearch as ts
+        >>> digits = ts.load_dataset("digits")
+        >>> len(digits.train), len(digits.test)
+        (1297, 500)
     """
     if data_dir is not None and not data_dir.is_dir():
         raise InputError(f"the data folder {data_dir} does not exist")

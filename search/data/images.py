@@ -129,6 +129,12 @@ class Dataset:
         train: Images that a search may see.
         test: Images that it may not.
         source: Where the images came from and how they were split, in words.
+
+    Example:
+        >>> import tinysearch as ts
+        >>> digits = ts.load_dataset("digits")
+        >>> digits.train.load([0, 1], 16).shape, digits.train.labels[:2].tolist()
+        (torch.Size([2, 3, 16, 16]), [2, 1])
     """
 
     name: str

@@ -47,6 +47,18 @@ def merge_file(
         InputError: The delta or a name is wrong, or `out` cannot be written.
         MissingDataError: The backbone's weights are missing.
         ConflictError: The delta was trained on other weights.
+
+    Example:
+        >>> from pathlib import Path
+        >>> import tinysearch as ts
+        >>> backbone = ts.load_backbone("mobilenetv2-w0.35", input_size=32)
+        >>> trace = ts.trace(backbone, (3, 32, 32))
+        >>> policy = ts.methods.last(trace)
+        >>> change = Path("last.safetensors")
+        >>> change.write_bytes(policy.delta(ts.apply(backbone, policy))) > 0
+        True
+        >>> ts.merge_file(change, "plain.safetensors", weights="none").classes
+        10
     """
     from safetensors.torch import save
 

@@ -32,6 +32,12 @@ class Method:
         with_data: Likewise of a method that needs data, from the trace, the network with a head that fits the labels,
             images (N, C, H, W), normalised, and their labels (N,).
         seeds: Whether every search begins with its policies.
+
+    Example:
+        >>> import tinysearch as ts
+        >>> only_head = ts.methods.Method("only-head", "the head", lambda trace: [ts.methods.last(trace)])
+        >>> only_head.needs_data
+        False
     """
 
     name: str
@@ -119,6 +125,15 @@ def named_with_data(trace: Trace, model: nn.Module, images: Tensor, labels: Tens
         model: The backbone with a head that fits the labels; left unchanged.
         images: Images of the task, (N, C, H, W), normalised.
         labels: Their labels, (N,).
+
+    Example:
+        >>> import torch
+        >>> import tinysearch as ts
+        >>> backbone = ts.load_backbone("mobilenetv2-w0.35", input_size=32)
+        >>> trace = ts.trace(backbone, (3, 32, 32))
+        >>> images, labels = torch.linspace(-1, 1, 8 * 3072).view(8, 3, 32, 32), torch.arange(8)
+        >>> list(ts.methods.named_with_data(trace, backbone, images, labels))
+        ['tinytrain']
     """
     return _collect(trace, lambda method: method.with_data and method.with_data(trace, model, images, labels), True)
 
@@ -128,6 +143,13 @@ def find(trace: Trace, name: str) -> UpdatePolicy:
 
     Raises:
         InputError: No method that needs no data has a policy of that name for this backbone.
+
+    Example:
+        >>> import tinysearch as ts
+        >>> backbone = ts.load_backbone("mobilenetv2-w0.35", input_size=32)
+        >>> trace = ts.trace(backbone, (3, 32, 32))
+        >>> ts.methods.find(trace, "mobiletl-1").method
+        'mobiletl-1'
     """
     policies = named(trace, seeds=False)
     if name not in policies:

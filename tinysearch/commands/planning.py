@@ -12,7 +12,7 @@ from ..results.plots.plan import plot_plan
 def find_plan(program: Program) -> Plan:
     """A plan in the largest area; over all areas if it fits only there."""
     plan = make_plan(program)
-    areas = find_areas(program.schedule.profile)
+    areas = find_areas(program.setting.profile)
     if plan.fits or len(areas) == 1:
         return plan
     spread = make_plan(program, areas)
@@ -21,10 +21,10 @@ def find_plan(program: Program) -> Plan:
 
 def plan_lines(plan: Plan, cost: PolicyCost) -> list[str]:
     """What the peak is made of, and of an arena device whether RAM and flash hold it."""
-    profile = plan.program.schedule.profile
+    profile = plan.program.setting.profile
     parts = ", ".join(f"{part} {format_bytes(size)}" for part, size in cost.peak_parts.items())
     lines = [f"peak: {parts}; besides, the runtime's baseline of {format_bytes(profile.memory.baseline.value)}"]
-    if plan.program.schedule.eager:
+    if plan.program.setting.eager:
         return lines
     used = ", ".join(
         f"{format_bytes(used)} of the {format_bytes(area.size)} of {area.name}"

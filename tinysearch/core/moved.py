@@ -25,7 +25,7 @@ MOVED = {
     "devices.quantities": "devices.profile.quantities",
     "devices.records": "devices.profile.model",
     "devices.saved": "devices.step.saved",
-    "devices.schedule": "devices.step.sizes",
+    "devices.schedule": "devices.step.setting",
     "devices.schema": "devices.profile.schema",
     "devices.writer": "devices.profile.writer",
     "results.atomic": "core.files",

@@ -5,8 +5,10 @@ import pytest
 from tinysearch.core.errors import InputError
 from tinysearch.devices.profile import load_device
 from tinysearch.devices.step.compiler import compile_step
-from tinysearch.devices.step.program import Kind, Part, Phase, Program
+from tinysearch.devices.step.program import Part, Program
 from tinysearch.devices.step.saved import saved_bytes
+from tinysearch.devices.step.tensors import Kind
+from tinysearch.devices.step.walk import Phase
 from tinysearch.spaces import methods
 from tinysearch.spaces.policy import NormUpdate
 from tinysearch.spaces.table import UpdateTable
@@ -19,32 +21,32 @@ def _program(found: Trace, device: str, method: str, optimizer: str = "sgd", bat
 
 
 def _find(program: Program, kind: Kind, layer: str):
-    row = program.schedule.trace.index[layer]
+    row = program.setting.trace.index[layer]
     return next(tensor for tensor in program.tensors if (tensor.kind, tensor.row) == (kind, row))
 
 
-def _step(program: Program, phase: Phase, layer: str) -> int:
-    row = program.schedule.trace.index[layer]
-    return next(n for n, step in enumerate(program.steps) if (step.phase, step.row) == (phase, row))
+def _number(program: Program, phase: Phase, layer: str) -> int:
+    row = program.setting.trace.index[layer]
+    return next(n for n, operation in enumerate(program.operations) if (operation.phase, operation.row) == (phase, row))
 
 
 def test_an_arena_updates_each_layer_at_once_and_after_its_input_gradient(mobilenet_trace):
     program = _program(mobilenet_trace, "cortex-m7", "mobiletl-2")
     layer = "features.17.conv.0.0"
-    phases = [step.phase for step in program.steps if step.row == mobilenet_trace.index[layer]]
+    phases = [x.phase for x in program.operations if x.row == mobilenet_trace.index[layer]]
     assert phases == [Phase.FORWARD, Phase.WEIGHT_GRADIENT, Phase.INPUT_GRADIENT, Phase.UPDATE]
     gradient = _find(program, Kind.WEIGHT_GRADIENT, layer)
     assert gradient.last - gradient.first == 2
     # What the conv keeps is given up before the gradient of its input is made.
     entering = mobilenet_trace.rows[mobilenet_trace.rows[mobilenet_trace.index[layer]].inputs[0]].name
     kept = _find(program, Kind.ACTIVATION, entering)
-    assert _step(program, Phase.LOSS, "classifier.1") < kept.last == _step(program, Phase.WEIGHT_GRADIENT, layer)
+    assert _number(program, Phase.LOSS, "classifier.1") < kept.last == _number(program, Phase.WEIGHT_GRADIENT, layer)
 
 
 def test_an_eager_runtime_updates_at_the_end(mobilenet_trace):
     program = _program(mobilenet_trace, "rpi4", "mobiletl-2", "adam")
-    assert [step.phase for step in program.steps].count(Phase.UPDATE) == 1
-    end = len(program.steps) - 1
+    assert [x.phase for x in program.operations].count(Phase.UPDATE) == 1
+    end = len(program.operations) - 1
     gradients = [t for t in program.tensors if t.kind == Kind.WEIGHT_GRADIENT]
     assert gradients
     assert all(t.last == end for t in gradients)
@@ -55,9 +57,9 @@ def test_an_eager_runtime_updates_at_the_end(mobilenet_trace):
 
 def test_what_stands_before_the_first_trained_layer_has_no_backward_pass(mobilenet_trace):
     program = _program(mobilenet_trace, "cortex-m7", "last")
-    backward = [step for step in program.steps if step.phase not in (Phase.FORWARD, Phase.LOSS)]
-    assert [step.phase for step in backward] == [Phase.WEIGHT_GRADIENT, Phase.UPDATE]
-    assert {step.row for step in backward} == {mobilenet_trace.head}
+    backward = [x for x in program.operations if x.phase not in (Phase.FORWARD, Phase.LOSS)]
+    assert [x.phase for x in backward] == [Phase.WEIGHT_GRADIENT, Phase.UPDATE]
+    assert {x.row for x in backward} == {mobilenet_trace.head}
 
 
 def test_norms_activations_and_depthwise_convs_run_in_place(mobilenet_trace):
@@ -77,14 +79,14 @@ def test_a_kept_tensor_is_not_overwritten(mobilenet_trace):
     program = _program(mobilenet_trace, "cortex-m7", "norm+last")
     conv, norm = (_find(program, Kind.ACTIVATION, f"features.3.conv.0.{n}") for n in (0, 1))
     assert conv.buffer != norm.buffer
-    assert conv.last > _step(program, Phase.LOSS, "classifier.1")
+    assert conv.last > _number(program, Phase.LOSS, "classifier.1")
 
 
 @pytest.mark.parametrize("method", ["full", "bias", "tinytl-L+B", "mobiletl-3"])
 def test_what_waits_for_the_backward_pass_is_what_is_saved(mobilenet_trace, method):
     """For eager, where nothing is rounded up: all that lives from before the loss to after it, but for the images."""
     program = _program(mobilenet_trace, "rpi4", method, batch=2)
-    loss = _step(program, Phase.LOSS, "classifier.1")
+    loss = _number(program, Phase.LOSS, "classifier.1")
     waiting = [
         tensor.bytes
         for number, tensor in enumerate(program.tensors)

@@ -12,8 +12,10 @@ from tinysearch.devices.costs import cost_table, planned_costs
 from tinysearch.devices.profile import load_device
 from tinysearch.devices.step.compiler import compile_step
 from tinysearch.devices.step.plan import Area, Plan, arena_bytes, find_areas, make_plan
-from tinysearch.devices.step.program import Kind, Phase, Program, Step, Tensor
-from tinysearch.devices.step.sizes import Schedule
+from tinysearch.devices.step.program import Operation, Program, Tensor
+from tinysearch.devices.step.setting import StepSetting
+from tinysearch.devices.step.tensors import Kind
+from tinysearch.devices.step.walk import Phase
 from tinysearch.spaces import methods
 from tinysearch.spaces.table import UpdateTable
 
@@ -30,8 +32,8 @@ def _overlaps(plan: Plan) -> list[tuple[int, int]]:
 
 
 @pytest.fixture(scope="module")
-def schedule(small_trace) -> Schedule:
-    return Schedule(small_trace, load_device("cortex-m7"), 1)
+def setting(small_trace) -> StepSetting:
+    return StepSetting(small_trace, load_device("cortex-m7"), 1, "sgd")
 
 
 @settings(max_examples=60, deadline=None)
@@ -39,12 +41,11 @@ def schedule(small_trace) -> Schedule:
     tensors=st.lists(st.tuples(st.integers(1, 90), st.integers(0, 11), st.integers(0, 6)), min_size=1, max_size=25),
     capacities=st.lists(st.integers(20, 400), min_size=1, max_size=3),
 )
-def test_no_two_tensors_that_live_at_once_overlap(schedule, tensors, capacities):
-    steps = tuple(Step(Phase.FORWARD, 0, (), ()) for _ in range(18))
+def test_no_two_tensors_that_live_at_once_overlap(setting, tensors, capacities):
+    operations = tuple(Operation(Phase.FORWARD, 0, (), ()) for _ in range(18))
     program = Program(
-        schedule,
-        "sgd",
-        steps,
+        setting,
+        operations,
         tuple(Tensor(Kind.GRADIENT, 0, 4 * b, f, f + more, n) for n, (b, f, more) in enumerate(tensors)),
     )
     areas = tuple(Area(f"A{n}", size * 4) for n, size in enumerate(capacities))

@@ -1,7 +1,7 @@
 """A planned training step, executed in one block of memory: the loss and all that trains must be torch's.
 
 Every tensor of the program is a view at its planned offset of one buffer of the planned size, which is NaN at first and
-NaN again wherever a tensor dies. A kernel sees the tensors that its step declares, and what lies in flash, and nothing
+NaN again wherever a tensor dies. A kernel sees the tensors that its operation names, what lies in flash, and nothing
 else. So two tensors that overlap while both are needed, or one that the program forgot, show as wrong numbers.
 """
 
@@ -16,7 +16,9 @@ from torch import Tensor
 from tinysearch.devices.profile import DeviceProfile, load_device
 from tinysearch.devices.step.compiler import compile_step
 from tinysearch.devices.step.plan import Plan, make_plan
-from tinysearch.devices.step.program import Kind, Phase, Program, Step
+from tinysearch.devices.step.program import Operation, Program
+from tinysearch.devices.step.tensors import Kind
+from tinysearch.devices.step.walk import Phase
 from tinysearch.spaces import methods
 from tinysearch.spaces.backbones.catalogue import load_backbone
 from tinysearch.spaces.engine.apply import apply
@@ -34,8 +36,8 @@ class Replay:
     def __init__(self, plan: Plan, table: UpdateTable, model: torch.nn.Module, labels: Tensor) -> None:
         assert len(plan.areas) == 1
         self.plan, self.program, self.model, self.labels = plan, plan.program, model, labels
-        self.schedule = plan.program.schedule
-        self.rows, self.table = self.schedule.trace.rows, table
+        self.setting = plan.program.setting
+        self.rows, self.table = self.setting.trace.rows, table
         self.memory = torch.full((plan.size,), NAN_BYTE, dtype=torch.uint8)
         self.number = {(t.kind, t.row): n for n, t in enumerate(self.program.tensors) if t.kind != Kind.SCRATCH}
         self.mean_loss = torch.nan
@@ -49,11 +51,11 @@ class Replay:
                 norm = self.module(row)
                 self.view(number, (2, -1)).copy_(torch.stack([norm.running_mean, norm.running_var]))
         self.view(self.number[Kind.ACTIVATION, INPUT], images.shape).copy_(images)
-        for place, step in enumerate(self.program.steps):
-            self.step = step
-            getattr(self, step.phase.value)(step.row)
+        for place, operation in enumerate(self.program.operations):
+            self.operation = operation
+            getattr(self, operation.phase.value)(operation.row)
             for buffer, life in enumerate(self.program.buffers):
-                if life.last == place < len(self.program.steps) - 1:
+                if life.last == place < len(self.program.operations) - 1:
                     offset = self.plan.places[buffer].offset
                     self.memory[offset : offset + life.bytes] = NAN_BYTE
 
@@ -69,19 +71,19 @@ class Replay:
 
     def read(self, kind: Kind, row: int, shape: tuple[int, ...]) -> Tensor:
         number = self.number[kind, row]
-        assert number in self.step.reads or number in self.step.writes, (self.step, kind, row)
+        assert number in self.operation.reads or number in self.operation.writes, (self.operation, kind, row)
         return self.view(number, shape)
 
     def has(self, kind: Kind, row: int) -> bool:
-        return self.number.get((kind, row)) in (*self.step.reads, *self.step.writes)
+        return self.number.get((kind, row)) in (*self.operation.reads, *self.operation.writes)
 
     def write(self, kind: Kind, row: int, value: Tensor) -> None:
         number = self.number[kind, row]
-        assert number in self.step.writes, (self.step, kind, row)
+        assert number in self.operation.writes, (self.operation, kind, row)
         self.view(number, tuple(value.shape)).copy_(value)
 
     def shape(self, row: int) -> tuple[int, ...]:
-        return (BATCH, *(self.schedule.trace.input_shape if row == INPUT else self.rows[row].out_shape))
+        return (BATCH, *(self.setting.trace.input_shape if row == INPUT else self.rows[row].out_shape))
 
     def activation(self, row: int) -> Tensor:
         return self.read(Kind.ACTIVATION, row, self.shape(row))
@@ -130,7 +132,7 @@ class Replay:
                 self.bytes(self.number[Kind.KEPT, row])[: len(packed)].copy_(packed)
         else:
             y = _operation(layer.op, x, layer.out_shape)
-        for source in self.schedule.sources[row][len(layer.inputs) :]:  # of a lite residual module
+        for source in self.setting.sources[row][len(layer.inputs) :]:  # of a lite residual module
             y = y + self.activation(source) if self.table.present[0, source] else y
         self.write(Kind.ACTIVATION, row, y)
 
@@ -215,12 +217,12 @@ class Replay:
     def input_gradient(self, row: int) -> None:
         layer, given = self.rows[row], self.read(Kind.GRADIENT, row, self.shape(row)).clone()
         gradients = self.input_gradients(row, given)
-        for source in self.schedule.sources[row]:
+        for source in self.setting.sources[row]:
             if source == INPUT or not self.has(Kind.GRADIENT, source):
                 continue
             value = gradients[layer.inputs.index(source)] if source in layer.inputs else given
             first = self.program.tensors[self.number[Kind.GRADIENT, source]].first
-            if self.program.steps[first] is not self.step:
+            if self.program.operations[first] is not self.operation:
                 value = value + self.read(Kind.GRADIENT, source, self.shape(source))
             self.write(Kind.GRADIENT, source, value)
 
@@ -239,12 +241,12 @@ class Replay:
         if layer.kind == "norm":
             return [gradient * (weight * (module.running_var + module.eps).rsqrt()).view(-1, 1, 1)]
         if layer.kind == "act" and not self.has(Kind.KEPT, row):  # the output is kept, by a layer that reads it
-            assert self.number[Kind.ACTIVATION, row] in self.step.reads
+            assert self.number[Kind.ACTIVATION, row] in self.operation.reads
             y = self.activation(row)
             return [gradient * ((y > 0) & (y < 6) if layer.op == "relu6" else y > 0)]
         if layer.kind == "act":
             number = self.number[Kind.KEPT, row]
-            assert number in self.step.reads
+            assert number in self.operation.reads
             count = -(-layer.out_elements // 8)
             packed = self.bytes(number)[: BATCH * count].view(BATCH, count)
             return [gradient * unpack_bits(packed, torch.Size(self.shape(row)))]
@@ -292,7 +294,7 @@ def _replay(network, policy, program: Program, plan: Plan) -> tuple[float, float
     images, labels = torch.randn(BATCH, *found.input_shape), torch.tensor([3, 7])
     replay = Replay(plan, UpdateTable.of(found, [policy]), apply(model, policy), labels)
     replay.run(images)
-    replay.step = Step(Phase.UPDATE, 0, tuple(range(len(program.tensors))), ())
+    replay.operation = Operation(Phase.UPDATE, 0, tuple(range(len(program.tensors))), ())
 
     applied = apply(model, policy).train()
     optimizer = torch.optim.SGD([p for p in applied.parameters() if p.requires_grad], RATE)
@@ -338,10 +340,10 @@ def test_policies_of_the_space_are_torchs(network, profile, random_policy):
 
 
 def _cut(program: Program, kind: Kind) -> Program:
-    """The program, with one tensor that dies a step too early: of the kind, the one that waits longest for its end."""
+    """The program, with one tensor that dies one operation too early: of the kind, the one that waits longest."""
     users: dict[int, list[int]] = {}
-    for number, step in enumerate(program.steps):
-        for tensor in {*step.reads, *step.writes}:
+    for number, operation in enumerate(program.operations):
+        for tensor in {*operation.reads, *operation.writes}:
             users.setdefault(tensor, []).append(number)
     chosen = max(
         (n for n, tensor in enumerate(program.tensors) if tensor.kind == kind),

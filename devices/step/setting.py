@@ -1,4 +1,4 @@
-"""What all policies' training steps have in common on a device: who reads what, sizes, and what runs in place.
+"""What the training steps of all policies have in common: who reads what, sizes of maps, and what runs in place.
 
 The rules of an arena are those of a microcontroller's runtime:
 
@@ -16,12 +16,10 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from math import prod
 
-import numpy as np
-
-from ...spaces.table import UpdateTable
+from ...spaces.optimizers import OPTIMIZERS
 from ...spaces.trace import INPUT, Layer, Trace
 from ..profile import DeviceProfile
-from .columns import Amount, Bools, Ints
+from .columns import Amount
 
 #: Columns that a dense convolution unrolls at a time, and bytes of their elements.
 IM2COL_COLUMNS, IM2COL_BYTES = 2, 2
@@ -30,20 +28,27 @@ ELEMENTWISE = ("norm", "act")
 
 
 @dataclass(frozen=True)
-class Schedule:
-    """One training step of a network on a device.
+class StepSetting:
+    """What a training step is run with, whatever the policy trains.
 
     Attributes:
         trace: The network.
         profile: The device and runtime.
         batch: Samples of the step.
+        optimizer: The name of one of `OPTIMIZERS`.
+        state: Values that the optimizer keeps for each trained one.
         sources: Per row, the rows whose outputs it reads; the last row of a block reads the output of the lite
             residual module too, where there is one.
+
+    Raises:
+        InputError: The optimizer is unknown.
     """
 
     trace: Trace
     profile: DeviceProfile
     batch: int
+    optimizer: str
+    state: int = field(init=False)
     sources: dict[int, tuple[int, ...]] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -51,6 +56,7 @@ class Schedule:
         rows = self.trace.rows
         sources = {row: (*rows[row].inputs, *([lite[row]] if row in lite else [])) for row in self.trace.order}
         object.__setattr__(self, "sources", sources)
+        object.__setattr__(self, "state", OPTIMIZERS.load(self.optimizer).state)
 
     @property
     def eager(self) -> bool:
@@ -65,9 +71,10 @@ class Schedule:
     def aligned(self, count: Amount, element_bytes: int = 1) -> Amount:
         """Bytes of a tensor of so many elements: rounded up to the alignment, which is a power of two."""
         size = count * element_bytes
-        if element_bytes % self.alignment == 0:
-            return size
-        return (size + self.alignment - 1) & -self.alignment
+        if element_bytes % self.alignment:
+            size += self.alignment - 1
+            size &= -self.alignment
+        return size
 
     @cached_property
     def activation(self) -> list[int]:
@@ -80,15 +87,6 @@ class Schedule:
         return [int(self.aligned(count, self.profile.memory.dtypes.gradient)) for count in self._elements]
 
     @cached_property
-    def readers(self) -> dict[int, tuple[int, ...]]:
-        """Per row (and `INPUT`), who reads its output, in the order of the forward pass."""
-        found: dict[int, list[int]] = {}
-        for row in self.trace.order:
-            for source in self.sources[row]:
-                found.setdefault(source, []).append(row)
-        return {source: tuple(rows) for source, rows in found.items()}
-
-    @cached_property
     def overwrites(self) -> dict[int, tuple[int, ...]]:
         """Per row, the sources that its output may take the place of, if they die with it."""
         return {row: self._overwrites(row) for row in self.trace.order}
@@ -98,15 +96,24 @@ class Schedule:
         """Per row, bytes that the forward kernel needs besides."""
         return {row: int(self.aligned(self._im2col(self.trace.rows[row]))) for row in self.trace.order}
 
-    def channel(self, row: int, element_bytes: int) -> int:
-        """Bytes that a row needs to overwrite its input: a channel of a depthwise convolution, else none."""
-        layer = self.trace.rows[row]
-        return int(self.aligned(prod(layer.in_shape[1:]), element_bytes)) if layer.depthwise else 0
+    @cached_property
+    def channel(self) -> list[int]:
+        """Bytes that each row needs to overwrite its input: a channel of a depthwise convolution, else none."""
+        return self._channels(self.profile.memory.dtypes.activation)
+
+    @cached_property
+    def gradient_channel(self) -> list[int]:
+        """Likewise to overwrite the gradient of its output."""
+        return self._channels(self.profile.memory.dtypes.gradient)
 
     @cached_property
     def _elements(self) -> list[int]:
         counts = [*(layer.out_elements for layer in self.trace.rows), prod(self.trace.input_shape)]
         return [self.batch * count for count in counts]
+
+    def _channels(self, element_bytes: int) -> list[int]:
+        elements = (prod(layer.in_shape[1:]) if layer.depthwise else 0 for layer in self.trace.rows)
+        return [int(self.aligned(count, element_bytes)) for count in elements]
 
     def _overwrites(self, row: int) -> tuple[int, ...]:
         layer = self.trace.rows[row]
@@ -124,14 +131,3 @@ class Schedule:
         if self.eager or not narrow or layer.kind != "conv" or layer.depthwise or layer.kernel == (1, 1):
             return 0
         return IM2COL_COLUMNS * IM2COL_BYTES * prod(layer.kernel) * layer.in_channels // layer.groups
-
-
-def weighted_sum(counts: Bools | Ints, amounts: Ints | list[int]) -> Ints:
-    """Sum over rows of counts, (N, R), times amounts, (R,): exact, since both are far below 2**53."""
-    return np.rint(np.array(amounts, np.float64) @ counts.T).astype(np.int64)
-
-
-def present_sum(table: UpdateTable, amounts: list[int]) -> Ints:
-    """Sum of amounts, (R,), over the rows that each policy has, (N,): the backbone's, and those of its modules."""
-    base = len(table.trace)
-    return sum(amounts[:base]) + weighted_sum(table.present[:, base:], amounts[base:])

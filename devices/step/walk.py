@@ -1,0 +1,191 @@
+"""One training step of N policies, operation by operation: the only place that says what a step does.
+
+Each operation names the tensors that it reads and writes, those that it may write in the place of others, and what it
+needs besides, with masks that say of which policies that holds. How long a tensor lives follows from who touches it
+(`peak`, `compiler`), so a new operation is added here and nowhere else. The order of the operations:
+
+- **Forward**: the trace's rows in data-flow order. A row writes its output and what it keeps besides: masks, copies,
+  statistics. What else is kept (`saved`) is read again by the backward pass of who keeps it.
+- **Loss**: reads the logits, and writes their gradient.
+- **Backward**: the rows that a gradient reaches, in reverse order. A row reads the gradient of its output and writes or
+  adds to those of its inputs.
+  - Arena: a row's weight gradient first, which alone needs what a convolution or linear layer keeps; then the gradient
+    of its input, with the weight not yet updated; then the update, so that one weight gradient exists at a time.
+    Gradients that several readers give to one tensor are added up in place.
+  - Eager: both gradients in one operation. A gradient is added to one that is there from a temporary of its size. A
+    partly trained weight is put together for the time of a pass. One update at the end of the step reads all weight
+    gradients; until then the caller holds the images and the logits.
+"""
+
+from collections.abc import Iterator, Sequence
+from enum import StrEnum
+from typing import NamedTuple
+
+from ...spaces.trace import INPUT
+from .columns import Amount, Mask, both, either, masks, times, without
+from .tensors import Key, Kind, StepTensors
+
+
+class Phase(StrEnum):
+    """What an operation does with its row.
+
+    forward: computes the output; loss: its value, and the gradient of the logits; weight_gradient, input_gradient:
+    of the row; backward: both at once (eager); update: of what trains in the row (eager: of everything, at the end).
+    """
+
+    FORWARD = "forward"
+    LOSS = "loss"
+    WEIGHT_GRADIENT = "weight_gradient"
+    INPUT_GRADIENT = "input_gradient"
+    BACKWARD = "backward"
+    UPDATE = "update"
+
+
+#: A tensor that an operation reads or writes, and in which policies it does.
+Touch = tuple[Key, Mask]
+
+
+class MaskedOperation(NamedTuple):
+    """One operation of the steps of N policies.
+
+    Attributes:
+        phase: What it does.
+        row: Row of the trace that it does it with.
+        runs: In which policies it does.
+        reads: What it reads.
+        writes: What it writes or adds to.
+        in_place: Pairs of a tensor and another whose place it may take, where it is made here and the other is needed
+            no more. In each policy the first such pair does.
+        channel: Bytes that it needs besides where a pair shares a place.
+        scratch: Bytes that it needs besides in any case.
+    """
+
+    phase: Phase
+    row: int
+    runs: Mask
+    reads: Sequence[Touch]
+    writes: Sequence[Touch]
+    in_place: Sequence[tuple[Key, Key]] = ()
+    channel: int = 0
+    scratch: Amount = 0
+
+
+def walk(tensors: StepTensors) -> Iterator[MaskedOperation]:
+    """The operations of the steps of N policies, in the order in which they run."""
+    return _Walk(tensors).operations()
+
+
+class _Walk:
+    def __init__(self, tensors: StepTensors) -> None:
+        self.tensors, self.setting, table = tensors, tensors.setting, tensors.table
+        self.present, self.trains = tensors.present, tensors.trains
+        self.live, self.live_inputs = masks(table.live), masks(table.live_inputs)
+        self.order, self.eager = self.setting.trace.order, self.setting.eager
+        self.held = self._held()
+        self.reached: dict[int, Mask] = {}  # by row, where the backward pass has met its gradient
+
+    def operations(self) -> Iterator[MaskedOperation]:
+        for row in self.order:
+            if self.present[row] is not False:
+                yield self._forward(row)
+        final = self.order[-1]
+        yield MaskedOperation(
+            Phase.LOSS, final, True, [((Kind.ACTIVATION, final), True)], [((Kind.GRADIENT, final), True)]
+        )
+        for row in reversed(self.order):
+            if self.live[row] is not False:
+                if self.eager:
+                    yield self._eager_backward(row)
+                else:
+                    yield from self._arena_backward(row)
+        if self.eager:
+            yield self._eager_update(final)
+
+    def _held(self) -> dict[int, list[Touch]]:
+        """By row, what its backward pass needs of the forward pass."""
+        held: dict[int, list[Touch]] = {}
+        for tensor, holders in self.tensors.kept.holders.items():
+            for row, keeps in holders:
+                held.setdefault(row, []).append(((Kind.ACTIVATION, tensor), keeps))
+        for row, keeps in self.tensors.kept.besides.items():
+            held.setdefault(row, []).append(((Kind.KEPT, row), keeps))
+        return held
+
+    def _forward(self, row: int) -> MaskedOperation:
+        present, setting = self.present[row], self.setting
+        reads: list[Touch] = [
+            ((Kind.ACTIVATION, source), both(present, source == INPUT or self.present[source]))
+            for source in setting.sources[row]
+        ]
+        reads.append(((Kind.PARAMETERS, row), present))
+        writes: list[Touch] = [((Kind.ACTIVATION, row), present)]
+        writes += [touch for touch in self.held.get(row, ()) if touch[0][0] == Kind.KEPT]
+        writes.append(((Kind.STATISTICS, row), self.tensors.statistics[row]))
+        return MaskedOperation(
+            Phase.FORWARD,
+            row,
+            present,
+            reads,
+            writes,
+            in_place=[((Kind.ACTIVATION, row), (Kind.ACTIVATION, source)) for source in setting.overwrites[row]],
+            channel=setting.channel[row],
+            scratch=times(present, setting.scratch[row]) + self.tensors.composed(row),
+        )
+
+    def _passing(self, row: int) -> list[Touch]:
+        """The gradients that a row's backward pass hands on."""
+        return [
+            ((Kind.GRADIENT, source), both(self.live[source], self.present[row]))
+            for source in self.setting.sources[row]
+            if source != INPUT and self.live[source] is not False
+        ]
+
+    def _arena_backward(self, row: int) -> Iterator[MaskedOperation]:
+        setting, trains, held = self.setting, self.trains[row], self.held.get(row, ())
+        given, passing = (Kind.GRADIENT, row), self._passing(row)
+        weight_gradient: Touch = ((Kind.WEIGHT_GRADIENT, row), trains)
+        parameters = (Kind.PARAMETERS, row)
+        if trains is not False:
+            reads = [(given, trains), *((key, both(mask, trains)) for key, mask in held)]
+            yield MaskedOperation(Phase.WEIGHT_GRADIENT, row, trains, reads, [weight_gradient])
+        runs: Mask = False
+        for _, mask in passing:
+            runs = either(runs, mask)
+        if runs is not False:
+            if setting.trace.rows[row].kind in ("conv", "linear"):
+                # It needs what it keeps for its weight gradient alone, and gives it up there.
+                held = [(key, without(mask, trains)) for key, mask in held]
+            yield MaskedOperation(
+                Phase.INPUT_GRADIENT,
+                row,
+                runs,
+                [(given, runs), (parameters, runs), *((key, both(mask, runs)) for key, mask in held)],
+                passing,
+                in_place=[((Kind.GRADIENT, source), given) for source in setting.overwrites[row]],
+                channel=setting.gradient_channel[row],
+            )
+        if trains is not False:
+            writes = [(parameters, trains), ((Kind.STATE, row), trains)]
+            yield MaskedOperation(Phase.UPDATE, row, trains, [weight_gradient], writes)
+
+    def _eager_backward(self, row: int) -> MaskedOperation:
+        runs, passing = self.live[row], self._passing(row)
+        scratch = times(self.live_inputs[row], self.tensors.composed(row))
+        for (_, source), mask in passing:
+            reached = self.reached.get(source, False)
+            scratch += times(both(mask, reached), self.setting.gradient[source])
+            self.reached[source] = either(reached, mask)
+        return MaskedOperation(
+            Phase.BACKWARD,
+            row,
+            runs,
+            [((Kind.GRADIENT, row), runs), *self.held.get(row, ()), ((Kind.PARAMETERS, row), runs)],
+            [*passing, ((Kind.WEIGHT_GRADIENT, row), self.trains[row])],
+            scratch=scratch,
+        )
+
+    def _eager_update(self, final: int) -> MaskedOperation:
+        reads: list[Touch] = [((Kind.WEIGHT_GRADIENT, row), self.trains[row]) for row in self.order]
+        reads += [((Kind.ACTIVATION, INPUT), True), ((Kind.ACTIVATION, final), True)]
+        writes: list[Touch] = [((Kind.PARAMETERS, row), self.present[row]) for row in self.order]
+        return MaskedOperation(Phase.UPDATE, final, True, reads, writes)
