@@ -2,17 +2,18 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 from ..spaces.policy import UpdatePolicy
 from ..spaces.table import UpdateTable
 from ..spaces.trace import Trace
-from . import accountings
-from .accountings import eager
-from .costs import ARRAYS, batch_of, cost_table, find_kept_by, step_macs
+from .accountings import ACCOUNTINGS, DEFAULT, Account
+from .costs import ARRAYS, batch_of, cost_table, step_macs
 from .latency.step import step_seconds
 from .profile import DeviceProfile
 from .step.compiler import compile_step
-from .step.plan import make_plan
+from .step.plan import Plan, find_plan
+from .step.program import Program
 from .step.walk import Phase
 
 
@@ -49,8 +50,7 @@ class PolicyCost:
 
     Attributes:
         layers: The rows that the policy has, in data-flow order.
-        arena_bytes: Of an arena device, the size of the planned arena, which no two tensors share at a time: at least
-            `peak_bytes`, and nearly always equal. None on an eager device.
+        program: The step, operation by operation, by the accounting's rules of what is kept.
         peak_parts: What the peak is made of, in bytes: weights, optimizer state, saved activations, ...
         accounting: Whose rules saved_bytes, peak_bytes and macs follow.
         parts: What a paper's accounting counts besides, by name: `devices.accountings.Account.parts`.
@@ -73,10 +73,20 @@ class PolicyCost:
     latency_error: float | None
     warnings: tuple[str, ...]
     layers: tuple[LayerCost, ...]
-    arena_bytes: int | None
+    program: Program = field(repr=False, compare=False)
     peak_parts: Mapping[str, int]
-    accounting: str = accountings.DEFAULT
+    accounting: str = DEFAULT
     parts: Mapping[str, int] = field(default_factory=dict)
+
+    @cached_property
+    def plan(self) -> Plan:
+        """Where the tensors of the step lie: in the device's largest piece of RAM, or in all if only that fits."""
+        return find_plan(self.program)
+
+    @property
+    def arena_bytes(self) -> int | None:
+        """Of an arena device, the bytes of the planned arena: at least the peak, nearly always equal; else None."""
+        return None if self.program.setting.eager else self.plan.size
 
     def by_layer(self) -> tuple[LayerCost, ...]:
         """The breakdown by layer: its saved bytes and seconds add up to the policy's.
@@ -98,7 +108,7 @@ def estimate(
     *,
     batch: int | None = None,
     optimizer: str | None = None,
-    accounting: str = accountings.DEFAULT,
+    accounting: str = DEFAULT,
 ) -> PolicyCost:
     """The costs of one policy, layer by layer.
 
@@ -106,9 +116,9 @@ def estimate(
         trace: The backbone.
         policy: What trains.
         device: The device and runtime.
-        batch: Samples of one step; the profile's without it.
-        optimizer: adam, sgd or sgd-momentum; the profile's without it.
-        accounting: Whose rules to count by: one of `accountings.NAMES` (see `Costs`).
+        batch: Samples of one step; without it those that the policy states, or else the device's.
+        optimizer: The optimizer's name; without it the one that the policy states, or else the device's.
+        accounting: Whose rules to count by: the name of one of `ACCOUNTINGS` (see `Costs`).
 
     Raises:
         InputError: The policy is for another backbone, or batch, optimizer or accounting are wrong.
@@ -121,8 +131,9 @@ def estimate(
         >>> cost.saved_bytes, cost.peak_bytes
         (40960, 2679288)
     """
-    table = UpdateTable.of(trace, [policy])
-    return _estimate(table, device, batch_of(device, batch), optimizer or device.optimizer, accounting)
+    table, training = UpdateTable.of(trace, [policy]), policy.training
+    samples = batch_of(device, training.batch if batch is None else batch)
+    return _estimate(table, device, samples, optimizer or training.optimizer or device.optimizer, accounting)
 
 
 def smallest(
@@ -141,12 +152,12 @@ def smallest(
 
 
 def _estimate(
-    table: UpdateTable, profile: DeviceProfile, batch: int, optimizer: str, accounting: str = accountings.DEFAULT
+    table: UpdateTable, profile: DeviceProfile, batch: int, optimizer: str, accounting: str = DEFAULT
 ) -> PolicyCost:
     costs = cost_table(table, profile, batch=batch, optimizer=optimizer, accounting=accounting)
-    table = eager.plain_table(table) if accounting == accountings.EAGER else table
-    element = profile.memory.dtypes.activation
-    kept = find_kept_by(table, batch, element, accounting)
+    rules = ACCOUNTINGS.load(accounting)
+    table, element = rules.see(table), profile.memory.dtypes.activation
+    kept = rules.keep(table, batch, element)
     saved = kept.row_bytes(table.trace, batch * element)[0]
     program = compile_step(table, profile, batch, optimizer, kept)
     peak = program.peak_operation
@@ -174,15 +185,14 @@ def _estimate(
         latency_error=costs.latency_error,
         warnings=costs.warnings,
         layers=layers,
-        arena_bytes=make_plan(program).size if profile.memory.kind == "arena" else None,
+        program=program,
         peak_parts={part.value: size for part, size in program.parts().items()},
         accounting=accounting,
     )
-    rules = accountings.published(accounting)
-    return cost if rules is None else _with_account(cost, rules.count(table, batch))
+    return cost if rules.count is None else _with_account(cost, rules.count(table, batch))
 
 
-def _with_account(cost: PolicyCost, account: accountings.Account) -> PolicyCost:
+def _with_account(cost: PolicyCost, account: Account) -> PolicyCost:
     """The costs of a policy with the parts and the stored bytes of a paper's accounting."""
     own = {layer.name: layer for layer in cost.layers}
     rows = account.table.trace.rows

@@ -11,8 +11,7 @@ from ..core.errors import InputError
 from ..spaces.space import UpdateSpace
 from ..spaces.table import UpdateTable
 from ..spaces.trace import Trace
-from . import accountings
-from .accountings import eager
+from .accountings import ACCOUNTINGS, DEFAULT
 from .flash import flash_bytes
 from .latency.caveats import caveats, latency_error
 from .latency.energy import step_joules
@@ -21,7 +20,6 @@ from .profile import DeviceProfile
 from .step.columns import present_sum, weighted_sum
 from .step.peak import find_peak
 from .step.plan import arena_bytes
-from .step.saved import Kept, find_kept
 from .step.setting import StepSetting
 
 Ints = npt.NDArray[np.int64]
@@ -38,13 +36,15 @@ class Costs:
     Attributes:
         saved_bytes: Kept from the forward to the backward pass, in the profile's types.
         peak_bytes: Peak training memory, the runtime's baseline apart: the largest sum of what is live at a moment.
-            An arena can need a little more, which `PolicyCost.arena_bytes` and `planned_costs` tell.
+            By a paper's accounting, the memory that the paper prints.
         flash_bytes: Stored.
         macs: Multiply-accumulates of a step: forward pass, input and weight gradients, times the batch.
         latency_s: Seconds a step.
         energy_j: Joules a step, idle power included.
         latency_error: The mean error to expect of the latencies, as a share; None where it is unknown.
         warnings: Why the numbers may be off, in words.
+        arena_bytes: On an arena device, the sizes of planned arenas, in which no two tensors overlap: at least the
+            peaks, and nearly always equal. None where no arena was planned.
 
     By a paper's accounting, saved_bytes is what that paper stores for the backward pass of the whole batch, peak_bytes
     the memory that it prints, and macs what it counts, if it counts work. All else is as ever. By `eager` all
@@ -68,13 +68,19 @@ class Costs:
     energy_j: Floats
     latency_error: float | None = None
     warnings: tuple[str, ...] = ()
+    arena_bytes: Ints | None = None
 
     def __len__(self) -> int:
         return len(self.peak_bytes)
 
+    @property
+    def memory_bytes(self) -> Ints:
+        """What must fit the RAM, (N,): the planned arena where there is one, else the peak."""
+        return self.peak_bytes if self.arena_bytes is None else self.arena_bytes
+
 
 #: Those fields of `Costs` that have a value for each policy.
-ARRAYS = tuple(f.name for f in fields(Costs) if f.name not in ("latency_error", "warnings"))
+ARRAYS = tuple(f.name for f in fields(Costs) if f.name not in ("latency_error", "warnings", "arena_bytes"))
 
 
 def cost_table(
@@ -83,7 +89,7 @@ def cost_table(
     *,
     batch: int | None = None,
     optimizer: str | None = None,
-    accounting: str = accountings.DEFAULT,
+    accounting: str = DEFAULT,
 ) -> Costs:
     """The costs of N policies.
 
@@ -92,7 +98,7 @@ def cost_table(
         profile: The device and runtime.
         batch: Samples of one step; the profile's without it.
         optimizer: adam, sgd or sgd-momentum; the profile's without it.
-        accounting: Whose rules to count by: one of `accountings.NAMES`.
+        accounting: Whose rules to count by: the name of one of `ACCOUNTINGS`.
 
     Raises:
         InputError: The batch is not positive, or the optimizer or accounting is unknown.
@@ -104,7 +110,7 @@ def cost_table(
 def planned_costs(
     table: UpdateTable, profile: DeviceProfile, *, batch: int | None = None, optimizer: str | None = None
 ) -> Costs:
-    """As `cost_table`, but on an arena device the peaks are the sizes of planned arenas: for a few policies.
+    """As `cost_table`, and on an arena device with the arenas planned: for a few policies.
 
     What a search trains is held to its limits by this, so that nothing is returned whose tensors cannot be arranged.
     """
@@ -112,7 +118,7 @@ def planned_costs(
     if profile.memory.kind != "arena":
         return costs
     sizes = arena_bytes(table, profile, batch_of(profile, batch), optimizer or profile.optimizer)
-    return replace(costs, peak_bytes=sizes)
+    return replace(costs, arena_bytes=sizes)
 
 
 def cost_rows(
@@ -122,7 +128,7 @@ def cost_rows(
     *,
     batch: int | None = None,
     optimizer: str | None = None,
-    accounting: str = accountings.DEFAULT,
+    accounting: str = DEFAULT,
 ) -> Costs:
     """The costs of N encoded policies: as `cost_table(space.table(rows), ...)`, and several times as fast.
 
@@ -134,7 +140,7 @@ def cost_rows(
         profile: The device and runtime.
         batch: Samples of one step; the profile's without it.
         optimizer: adam, sgd or sgd-momentum; the profile's without it.
-        accounting: Whose rules to count by: one of `accountings.NAMES`.
+        accounting: Whose rules to count by: the name of one of `ACCOUNTINGS`.
 
     Raises:
         InputError: The rows are no rows of this space, the batch is not positive, or the optimizer or accounting is
@@ -176,16 +182,11 @@ def batch_of(profile: DeviceProfile, batch: int | None) -> int:
     return batch
 
 
-def find_kept_by(table: UpdateTable, batch: int, element: int, accounting: str) -> Kept:
-    """What is kept for the backward pass, by an accounting."""
-    return (eager.find_kept if accounting == accountings.EAGER else find_kept)(table, batch, element)
-
-
 def _chunk(table: UpdateTable, setting: StepSetting, times: StepTimes, accounting: str) -> Costs:
-    rules = accountings.published(accounting)
-    table = eager.plain_table(table) if accounting == accountings.EAGER else table
+    rules = ACCOUNTINGS.load(accounting)
+    table = rules.see(table)
     profile, batch, element = setting.profile, setting.batch, setting.profile.memory.dtypes.activation
-    kept = find_kept_by(table, batch, element, accounting)
+    kept = rules.keep(table, batch, element)
     seconds = times.seconds(table).total
     costs = Costs(
         saved_bytes=kept.total(table.trace, batch * element),
@@ -195,7 +196,7 @@ def _chunk(table: UpdateTable, setting: StepSetting, times: StepTimes, accountin
         latency_s=seconds,
         energy_j=step_joules(seconds, profile),
     )
-    if rules is None:
+    if rules.count is None:
         return costs
     account = rules.count(table, batch)
     macs = costs.macs if account.macs is None else account.macs

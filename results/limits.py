@@ -19,7 +19,7 @@ class Limits:
     """What a training step may cost at most, in base units and inclusive; None is no limit.
 
     Attributes:
-        peak_bytes: Peak training memory.
+        peak_bytes: Peak training memory; on an arena device, the planned arena.
         flash_bytes: Flash, on devices that have one.
         latency_s: Seconds of a step.
         energy_j: Joules of a step.
@@ -57,14 +57,13 @@ class Limits:
         """Whether each of N policies breaks a limit, (N,)."""
         over = np.zeros(len(costs), np.bool_)
         for metric, most in self.stated().items():
-            over |= getattr(costs, metric.name) > most
+            over |= (costs.memory_bytes if metric.limit == "memory" else getattr(costs, metric.name)) > most
         return over
 
     def admit(self, member: Member) -> bool:
         """Whether a member keeps to all limits; one with an unknown cost that is limited does not."""
         return all(
-            (value := getattr(member, metric.name)) is not None and value <= most
-            for metric, most in self.stated().items()
+            (value := _value(member, metric)) is not None and value <= most for metric, most in self.stated().items()
         )
 
     def complaint(self, members: Sequence[Member]) -> str:
@@ -73,9 +72,16 @@ class Limits:
 
 
 def _complaint(metric: Metric, most: float, members: Sequence[Member]) -> str:
-    known = [member for member in members if getattr(member, metric.name) is not None]
+    known = [(value, member) for member in members if (value := _value(member, metric)) is not None]
     if not known:
         return f"a known {metric.label} (the device states none)"
-    least = min(known, key=lambda member: getattr(member, metric.name))
-    value = metric.show(getattr(least, metric.name))
-    return f"a {metric.label} of at most {metric.show(most)} (the least is {value}, policy {least.hash})"
+    value, least = min(known, key=lambda pair: pair[0])
+    return f"a {metric.label} of at most {metric.show(most)} (the least is {metric.show(value)}, policy {least.hash})"
+
+
+def _value(member: Member, metric: Metric) -> float | None:
+    """What a limit on a quantity holds; of memory, the planned arena where there is one."""
+    if metric.limit == "memory" and member.arena_bytes is not None:
+        return member.arena_bytes
+    value: float | None = getattr(member, metric.name)
+    return value

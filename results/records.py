@@ -33,7 +33,8 @@ class TrialRecord:
         accuracy_se: Standard error of the accuracy.
         loss: Mean query loss by the proxy, nats.
         learning_rate: The tuned rate that the accuracy was reached with.
-        peak_bytes: Peak training memory, B.
+        peak_bytes: Peak training memory, the largest sum of what lives at a moment, B.
+        arena_bytes: The planned arena, B; None on a device that has none.
         saved_bytes: Activations saved for the backward pass, B.
         flash_bytes: What is stored, B.
         latency_s: Time of one training step, s.
@@ -56,6 +57,7 @@ class TrialRecord:
     loss: float | None = None
     learning_rate: Amount | None = None
     peak_bytes: Count | None = None
+    arena_bytes: Count | None = None
     saved_bytes: Count | None = None
     flash_bytes: Count | None = None
     latency_s: Amount | None = None
@@ -88,6 +90,7 @@ class Member:
     loss: float | None = None
     learning_rate: Amount | None = None
     peak_bytes: Count
+    arena_bytes: Count | None = None
     saved_bytes: Count
     flash_bytes: Count
     latency_s: Amount

@@ -192,6 +192,7 @@ def _known(number: int, proposal: Proposal, costs: Costs, place: int) -> dict[st
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "saved_bytes": int(costs.saved_bytes[place]),
         "peak_bytes": int(costs.peak_bytes[place]),
+        "arena_bytes": None if costs.arena_bytes is None else int(costs.arena_bytes[place]),
         "flash_bytes": int(costs.flash_bytes[place]),
         "macs": int(costs.macs[place]),
         "latency_s": float(costs.latency_s[place]),

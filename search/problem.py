@@ -26,6 +26,7 @@ from .budget import check_budget
 from .data import Dataset, load_dataset
 from .data.episodes import Episode
 from .network import load_network
+from .proxies import ProxySettings
 from .request import Request
 from .support import SupportTask, draw_episodes, support_task
 
@@ -85,7 +86,7 @@ class Problem:
         )
         batch = request.batch or device.batch
         problem = cls(request, device, dataset, backbone, trace, UpdateSpace(trace), limits, batch)
-        check_budget(problem)
+        check_budget(limits, problem.exact(UpdateTable.frozen(trace, 1)), device, trace, batch)
         return problem
 
     @classmethod
@@ -124,12 +125,22 @@ class Problem:
             )
         return problem
 
+    @property
+    def seed(self) -> int:
+        """Seed of episodes and search."""
+        return self.request.seed
+
+    @property
+    def proxy(self) -> ProxySettings:
+        """How a policy's accuracy is judged."""
+        return self.request.proxy
+
     def cost(self, table: UpdateTable) -> Costs:
         """What the policies of a table cost on the device."""
         return cost_table(table, self.device, batch=self.batch)
 
     def exact(self, table: UpdateTable) -> Costs:
-        """As `cost`, but on an arena device the memory is that of a plan: for the few that are to be trained."""
+        """As `cost`, and on an arena device with the arenas planned: for the few that are to be trained."""
         return planned_costs(table, self.device, batch=self.batch)
 
     def on_device(self, policy: UpdatePolicy) -> UpdatePolicy:
@@ -143,12 +154,15 @@ class Problem:
     def episodes(self, count: int) -> list[Episode]:
         """The first few-shot episodes of the training split; see `draw_episodes`."""
         if len(self._episodes) < count:
-            self._episodes[:] = draw_episodes(self, count)
+            self._episodes[:] = draw_episodes(
+                self.dataset.train, self.proxy, size=self.trace.input_shape[1], seed=self.seed, count=count
+            )
         return self._episodes[:count]
 
     def support_task(self) -> SupportTask:
         """What a method that chooses its policy from the user's data, such as TinyTrain, may look at."""
-        return support_task(self)
+        (episode,) = self.episodes(1)
+        return support_task(self.backbone, self.trace.layers[self.trace.head].name, episode)
 
     @cached_property
     def _episodes(self) -> list[Episode]:

@@ -1,16 +1,12 @@
 """The policies that every search begins with: the published methods."""
 
-from typing import TYPE_CHECKING
-
 from ..spaces import methods
 from ..spaces.policy import UpdatePolicy
 from ..spaces.table import UpdateTable
-
-if TYPE_CHECKING:
-    from .problem import Problem
+from .problem import Problem
 
 
-def seeds_of(problem: "Problem") -> list[UpdatePolicy]:
+def seeds_of(problem: Problem) -> list[UpdatePolicy]:
     """The published methods on this problem, the cheapest first; those that need data see its support images."""
     support = problem.support_task()
     policies = list(methods.named(problem.trace).values())

@@ -2,7 +2,6 @@
 
 from copy import deepcopy
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -10,12 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from .data.episodes import Episode, sample_episodes
-from .data.images import normalisation_of, to_float
+from .data.images import ImageSplit, normalisation_of, to_float
 from .proxies.prototypes import FrozenBackbone, set_head
 from .proxies.settings import ProxySettings
-
-if TYPE_CHECKING:
-    from .problem import Problem
 
 #: Most support images that such a method sees: one backward pass must hold them.
 SUPPORT_SEEN = 256
@@ -36,30 +32,40 @@ class SupportTask:
     labels: Tensor
 
 
-def support_task(problem: "Problem") -> SupportTask:
-    """The first episode's support images, the head that fits them, and at most `SUPPORT_SEEN` of them to look at."""
-    (episode,) = problem.episodes(1)
-    head = problem.trace.layers[problem.trace.head].name
-    frozen = FrozenBackbone(problem.backbone, head)
-    pixels = to_float(episode.support_images, normalisation_of(problem.backbone))
+def support_task(backbone: nn.Module, head: str, episode: Episode) -> SupportTask:
+    """An episode's support images, at most `SUPPORT_SEEN` of them, and the backbone with the head that fits them all.
+
+    Args:
+        backbone: The pretrained network, unchanged by this.
+        head: Qualified name of its classifier.
+        episode: Where the images are from.
+    """
+    frozen = FrozenBackbone(backbone, head)
+    pixels = to_float(episode.support_images, normalisation_of(backbone))
     images = pixels.contiguous(memory_format=torch.channels_last)
     model = set_head(deepcopy(frozen.module), head, frozen.prototypes(images, episode.support_labels))
     return SupportTask(model, images[:SUPPORT_SEEN], episode.support_labels[:SUPPORT_SEEN])
 
 
-def draw_episodes(problem: "Problem", count: int) -> list[Episode]:
-    """Episodes of the training split alone, each with the request's support, validation and query images.
+def draw_episodes(train: ImageSplit, settings: ProxySettings, *, size: int, seed: int, count: int) -> list[Episode]:
+    """Episodes of a training split, each with the support, validation and query images that a proxy is told.
 
     Episode i does not depend on how many are drawn.
+
+    Args:
+        train: The training split.
+        settings: How its images are divided.
+        size: Side of the images in pixels.
+        seed: Same seed, same episodes.
+        count: How many.
     """
-    settings, train = problem.request.proxy, problem.dataset.train
     return sample_episodes(
         train,
         episodes=count,
         shot=settings.shot,
         queries=_queries(settings, train.labels),
-        size=problem.trace.input_shape[1],
-        seed=problem.request.seed,
+        size=size,
+        seed=seed,
     )
 
 

@@ -10,7 +10,6 @@ from torch import nn
 
 from ..core.errors import InputError
 from ..spaces.engine.apply import apply
-from ..spaces.optimizers import OPTIMIZERS
 from ..spaces.policy import UpdatePolicy
 from .data import Dataset, ImageSplit
 from .data.images import normalisation_of, to_float
@@ -65,7 +64,7 @@ def train(
     head = model.get_submodule(policy.head)
     for parameter in head.parameters():
         nn.init.zeros_(parameter)
-    optimizer = OPTIMIZERS.load(policy.training.optimizer)
+    optimizer = policy.training.stepper
     rate = learning_rate or policy.training.learning_rate or optimizer.default_rate
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     stepper = optimizer.make(trained, lr=rate)

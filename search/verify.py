@@ -164,7 +164,7 @@ def _measure(run: RunDirectory, problem: Problem, member: Member, batch: int) ->
     images = train.load(range(batch), policy.input_shape[1])
     labels = torch.from_numpy(train.labels[:batch].copy())  # theirs is read-only
     pixels = to_float(images, normalisation_of(problem.backbone))
-    return measure(apply(problem.backbone, policy), pixels, labels, optimizer=policy.training.optimizer)
+    return measure(apply(problem.backbone, policy), pixels, labels, optimizer=policy.training.stepper.name)
 
 
 def _notes(problem: Problem) -> tuple[str, ...]:

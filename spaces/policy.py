@@ -22,7 +22,7 @@ from ..core.errors import InputError
 from ..core.files import read_text, write_atomically
 from ..core.formats import Format
 from .lite_shape import LiteShape
-from .optimizers import OptimizerName
+from .optimizers import ADAM, OPTIMIZERS, Optimizer, OptimizerName
 
 if TYPE_CHECKING:
     from torch import fx, nn
@@ -119,16 +119,27 @@ class Training(_Record):
     """How a policy is trained. Not part of a policy's hash.
 
     Attributes:
-        optimizer: The optimizer, which decides how much state each trained value carries.
+        optimizer: The optimizer, which decides how much state each trained value carries; None leaves it to the device.
         learning_rate: Its rate; None until a proxy or the user has tuned it.
-        batch: Samples of one step.
+        batch: Samples of one step; None leaves it to the device.
         steps: Steps of one fine-tuning; None where it is left to the caller.
     """
 
-    optimizer: OptimizerName = "adam"
+    optimizer: OptimizerName | None = None
     learning_rate: float | None = Field(default=None, gt=0)
-    batch: int = Field(default=8, gt=0)
+    batch: int | None = Field(default=None, gt=0)
     steps: int | None = Field(default=None, gt=0)
+
+    @property
+    def stepper(self) -> Optimizer:
+        """What trains the policy where no device decides: the optimizer that is stated, or else Adam."""
+        return OPTIMIZERS.load(self.optimizer) if self.optimizer else ADAM
+
+    @model_serializer(mode="wrap")
+    def _without_what_is_left_open(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # Left out, so that programs from before these could be left open read the file.
+        left = [key for key in ("optimizer", "batch") if getattr(self, key) is None]
+        return {key: value for key, value in handler(self).items() if key not in left}
 
 
 class UpdatePolicy(_Record):
@@ -236,6 +247,7 @@ class UpdatePolicy(_Record):
     def json_schema(cls) -> dict[str, Any]:
         """The JSON Schema (2020-12) of a policy file."""
         schema = cls.model_json_schema()
+        schema["description"] = schema["description"].partition("\n\nExample:")[0]  # which is one for Python
         schema["properties"] = {
             "format": {"const": cls.FORMAT.name},
             "version": {"const": cls.FORMAT.version},

@@ -1,31 +1,38 @@
 """Named accountings: the counting rules of the papers, side by side with this project's own.
 
-`tinysearch` (saved bytes of the applied policy, peak over a device's schedule) is the package's own and no module here;
-`eager` is the same with PyTorch's plain layers. The others are the published rules, one module each.
+`ACCOUNTINGS` has them by name; a package adds its own by an entry point `tinysearch.accountings`. `tinysearch` (saved
+bytes of the applied policy, peak of a device's step) is the package's own; `eager` is the same with plain layers.
 """
 
-from ...core.errors import InputError
+from typing import Any
+
+from ...core.registry import Entry, Registry
 from .base import Account, Accounting
+from .eager import EAGER
 from .mobiletl import MOBILETL
 from .sparse_update import SPARSE_UPDATE
 from .tinytl import TINYTL
 from .tinytrain import TINYTRAIN
 
-__all__ = ["DEFAULT", "EAGER", "NAMES", "PUBLISHED", "Account", "Accounting", "published"]
+__all__ = ["ACCOUNTINGS", "DEFAULT", "Account", "Accounting"]
 
-#: The package's own accounting, and the one of plain PyTorch layers.
-DEFAULT, EAGER = "tinysearch", "eager"
-#: The papers' accountings, by name.
-PUBLISHED: dict[str, Accounting] = {entry.name: entry for entry in (TINYTL, MOBILETL, TINYTRAIN, SPARSE_UPDATE)}
-NAMES = (DEFAULT, EAGER, *PUBLISHED)
+OWN = Accounting(
+    name="tinysearch",
+    summary="what an applied policy keeps, and the largest sum of what lives at a moment of its step",
+    source="this package, tested against autograd",
+)
+#: The accounting that counts unless another is asked for.
+DEFAULT = OWN.name
 
 
-def published(name: str) -> Accounting | None:
-    """A paper's accounting, or None for the two that count a step on a device.
+def _check(thing: Any) -> None:
+    if not isinstance(thing, Accounting):
+        raise TypeError(f"a {type(thing).__name__}, where an Accounting is needed")
 
-    Raises:
-        InputError: There is no such accounting.
-    """
-    if name not in NAMES:
-        raise InputError(f"no accounting named {name!r}: there are {', '.join(NAMES)}")
-    return PUBLISHED.get(name)
+
+#: All accountings, by name.
+ACCOUNTINGS: Registry[Accounting] = Registry(
+    "accounting",
+    [Entry.of(each.name, each) for each in (OWN, EAGER, TINYTL, MOBILETL, TINYTRAIN, SPARSE_UPDATE)],
+    _check,
+)

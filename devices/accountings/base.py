@@ -6,7 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from ...core.units import format_bytes
 from ...spaces.table import UpdateTable
+from ..step.saved import Kept, find_kept
 
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
@@ -35,31 +37,42 @@ class Account:
     peak_row: Ints | None = None
 
 
+def as_given(table: UpdateTable) -> UpdateTable:
+    """The policies as they are."""
+    return table
+
+
 @dataclass(frozen=True, slots=True)
 class Accounting:
     """A named set of counting rules.
+
+    An accounting without `count` is that of a step on a device: its peak is the largest sum of what lives at a moment.
 
     Attributes:
         name: Its name.
         summary: What it counts, in a line.
         source: Where the rules are published.
-        unit: The unit that the paper prints memory in.
-        unit_bytes: Bytes of that unit.
         caveat: What to beware of when its numbers are read.
-        count: The rules: from N policies and the samples of a step to what they cost.
+        unit: The unit that memory is printed in; empty for the one that fits a number best.
+        unit_bytes: Bytes of that unit.
+        see: The policies as the accounting sees them.
+        keep: What they keep for the backward pass, from N policies, the batch and the bytes of an element.
+        count: A paper's own memory and work, from N policies and the samples of a step.
     """
 
     name: str
     summary: str
     source: str
-    unit: str
-    unit_bytes: int
-    caveat: str
-    count: Callable[[UpdateTable, int], Account]
+    caveat: str = ""
+    unit: str = ""
+    unit_bytes: int = 1
+    see: Callable[[UpdateTable], UpdateTable] = as_given
+    keep: Callable[[UpdateTable, int, int], Kept] = find_kept
+    count: Callable[[UpdateTable, int], Account] | None = None
 
     def format(self, value: float) -> str:
         """Bytes in the accounting's unit."""
-        return f"{value / self.unit_bytes:.3f} {self.unit}"
+        return f"{value / self.unit_bytes:.3f} {self.unit}" if self.unit else format_bytes(value)
 
 
 def forward_bytes(table: UpdateTable, element: int = 4) -> Ints:

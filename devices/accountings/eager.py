@@ -22,6 +22,7 @@ from ...spaces.table import UpdateTable
 from ...spaces.trace import INPUT, Trace
 from ..step.columns import Amount, Mask, both, either, larger, masks, times, without
 from ..step.saved import STATISTIC_BYTES, Kept, norm_statistics
+from .base import Accounting
 
 
 def plain_table(table: UpdateTable) -> UpdateTable:
@@ -98,3 +99,13 @@ def _storages(trace: Trace, beside: dict[int, int]) -> dict[int, int]:
         if layer.in_place and row not in beside and layer.inputs[0] != INPUT:
             storages[row] = storages.get(layer.inputs[0], layer.inputs[0])
     return storages
+
+
+EAGER = Accounting(
+    name="eager",
+    summary="what PyTorch's plain layers keep, with requires_grad set as the policy says",
+    source="PyTorch, observed",
+    caveat="a weight of which some channels train counts as trained whole, and a sign mask as the exact activation",
+    see=plain_table,
+    keep=find_kept,
+)

@@ -22,6 +22,7 @@ def profile_schema(record: type[BaseModel], kind: Format) -> dict[str, Any]:
         kind: The format of its file.
     """
     whole = record.model_json_schema(mode="validation")
+    whole["description"] = whole["description"].partition("\n\nExample:")[0]  # which is one for Python
     definitions = whole.pop("$defs")
     for phase in PHASES:
         definitions["Latency"]["properties"][phase] |= {

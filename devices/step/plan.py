@@ -203,6 +203,16 @@ def make_plan(program: Program, areas: Sequence[Area] | None = None) -> Plan:
     return Plan(program, offered, tuple(best.places[n] for n in numbers))
 
 
+def find_plan(program: Program) -> Plan:
+    """A plan in the largest area; over all areas if it fits only there."""
+    plan = make_plan(program)
+    areas = find_areas(program.setting.profile)
+    if plan.fits or len(areas) == 1:
+        return plan
+    spread = make_plan(program, areas)
+    return spread if spread.fits else plan
+
+
 def arena_bytes(table: UpdateTable, profile: DeviceProfile, batch: int, optimizer: str) -> Ints:
     """Sizes of the arenas that N policies need, (N,), each planned in some hundredths of a second."""
     programs = (compile_step(table[n : n + 1], profile, batch, optimizer) for n in range(len(table)))

@@ -4,22 +4,18 @@
 """
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from ...core.registry import Entry, Registry
-from .base import Proxy, ProxyKind, Score
+from .base import Proxy, ProxyKind, ProxyTask, Score
 from .settings import FewShotSettings, ProxySettings
 
-if TYPE_CHECKING:
-    from ..problem import Problem
-
-__all__ = ["PROXIES", "Proxy", "ProxyKind", "ProxySettings", "Score", "make_proxy"]
+__all__ = ["PROXIES", "Proxy", "ProxyKind", "ProxySettings", "ProxyTask", "Score", "make_proxy"]
 
 
-def _few_shot(problem: "Problem", settings: FewShotSettings) -> Callable[[], Proxy]:
+def _few_shot(task: ProxyTask, settings: FewShotSettings) -> Callable[[], Proxy]:
     from .few_shot import prepare  # loads torch, which a request must not wait for
 
-    return prepare(problem, settings)
+    return prepare(task, settings)
 
 
 _BUILT_IN = (
@@ -43,11 +39,10 @@ PROXIES: Registry[ProxyKind] = Registry(
 )
 
 
-def make_proxy(problem: "Problem") -> Callable[[], Proxy]:
-    """A picklable function that makes the proxy that a problem's request names.
+def make_proxy(task: ProxyTask) -> Callable[[], Proxy]:
+    """A picklable function that makes the proxy that a task names.
 
     Raises:
-        InputError: The problem's data do not suffice.
+        InputError: The task's data do not suffice.
     """
-    settings = problem.request.proxy
-    return PROXIES.load(settings.name).prepare(problem, settings)
+    return PROXIES.load(task.proxy.name).prepare(task, task.proxy)

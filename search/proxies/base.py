@@ -3,13 +3,44 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ...spaces.policy import UpdatePolicy
+from ...spaces.trace import Trace
 from .settings import ProxySettings
 
 if TYPE_CHECKING:
-    from ..problem import Problem
+    from torch import nn
+
+    from ..data.episodes import Episode
+
+
+class ProxyTask(Protocol):
+    """What a proxy may look at: a problem's network, and images of the target's training split."""
+
+    @property
+    def backbone(self) -> "nn.Module":
+        """The pretrained network, with a head for the target's classes; to be left as it is."""
+        ...
+
+    @property
+    def trace(self) -> Trace:
+        """The backbone at the request's input size."""
+        ...
+
+    @property
+    def seed(self) -> int:
+        """Seed of all that is drawn."""
+        ...
+
+    @property
+    def proxy(self) -> ProxySettings:
+        """What the user says of the proxy."""
+        ...
+
+    def episodes(self, count: int) -> "list[Episode]":
+        """The first few-shot episodes of the training split; the same for every policy."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -81,12 +112,12 @@ class ProxyKind:
     Attributes:
         name: What users call it.
         summary: What it is, in a line.
-        prepare: Gives, of a problem and the settings, a picklable function that makes the proxy. It raises InputError
+        prepare: Gives, of a task and the settings, a picklable function that makes the proxy. It raises InputError
             if the problem's data do not suffice.
         settings: What the proxy can be told: `ProxySettings` or a subclass.
     """
 
     name: str
     summary: str
-    prepare: "Callable[[Problem, Any], Callable[[], Proxy]]"
+    prepare: Callable[[ProxyTask, Any], Callable[[], Proxy]]
     settings: type[ProxySettings] = ProxySettings

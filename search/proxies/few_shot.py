@@ -12,7 +12,6 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
@@ -24,12 +23,9 @@ from ...spaces.optimizers import OPTIMIZERS
 from ...spaces.policy import UpdatePolicy
 from ..data.episodes import Episode
 from ..data.images import Normalisation, normalisation_of, to_float
-from .base import Proxy, Score
+from .base import Proxy, ProxyTask, Score
 from .prototypes import CHUNK, FrozenBackbone, Head, set_head
 from .settings import FewShotSettings
-
-if TYPE_CHECKING:
-    from ..problem import Problem
 
 #: Most bytes of frozen activations kept for reuse; the oldest go first.
 CACHE_BYTES = 2 * 2**30
@@ -64,7 +60,7 @@ class _Student:
     def __init__(self, model: fx.GraphModule, policy: UpdatePolicy, head: str) -> None:
         self.boundary = frozen_boundary(model)
         self.model = model if self.boundary is None else suffix(model, self.boundary)
-        self.optimizer = policy.training.optimizer
+        self.optimizer = policy.training.stepper.name
         self._head = head
         self._start = self.state()
 
@@ -219,11 +215,10 @@ class FewShotProxy(Proxy):
         return self._cache[key]
 
 
-def prepare(problem: "Problem", settings: FewShotSettings) -> "Callable[[], FewShotProxy]":
-    """A picklable function that makes the proxy of a problem, its episodes drawn from the training split alone."""
-    head = problem.trace.layers[problem.trace.head].name
-    episodes = problem.episodes(settings.episodes)
-    return partial(FewShotProxy, problem.backbone, head, episodes, settings, problem.request.seed)
+def prepare(task: ProxyTask, settings: FewShotSettings) -> "Callable[[], FewShotProxy]":
+    """A picklable function that makes the proxy of a task."""
+    head = task.trace.layers[task.trace.head].name
+    return partial(FewShotProxy, task.backbone, head, task.episodes(settings.episodes), settings, task.seed)
 
 
 def _split(episode: Episode, settings: FewShotSettings, normalisation: Normalisation) -> _Images:

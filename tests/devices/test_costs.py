@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from tinysearch.core.errors import InputError
 from tinysearch.devices.breakdown import estimate, smallest
-from tinysearch.devices.costs import Costs, cost_rows, cost_table
+from tinysearch.devices.costs import Costs, cost_rows, cost_table, planned_costs
 from tinysearch.devices.latency.energy import extra_joules, step_joules
 from tinysearch.devices.profile import load_device
 from tinysearch.spaces import methods
@@ -124,3 +124,37 @@ def test_energy_is_power_times_time():
 def test_a_batch_without_samples_is_refused(mobilenet_trace, batch):
     with pytest.raises(InputError, match="batch"):
         smallest(mobilenet_trace, load_device("rpi4"), batch=batch)
+
+
+def test_an_arena_is_planned_beside_the_peak_and_is_what_must_fit(mobilenet_trace, random_policy):
+    table = UpdateTable.of(mobilenet_trace, [random_policy(mobilenet_trace, seed) for seed in range(8)])
+    profile = load_device("cortex-m7")
+    plain, planned = cost_table(table, profile), planned_costs(table, profile)
+    np.testing.assert_array_equal(plain.peak_bytes, planned.peak_bytes)
+    assert plain.arena_bytes is None
+    np.testing.assert_array_equal(plain.memory_bytes, plain.peak_bytes)
+    assert (planned.arena_bytes >= planned.peak_bytes).all()
+    np.testing.assert_array_equal(planned.memory_bytes, planned.arena_bytes)
+    assert planned_costs(table, load_device("rpi4")).arena_bytes is None
+
+
+@pytest.mark.parametrize("accounting", ["tinysearch", "eager"])
+@pytest.mark.parametrize("device", ["cortex-m7", "rpi4"])
+def test_the_plan_is_that_of_the_step_whose_peak_is_told(mobilenet_trace, device, accounting):
+    """A peak of 521 KiB beside a plan of 218 KiB that "fits" was that of another step."""
+    cost = estimate(mobilenet_trace, methods.bias(mobilenet_trace), load_device(device), accounting=accounting)
+    assert cost.plan.lower_bound == cost.program.peak_bytes == cost.peak_bytes == sum(cost.peak_parts.values())
+    assert cost.arena_bytes == (cost.plan.size if device == "cortex-m7" else None)
+    assert cost.plan.size >= cost.peak_bytes
+
+
+def test_a_policys_own_training_is_honoured_and_an_argument_wins(mobilenet_trace):
+    profile, policy = load_device("cortex-m7"), methods.mobiletl(mobilenet_trace, 1)
+    assert policy.training.optimizer is policy.training.batch is None
+    device = estimate(mobilenet_trace, policy, profile)
+    assert device.peak_bytes == estimate(mobilenet_trace, policy, profile, batch=1, optimizer="sgd").peak_bytes
+    stated = policy.with_training(optimizer="adam", batch=3)
+    own = estimate(mobilenet_trace, stated, profile)
+    assert own.peak_bytes == estimate(mobilenet_trace, policy, profile, batch=3, optimizer="adam").peak_bytes
+    assert own.peak_bytes > device.peak_bytes
+    assert estimate(mobilenet_trace, stated, profile, batch=1, optimizer="sgd").peak_bytes == device.peak_bytes

@@ -45,3 +45,16 @@ def test_an_unknown_cost_keeps_no_limit_but_no_limit_asks_for_it(trial, front):
     assert Limits(peak_bytes=1e9).admit(member)
     assert not Limits(energy_j=1e9).admit(member)
     assert Limits(energy_j=1e9).complaint([member]) == "a known step energy (the device states none)"
+
+
+def test_on_an_arena_device_the_limit_on_memory_holds_the_planned_arena(trial, front):
+    (member,) = front([trial(0, peak_bytes=1000, arena_bytes=1024)]).members
+    assert (member.peak_bytes, member.arena_bytes) == (1000, 1024)
+    planned = Costs(
+        *(np.array([value]) for value in (10, 1000, 10, 10, 0.1, 0.1)), arena_bytes=np.array([1024], np.int64)
+    )
+    for most, admitted in ((1023, False), (1024, True)):
+        limits = Limits.read(memory=most)
+        assert limits.admit(member) is admitted
+        assert limits.exceeded(planned).tolist() == [not admitted]
+    assert "the least is 1 KiB" in Limits.read(memory=1).complaint([member])

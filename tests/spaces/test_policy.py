@@ -123,3 +123,19 @@ def test_a_newer_version_is_read_and_its_new_keys_are_named():
     text = edited(lambda c: c.update(version=2, colour="blue"))
     with pytest.warns(UserWarning, match="ignored: colour"):
         assert UpdatePolicy.from_json(text).head == "fc"
+
+
+def test_what_training_leaves_open_is_left_out_of_the_file():
+    """Programs from before it could be left open read such a file."""
+    policy = UpdatePolicy(backbone="net", input_shape=(3, 8, 8), head="fc")
+    assert set(json.loads(policy.to_json())["training"]) == {"learning_rate", "steps"}
+    assert policy.training.stepper.name == "adam"
+    stated = policy.with_training(optimizer="sgd", batch=2)
+    assert json.loads(stated.to_json())["training"] == {
+        "optimizer": "sgd",
+        "learning_rate": None,
+        "batch": 2,
+        "steps": None,
+    }
+    assert UpdatePolicy.from_json(policy.to_json()) == policy
+    assert UpdatePolicy.from_json(stated.to_json()).training.stepper.name == "sgd"

@@ -125,6 +125,17 @@ def test_a_proxy_of_a_package_judges_and_checks_its_own_settings(acme: Run, comm
     assert "no proxy named 'acme-count'" in command("run", "--proxy", "acme-count").stderr
 
 
+def test_an_accounting_of_a_package_counts(finished: Path, acme: Run) -> None:
+    assert "sparse-update or acme-bytes" in " ".join(acme("methods", "--help").stdout.split())
+    listed = acme(
+        "methods", "--backbone", "acme-net", "--device", "acme-board", "--accounting", "acme-bytes", "-f", "json"
+    )
+    counts = {row["method"]: (row["trainable_parameters"], row["memory_bytes"]) for row in json.loads(listed.stdout)}
+    assert counts["full"][0] == counts["full"][1] > counts["last"][1] > 0
+    shown = acme("show", str(finished), "--accounting", "acme-bytes", "-f", "json")
+    assert all(row["memory_bytes"] == row["trainable_parameters"] for row in json.loads(shown.stdout))
+
+
 def test_members_are_inspected_verified_and_tuned(finished: Path, acme: Run, tmp_path: Path) -> None:
     member = json.loads((finished / "front.json").read_text())["members"][-1]
     inspected = acme("inspect", "--policy", str(finished / member["policy"]), "--device", "acme-board")

@@ -7,7 +7,7 @@ from typing import Any
 from ..core.errors import InputError
 from ..core.listing import Listing
 from ..core.units import format_bytes
-from ..devices.accountings import Account, Accounting, published
+from ..devices.accountings import ACCOUNTINGS, Account, Accounting
 from ..devices.breakdown import PolicyCost
 from ..devices.costs import cost_table
 from ..results.rundir import RunDirectory
@@ -19,7 +19,7 @@ from ..spaces.table import UpdateTable
 from ..spaces.trace import Trace
 
 
-def of_methods(trace: Trace, policies: Mapping[str, UpdatePolicy], rules: Accounting, batch: int) -> Listing:
+def of_methods(trace: Trace, rules: Accounting, batch: int) -> Listing:
     """The methods with the columns that a paper prints; TinyTrain's baseline LastLayer is among them.
 
     Raises:
@@ -27,7 +27,8 @@ def of_methods(trace: Trace, policies: Mapping[str, UpdatePolicy], rules: Accoun
     """
     if batch < 1:
         raise InputError(f"a batch of {batch} holds no sample: use 1 or more")
-    policies = {**policies, "last-conv": methods.last_conv(trace)}
+    policies = methods.named(trace, seeds=False)
+    assert rules.count is not None
     account = rules.count(UpdateTable.of(trace, list(policies.values())), batch)
     title = f"{trace.name} at {trace.input_shape[1]} px, batch {batch}, accounting {rules.name}"
     return _listing(title, {"method": list(policies)}, account, rules)
@@ -40,7 +41,7 @@ def of_run(run_dir: Path, accounting: str, data_dir: Path | None) -> Listing:
         InputError: There is no such run or accounting, or what the run was searched with is not there any more.
         MissingDataError: The run's data set is not there; its classes decide the size of the head.
     """
-    rules = published(accounting)
+    rules = ACCOUNTINGS.load(accounting)
     run = RunDirectory.load(run_dir)
     problem = Problem.of_run(run, data_dir, for_costs=True)
     members = run.front.members
@@ -51,7 +52,7 @@ def of_run(run_dir: Path, accounting: str, data_dir: Path | None) -> Listing:
     }
     table = UpdateTable.of(problem.trace, [UpdatePolicy.load(run.policy_path(member)) for member in members])
     title = f"{run_dir}: {problem.trace.name}, batch {problem.batch}, accounting {accounting}"
-    if rules is not None:
+    if rules.count is not None:
         return _listing(title, names, rules.count(table, problem.batch), rules)
     costs = cost_table(table, problem.device, batch=problem.batch, accounting=accounting)
     columns = {**names, "peak_bytes": costs.peak_bytes.tolist(), "saved_bytes": costs.saved_bytes.tolist()}
@@ -59,18 +60,18 @@ def of_run(run_dir: Path, accounting: str, data_dir: Path | None) -> Listing:
     return Listing(title, tuple(columns), list(zip(*columns.values(), strict=True)), shown)
 
 
-def memory_line(cost: PolicyCost, rules: Accounting | None) -> str:
+def memory_line(cost: PolicyCost, rules: Accounting) -> str:
     """A policy's memory in words."""
-    if rules is None:
+    if rules.count is None:
         return f"saved {format_bytes(cost.saved_bytes)}, peak {format_bytes(cost.peak_bytes)} at the {cost.peak_at}"
     show = _shown(cost.parts, rules)
     parts = (f"{name.removesuffix('_bytes').replace('_', ' ')} {show[name](x)}" for name, x in cost.parts.items())
     return f"memory {rules.format(cost.peak_bytes)} ({', '.join(parts)})"
 
 
-def rules_lines(rules: Accounting | None) -> tuple[str, ...]:
+def rules_lines(rules: Accounting) -> tuple[str, ...]:
     """Where a paper's rules come from and what to beware of."""
-    return () if rules is None else (f"{rules.source}: {rules.summary}.", f"Beware: {rules.caveat}.")
+    return () if rules.count is None else (f"{rules.source}: {rules.summary}.", f"Beware: {rules.caveat}.")
 
 
 def macs(value: float) -> str:

@@ -4,17 +4,14 @@ from pathlib import Path
 
 import numpy as np
 
-from ..core.errors import InputError
 from ..core.listing import Listing
 from ..core.units import format_bytes, format_joules, format_seconds
-from ..devices.accountings import DEFAULT, EAGER, published
-from ..devices.accountings.eager import plain_table
+from ..devices.accountings import ACCOUNTINGS, DEFAULT
 from ..devices.breakdown import estimate
 from ..devices.costs import cost_table
 from ..devices.latency.caveats import show_energy, show_time
 from ..devices.latency.energy import extra_joules
 from ..devices.profile import load_device
-from ..devices.step.compiler import compile_step
 from ..search.network import load_network
 from ..search.request import Request
 from ..spaces import methods as named_methods
@@ -23,7 +20,7 @@ from ..spaces.policy import UpdatePolicy
 from ..spaces.table import UpdateTable
 from ..spaces.trace import Trace
 from .accounts import macs, memory_line, of_methods, rules_lines
-from .planning import find_plan, plan_lines, write_plan
+from .planning import plan_lines, write_plan
 
 
 def methods(
@@ -37,15 +34,13 @@ def methods(
     accounting: str,
 ) -> Listing:
     """The published methods on a backbone, with their costs on a device or by a paper's accounting."""
-    rules = published(accounting)
+    rules = ACCOUNTINGS.load(accounting)
     profile = load_device(device or "rpi4")
     table = _trace(backbone, weights, input_size, classes)
     policies = named_methods.named(table)
-    if rules is not None:
-        return of_methods(table, policies, rules, profile.batch if batch is None else batch)
-    updates = UpdateTable.of(table, list(policies.values()))
-    if accounting == EAGER:
-        updates = plain_table(updates)
+    if rules.count is not None:
+        return of_methods(table, rules, profile.batch if batch is None else batch)
+    updates = rules.see(UpdateTable.of(table, list(policies.values())))
     costs = cost_table(updates, profile, batch=batch, accounting=accounting)
     rows = [
         (
@@ -89,28 +84,27 @@ def layers(
         backbone = named_backbone(backbone, stored.backbone, policy)
         input_size = input_size or stored.input_shape[1]
     table = _trace(backbone, weights, input_size, classes)
-    chosen = stored or _method(table, policy)
-    cost = estimate(table, chosen, profile, batch=batch, optimizer=profile.optimizer, accounting=accounting)
+    chosen = stored or named_methods.find(table, policy)
+    cost = estimate(table, chosen, profile, batch=batch, accounting=accounting)
     above_idle = float(extra_joules(np.array(cost.latency_s), profile))
-    found = find_plan(compile_step(UpdateTable.of(table, [chosen]), profile, batch or profile.batch, profile.optimizer))
     columns = ("layer", "kind", "trains", "macs_forward", "macs_dx", "macs_dw", "saved_bytes", "seconds", "peak")
     rows = [
         (x.name, x.kind, x.trains, x.macs_forward, x.macs_dx, x.macs_dw, x.saved_bytes, x.seconds, x.peak)
         for x in cost.by_layer()
     ]
-    rules = published(accounting)
+    rules = ACCOUNTINGS.load(accounting)
     notes = (
         chosen.describe(),
         f"{memory_line(cost, rules)}, flash {format_bytes(cost.flash_bytes)}, {cost.macs / 1e6:.4g} MMAC, "
         f"{show_time(cost.latency_s, cost.warnings, cost.latency_error)}, "
         f"{show_energy(cost.energy_j, cost.warnings)} a step, {format_joules(above_idle)} of it above idle",
         *rules_lines(rules),
-        *(plan_lines(found, cost) if rules is None else ()),
+        *(plan_lines(cost) if rules.count is None else ()),
         *(f"note: {warning}" for warning in cost.warnings),
     )
-    title = f"{table.name} at {table.input_shape[1]} px on {profile.name}, batch {batch or profile.batch}"
+    title = f"{table.name} at {table.input_shape[1]} px on {profile.name}, batch {cost.program.setting.batch}"
     if plan is not None:
-        write_plan(found, plan, f"{chosen.method or chosen.hash}: {title}")
+        write_plan(cost.plan, plan, f"{chosen.method or chosen.hash}: {title}")
     title += "" if accounting == DEFAULT else f", accounting {accounting}"
     return Listing(title, columns, rows, _COSTS, notes)
 
@@ -126,17 +120,6 @@ _COSTS = {
     "seconds": lambda value: format_seconds(value) if value else "",
     "energy_j": format_joules,
 }
-
-
-def _method(table: Trace, name: str) -> UpdatePolicy:
-    policies = named_methods.named(table)
-    if name == "last-conv":
-        return named_methods.last_conv(table)
-    if name not in policies:
-        raise InputError(
-            f"no method named {name!r} for {table.name}: there are {', '.join(policies)} (or a .json file)"
-        )
-    return policies[name]
 
 
 def _trace(backbone: str | None, weights: str | None, input_size: int | None, classes: int) -> Trace:

@@ -59,7 +59,9 @@ ACCOUNTING = click.option(
     metavar="NAME",
     default="tinysearch",
     show_default=True,
-    help="Whose counting rules: tinysearch, eager, tinytl, mobiletl, tinytrain or sparse-update.",
+    cls=NamedOption,
+    names="devices.accountings:ACCOUNTINGS",
+    help="Whose counting rules: {names}.",
 )
 CLASSES = click.option("--classes", type=int, default=10, help="Outputs of the head.")
 BATCH = click.option("--batch", type=int, help="Samples of a training step.")

@@ -291,9 +291,7 @@ def test_a_policy_that_diverges_at_every_rate_fails_alone(make_problem: Callable
     with pytest.raises(FloatingPointError, match="diverges at every learning rate"):
         make_proxy(problem)()(policy)
     with evaluator(make_proxy(problem), 1) as evaluate:
-        reason = (
-            f"training diverges at every learning rate down to {OPTIMIZERS.load(policy.training.optimizer).rates[0]:g}"
-        )
+        reason = f"training diverges at every learning rate down to {policy.training.stepper.rates[0]:g}"
         assert dict(evaluate([policy, policy])) == {0: reason, 1: reason}
 
 
