@@ -78,10 +78,10 @@ def test_a_mistake_is_one_line_and_an_exit_code(mistake: str, answers: dict[str,
     assert said in one_line(answers[mistake], code)
 
 
-def test_the_process_ends_with_the_code(command: Command, elsewhere: Path) -> None:
-    one_line(command("show", "nowhere"), 3)
-    one_line(command("run", "--trials", "many"), 2)
-    assert not (elsewhere / "runs").exists()
+def test_the_process_ends_with_the_code(command: Command, tmp_path: Path) -> None:
+    one_line(command("show", "nowhere", cwd=tmp_path), 3)
+    one_line(command("run", "--trials", "many", cwd=tmp_path), 2)
+    assert not (tmp_path / "runs").exists()
 
 
 def test_data_that_cannot_be_fetched_is_said_after_the_attempt(command: Command) -> None:
