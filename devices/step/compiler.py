@@ -14,8 +14,8 @@ from .columns import Amount
 from .program import Operation, Program, Tensor
 from .saved import Kept, find_kept
 from .setting import StepSetting
-from .tensors import Key, Kind, StepTensors
-from .walk import MaskedOperation, Touch, walk
+from .tensors import Key, Kind, StepTensors, Touches
+from .walk import MaskedOperation, walk
 
 #: Numbers of the first operation that has a tensor, and of the last.
 Life = tuple[int, int]
@@ -66,9 +66,9 @@ def _bytes(amount: Amount) -> int:
     return amount if isinstance(amount, int) else int(amount[0])
 
 
-def _touched(tensors: StepTensors, touches: Sequence[Touch]) -> list[Key]:
+def _touched(tensors: StepTensors, touches: Touches) -> list[Key]:
     """The tensors that an operation touches; those without an element are none."""
-    return [key for key, touched in touches if touched and _bytes(tensors.size(key))]
+    return [key for key, touched in touches.items() if touched and _bytes(tensors.size(key))]
 
 
 def _lives(tensors: StepTensors, touches: Sequence[tuple[list[Key], list[Key]]]) -> dict[Key, Life]:
@@ -81,7 +81,7 @@ def _lives(tensors: StepTensors, touches: Sequence[tuple[list[Key], list[Key]]])
             lives[key] = first, number
     images = (Kind.ACTIVATION, INPUT)
     lives[images] = 0, lives[images][1]
-    for key in _touched(tensors, list(tensors.persistent())):
+    for key in _touched(tensors, dict(tensors.persistent())):
         lives[key] = 0, last
     return lives
 

@@ -16,7 +16,7 @@ below; `plan` arranges them, and says how much more that takes. `compiler` lists
 policy, and finds the lifetimes without masks.
 """
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -26,11 +26,8 @@ from ..profile import DeviceProfile
 from .columns import Amount, Ints, Mask, both, either, times, without
 from .saved import Kept, find_kept
 from .setting import StepSetting
-from .tensors import PERSISTENT, Key, Kind, StepTensors
-from .walk import Touch, walk
-
-#: Tensors, and in which policies something happens to each.
-Masks = dict[Key, Mask]
+from .tensors import Key, Kind, StepTensors, Touches
+from .walk import walk
 
 
 def peak_bytes(table: UpdateTable, profile: DeviceProfile, batch: int, optimizer: str) -> Ints:
@@ -53,41 +50,45 @@ def find_peak(table: UpdateTable, kept: Kept, setting: StepSetting) -> Ints:
     """As `peak_bytes`, from what is kept."""
     tensors = StepTensors(table, kept, setting)
     operations = list(walk(tensors))
-    born: Masks = {}
-    births = [_unknown(operation.writes, born) for operation in operations]
-    gone: Masks = {}
-    deaths = [_unknown([*operation.reads, *operation.writes], gone) for operation in reversed(operations)]
-    live = _Live(tensors, born, gone)
-    for key, mask in tensors.persistent():
-        live.begin(key, mask)
-    live.begin((Kind.ACTIVATION, INPUT), True)
+    live = _Live(tensors)
+    # What is there before a step and after it neither begins nor ends in it.
+    persistent = dict(tensors.persistent())
+    for key, mask in persistent.items():
+        live.begin(key, mask, whole=True)
+    images = (Kind.ACTIVATION, INPUT)
+    live.begin(images, True, whole=True)
+    born: Touches = dict.fromkeys([*persistent, images], True)
+    gone: Touches = dict.fromkeys(persistent, True)
+    births = [_unknown((operation.writes,), born) for operation in operations]
+    deaths = [_unknown((operation.reads, operation.writes), gone) for operation in reversed(operations)]
     for operation, made, dying in zip(operations, births, reversed(deaths), strict=True):
         shares: Mask = False
         for new, old in operation.in_place:
             pair = without(both(made.get(new, False), dying.get(old, False)), shares)
             if pair is not False:
-                live.end(old, pair)
+                live.end(old, pair, whole=pair is gone[old])
                 dying[old] = without(dying[old], pair)
                 shares = either(shares, pair)
         for key, mask in made.items():
-            live.begin(key, mask)
+            live.begin(key, mask, whole=mask is born[key])
         if made:  # else no more is live than a moment ago
             live.note(operation.scratch + times(shares, operation.channel))
         for key, mask in dying.items():
-            live.end(key, mask)
+            live.end(key, mask, whole=mask is gone[key])
     return live.peak()
 
 
-def _unknown(touches: Iterable[Touch], known: Masks) -> Masks:
+def _unknown(touched: Sequence[Touches], known: Touches) -> Touches:
     """Where tensors are touched that are not known yet; there they are known from then on."""
-    found: Masks = {}
-    for key, mask in touches:
-        if mask is False or key[0] in PERSISTENT:
-            continue
-        before = known.get(key, False)
-        if before is False:
-            found[key] = known[key] = mask
-        elif before is not True:
+    found: Touches = {}
+    for touches in touched:
+        for key, mask in touches.items():
+            before = known.get(key, False)
+            if before is True or mask is False:
+                continue
+            if before is False:
+                found[key] = known[key] = mask
+                continue
             new = without(mask, before)
             if new is True or (new is not False and np.count_nonzero(new)):
                 found[key] = either(found.get(key, False), new)
@@ -100,39 +101,33 @@ class _Live:
 
     What all policies share is a number. What depends on the policy waits until a moment is noted, since much of it
     cancels: a tensor dies where another of its size begins. Then it is added to an array.
-
-    Args:
-        tensors: The tensors of N policies.
-        born: In which policies each tensor begins at some time.
-        gone: In which policies each ends.
     """
 
-    def __init__(self, tensors: StepTensors, born: Masks, gone: Masks) -> None:
-        self._tensors, self._born, self._gone = tensors, born, gone
-        self._sizes: dict[Key, Amount] = {}
+    def __init__(self, tensors: StepTensors) -> None:
+        self._size = tensors.size
         self._shared = 0
         self._each, self._peak, self._now = np.zeros((3, len(tensors.table)), np.int64)
         self._waiting: dict[int, tuple[Mask, int]] = {}  # by the mask's identity
         self._most: int | None = None  # of the shared part since the array last changed
 
-    def begin(self, key: Key, mask: Mask) -> None:
-        """A tensor is there from now on."""
+    def begin(self, key: Key, mask: Mask, *, whole: bool) -> None:
+        """A tensor is there from now on, where the mask holds; `whole` says that this is wherever it begins at all."""
         size = self._size(key)
         if isinstance(size, int):
             self._change(mask, size)
         else:
             self._settle()
             # A size of many is 0 where the tensor is not: no mask is needed for all of it.
-            self._each += size if mask is self._born.get(key, mask) else times(mask, size)
+            self._each += size if whole else times(mask, size)
 
-    def end(self, key: Key, mask: Mask) -> None:
-        """A tensor is gone from now on."""
+    def end(self, key: Key, mask: Mask, *, whole: bool) -> None:
+        """Likewise, a tensor is gone from now on."""
         size = self._size(key)
         if isinstance(size, int):
             self._change(mask, -size)
         else:
             self._settle()
-            self._each -= size if mask is self._gone[key] else times(mask, size)
+            self._each -= size if whole else times(mask, size)
 
     def note(self, more: Amount) -> None:
         """Note the present sum, with bytes that live for this moment alone."""
@@ -153,12 +148,6 @@ class _Live:
         """The largest sum so far of each policy, (N,)."""
         self._settle()
         return self._peak
-
-    def _size(self, key: Key) -> Amount:
-        size = self._sizes.get(key)
-        if size is None:
-            size = self._sizes[key] = self._tensors.size(key)
-        return size
 
     def _change(self, mask: Mask, amount: int) -> None:
         if mask is True:

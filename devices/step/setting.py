@@ -70,11 +70,10 @@ class StepSetting:
 
     def aligned(self, count: Amount, element_bytes: int = 1) -> Amount:
         """Bytes of a tensor of so many elements: rounded up to the alignment, which is a power of two."""
-        size = count * element_bytes
-        if element_bytes % self.alignment:
-            size += self.alignment - 1
-            size &= -self.alignment
-        return size
+        size = count if element_bytes == 1 else count * element_bytes
+        if element_bytes % self.alignment == 0:
+            return size
+        return (size + (self.alignment - 1)) & -self.alignment
 
     @cached_property
     def activation(self) -> list[int]:

@@ -2,8 +2,10 @@
 
 from collections.abc import Iterator
 from enum import StrEnum
+from functools import cache
 
 from ...spaces.table import UpdateTable
+from ...spaces.trace import INPUT
 from .columns import Amount, Mask, masks, times
 from .saved import Kept
 from .setting import StepSetting
@@ -32,6 +34,16 @@ class Kind(StrEnum):
 
 #: What a tensor is named by: what it is, and the row of the trace that it belongs to.
 Key = tuple[Kind, int]
+#: Tensors, and in which policies something holds of each.
+Touches = dict[Key, Mask]
+
+
+@cache
+def key_of(kind: Kind, row: int) -> Key:
+    """The name of a tensor, the same object each time: a walk names thousands."""
+    return kind, row
+
+
 #: Kinds that are there before a step and after it.
 PERSISTENT = frozenset((Kind.PARAMETERS, Kind.STATISTICS, Kind.STATE))
 
@@ -53,8 +65,10 @@ class StepTensors:
         self.present, self.trains = masks(table.present), masks(table.trains)
         self.statistics = masks(table.statistics)
         self._dtypes = setting.profile.memory.dtypes
-        self._trained: dict[tuple[int, int], Amount] = {}
-        self._composed: dict[int, Amount] = {}
+        self._alike: dict[Key, int] = {}
+        self._partly: dict[int, Mask] = {}
+        # Of a row, and bytes of an element: whoever asks soon asks again.
+        self._latest: tuple[int, int, Amount] = (INPUT, 0, 0)
 
     def size(self, key: Key) -> Amount:
         """Bytes of a tensor, rounded up to the alignment.
@@ -62,7 +76,36 @@ class StepTensors:
         A number is the size in every policy that has the tensor. Where the size depends on the policy it is an array,
         which is 0 where a policy does not have the tensor.
         """
-        kind, row = key
+        size = self._alike.get(key)
+        if size is not None:
+            return size
+        found = self._measure(*key)
+        if isinstance(found, int):  # to hold on to the arrays costs more than to make them anew
+            self._alike[key] = found
+        return found
+
+    def persistent(self) -> Iterator[tuple[Key, Mask]]:
+        """The tensors that are there before a step and after it, and in which policies."""
+        for row in self.setting.trace.order:
+            trains = self.trains[row]
+            yield key_of(Kind.PARAMETERS, row), self.present[row] if self.setting.eager else trains
+            if self.statistics[row] is not False:
+                yield key_of(Kind.STATISTICS, row), self.statistics[row]
+            if trains is not False and self.setting.state:
+                yield key_of(Kind.STATE, row), trains
+
+    def composed(self, row: int) -> Amount:
+        """Bytes of a partly trained weight that an eager runtime puts together of its trained and its frozen part."""
+        if not self.setting.eager or self.trains[row] is False:
+            return 0
+        whole = self.setting.trace.rows[row].weights
+        if row not in self._partly:
+            trained = self.table.trained_weights[:, row]
+            partly = (trained > 0) & (trained < whole)
+            self._partly[row] = partly if partly.any() else False
+        return times(self._partly[row], whole * self._dtypes.frozen)
+
+    def _measure(self, kind: Kind, row: int) -> Amount:
         setting, dtypes = self.setting, self._dtypes
         if kind == Kind.ACTIVATION:
             return setting.activation[row]
@@ -80,26 +123,6 @@ class StepTensors:
             return setting.aligned(setting.trace.rows[row].running_statistics, dtypes.trained)
         return 0
 
-    def persistent(self) -> Iterator[tuple[Key, Mask]]:
-        """The tensors that are there before a step and after it, and in which policies."""
-        for row in self.setting.trace.order:
-            trains = self.trains[row]
-            yield (Kind.PARAMETERS, row), self.present[row] if self.setting.eager else trains
-            if self.statistics[row] is not False:
-                yield (Kind.STATISTICS, row), self.statistics[row]
-            if trains is not False and self.setting.state:
-                yield (Kind.STATE, row), trains
-
-    def composed(self, row: int) -> Amount:
-        """Bytes of a partly trained weight that an eager runtime puts together of its trained and its frozen part."""
-        if not self.setting.eager or self.trains[row] is False:
-            return 0
-        if row not in self._composed:
-            whole, trained = self.setting.trace.rows[row].weights, self.table.trained_weights[:, row]
-            partly = (trained > 0) & (trained < whole)
-            self._composed[row] = times(partly, whole * self._dtypes.frozen) if partly.any() else 0
-        return self._composed[row]
-
     def _stored_bytes(self, row: int) -> Amount:
         """All parameters and running statistics, and a copy of the channels that train of a partly trained weight."""
         layer, weights = self.setting.trace.rows[row], self.table.trained_weights[:, row]
@@ -112,8 +135,8 @@ class StepTensors:
         """As many elements as train in a row, its bias included."""
         if self.trains[row] is False:
             return 0
-        if (row, element_bytes) not in self._trained:
+        if self._latest[:2] != (row, element_bytes):
             layer, count = self.setting.trace.rows[row], self.table.trained_weights[:, row]
             count = count + times(self.table.bias[:, row], layer.biases) if layer.bias else count
-            self._trained[row, element_bytes] = self.setting.aligned(count, element_bytes)
-        return self._trained[row, element_bytes]
+            self._latest = row, element_bytes, self.setting.aligned(count, element_bytes)
+        return self._latest[2]

@@ -23,7 +23,7 @@ from typing import NamedTuple
 
 from ...spaces.trace import INPUT
 from .columns import Amount, Mask, both, either, masks, times, without
-from .tensors import Key, Kind, StepTensors
+from .tensors import Key, Kind, StepTensors, Touches, key_of
 
 
 class Phase(StrEnum):
@@ -41,10 +41,6 @@ class Phase(StrEnum):
     UPDATE = "update"
 
 
-#: A tensor that an operation reads or writes, and in which policies it does.
-Touch = tuple[Key, Mask]
-
-
 class MaskedOperation(NamedTuple):
     """One operation of the steps of N policies.
 
@@ -52,8 +48,8 @@ class MaskedOperation(NamedTuple):
         phase: What it does.
         row: Row of the trace that it does it with.
         runs: In which policies it does.
-        reads: What it reads.
-        writes: What it writes or adds to.
+        reads: What it reads, and in which policies.
+        writes: What it writes or adds to, likewise.
         in_place: Pairs of a tensor and another whose place it may take, where it is made here and the other is needed
             no more. In each policy the first such pair does.
         channel: Bytes that it needs besides where a pair shares a place.
@@ -63,8 +59,8 @@ class MaskedOperation(NamedTuple):
     phase: Phase
     row: int
     runs: Mask
-    reads: Sequence[Touch]
-    writes: Sequence[Touch]
+    reads: Touches
+    writes: Touches
     in_place: Sequence[tuple[Key, Key]] = ()
     channel: int = 0
     scratch: Amount = 0
@@ -89,9 +85,8 @@ class _Walk:
             if self.present[row] is not False:
                 yield self._forward(row)
         final = self.order[-1]
-        yield MaskedOperation(
-            Phase.LOSS, final, True, [((Kind.ACTIVATION, final), True)], [((Kind.GRADIENT, final), True)]
-        )
+        logits, gradient = key_of(Kind.ACTIVATION, final), key_of(Kind.GRADIENT, final)
+        yield MaskedOperation(Phase.LOSS, final, True, {logits: True}, {gradient: True})
         for row in reversed(self.order):
             if self.live[row] is not False:
                 if self.eager:
@@ -101,91 +96,91 @@ class _Walk:
         if self.eager:
             yield self._eager_update(final)
 
-    def _held(self) -> dict[int, list[Touch]]:
+    def _held(self) -> dict[int, Touches]:
         """By row, what its backward pass needs of the forward pass."""
-        held: dict[int, list[Touch]] = {}
+        held: dict[int, Touches] = {}
         for tensor, holders in self.tensors.kept.holders.items():
             for row, keeps in holders:
-                held.setdefault(row, []).append(((Kind.ACTIVATION, tensor), keeps))
+                held.setdefault(row, {})[key_of(Kind.ACTIVATION, tensor)] = keeps
         for row, keeps in self.tensors.kept.besides.items():
-            held.setdefault(row, []).append(((Kind.KEPT, row), keeps))
+            held.setdefault(row, {})[key_of(Kind.KEPT, row)] = keeps
         return held
 
     def _forward(self, row: int) -> MaskedOperation:
-        present, setting = self.present[row], self.setting
-        reads: list[Touch] = [
-            ((Kind.ACTIVATION, source), both(present, source == INPUT or self.present[source]))
+        present, setting, kept = self.present[row], self.setting, self.tensors.kept
+        reads = {
+            key_of(Kind.ACTIVATION, source): present if source == INPUT else both(present, self.present[source])
             for source in setting.sources[row]
-        ]
-        reads.append(((Kind.PARAMETERS, row), present))
-        writes: list[Touch] = [((Kind.ACTIVATION, row), present)]
-        writes += [touch for touch in self.held.get(row, ()) if touch[0][0] == Kind.KEPT]
-        writes.append(((Kind.STATISTICS, row), self.tensors.statistics[row]))
+        }
+        reads[key_of(Kind.PARAMETERS, row)] = present
+        writes = {key_of(Kind.ACTIVATION, row): present}
+        if row in kept.besides:
+            writes[key_of(Kind.KEPT, row)] = kept.besides[row]
+        writes[key_of(Kind.STATISTICS, row)] = self.tensors.statistics[row]
         return MaskedOperation(
             Phase.FORWARD,
             row,
             present,
             reads,
             writes,
-            in_place=[((Kind.ACTIVATION, row), (Kind.ACTIVATION, source)) for source in setting.overwrites[row]],
+            in_place=[
+                (key_of(Kind.ACTIVATION, row), key_of(Kind.ACTIVATION, source)) for source in setting.overwrites[row]
+            ],
             channel=setting.channel[row],
             scratch=times(present, setting.scratch[row]) + self.tensors.composed(row),
         )
 
-    def _passing(self, row: int) -> list[Touch]:
-        """The gradients that a row's backward pass hands on."""
-        return [
-            ((Kind.GRADIENT, source), both(self.live[source], self.present[row]))
+    def _passing(self, row: int) -> dict[int, Mask]:
+        """The sources that a row's backward pass hands a gradient on to."""
+        return {
+            source: both(self.live[source], self.present[row])
             for source in self.setting.sources[row]
             if source != INPUT and self.live[source] is not False
-        ]
+        }
 
     def _arena_backward(self, row: int) -> Iterator[MaskedOperation]:
-        setting, trains, held = self.setting, self.trains[row], self.held.get(row, ())
-        given, passing = (Kind.GRADIENT, row), self._passing(row)
-        weight_gradient: Touch = ((Kind.WEIGHT_GRADIENT, row), trains)
-        parameters = (Kind.PARAMETERS, row)
+        setting, trains, held = self.setting, self.trains[row], self.held.get(row, {})
+        given, parameters = key_of(Kind.GRADIENT, row), key_of(Kind.PARAMETERS, row)
+        weight_gradient: Touches = {key_of(Kind.WEIGHT_GRADIENT, row): trains}
         if trains is not False:
-            reads = [(given, trains), *((key, both(mask, trains)) for key, mask in held)]
-            yield MaskedOperation(Phase.WEIGHT_GRADIENT, row, trains, reads, [weight_gradient])
+            reads = {given: trains} | {key: both(mask, trains) for key, mask in held.items()}
+            yield MaskedOperation(Phase.WEIGHT_GRADIENT, row, trains, reads, weight_gradient)
+        passing = self._passing(row)
         runs: Mask = False
-        for _, mask in passing:
+        for mask in passing.values():
             runs = either(runs, mask)
         if runs is not False:
             if setting.trace.rows[row].kind in ("conv", "linear"):
                 # It needs what it keeps for its weight gradient alone, and gives it up there.
-                held = [(key, without(mask, trains)) for key, mask in held]
+                held = {key: without(mask, trains) for key, mask in held.items()}
+            needed: Touches = {key: both(mask, runs) for key, mask in held.items()}
             yield MaskedOperation(
                 Phase.INPUT_GRADIENT,
                 row,
                 runs,
-                [(given, runs), (parameters, runs), *((key, both(mask, runs)) for key, mask in held)],
-                passing,
-                in_place=[((Kind.GRADIENT, source), given) for source in setting.overwrites[row]],
+                {given: runs, parameters: runs, **needed},
+                {key_of(Kind.GRADIENT, source): mask for source, mask in passing.items()},
+                in_place=[(key_of(Kind.GRADIENT, source), given) for source in setting.overwrites[row]],
                 channel=setting.gradient_channel[row],
             )
         if trains is not False:
-            writes = [(parameters, trains), ((Kind.STATE, row), trains)]
-            yield MaskedOperation(Phase.UPDATE, row, trains, [weight_gradient], writes)
+            writes: Touches = {parameters: trains, key_of(Kind.STATE, row): trains}
+            yield MaskedOperation(Phase.UPDATE, row, trains, weight_gradient, writes)
 
     def _eager_backward(self, row: int) -> MaskedOperation:
         runs, passing = self.live[row], self._passing(row)
         scratch = times(self.live_inputs[row], self.tensors.composed(row))
-        for (_, source), mask in passing:
+        for source, mask in passing.items():
             reached = self.reached.get(source, False)
             scratch += times(both(mask, reached), self.setting.gradient[source])
             self.reached[source] = either(reached, mask)
-        return MaskedOperation(
-            Phase.BACKWARD,
-            row,
-            runs,
-            [((Kind.GRADIENT, row), runs), *self.held.get(row, ()), ((Kind.PARAMETERS, row), runs)],
-            [*passing, ((Kind.WEIGHT_GRADIENT, row), self.trains[row])],
-            scratch=scratch,
-        )
+        reads = {key_of(Kind.GRADIENT, row): runs} | self.held.get(row, {}) | {key_of(Kind.PARAMETERS, row): runs}
+        writes = {key_of(Kind.GRADIENT, source): mask for source, mask in passing.items()}
+        writes[key_of(Kind.WEIGHT_GRADIENT, row)] = self.trains[row]
+        return MaskedOperation(Phase.BACKWARD, row, runs, reads, writes, scratch=scratch)
 
     def _eager_update(self, final: int) -> MaskedOperation:
-        reads: list[Touch] = [((Kind.WEIGHT_GRADIENT, row), self.trains[row]) for row in self.order]
-        reads += [((Kind.ACTIVATION, INPUT), True), ((Kind.ACTIVATION, final), True)]
-        writes: list[Touch] = [((Kind.PARAMETERS, row), self.present[row]) for row in self.order]
+        reads: Touches = {key_of(Kind.WEIGHT_GRADIENT, row): self.trains[row] for row in self.order}
+        reads |= {key_of(Kind.ACTIVATION, INPUT): True, key_of(Kind.ACTIVATION, final): True}
+        writes: Touches = {key_of(Kind.PARAMETERS, row): self.present[row] for row in self.order}
         return MaskedOperation(Phase.UPDATE, final, True, reads, writes)

@@ -40,16 +40,16 @@ def test_what_is_read_has_been_written_by_an_operation_that_ran(request, network
     tensors = _tensors(request.getfixturevalue(network), device, plain=plain)
     written = {(Kind.ACTIVATION, INPUT): _all(True)}
     for operation in walk(tensors):
-        for key, mask in (*operation.reads, *operation.writes):
+        for key, mask in (*operation.reads.items(), *operation.writes.items()):
             assert not (_all(mask) & ~_all(operation.runs)).any(), (operation.phase, key)
-        for key, mask in operation.reads:
+        for key, mask in operation.reads.items():
             if key[0] not in PERSISTENT:
                 assert not (_all(mask) & ~written.get(key, _all(False))).any(), (operation.phase, key)
-        for key, mask in operation.writes:
+        for key, mask in operation.writes.items():
             written[key] = written.get(key, _all(False)) | mask
         for new, old in operation.in_place:
-            assert new in dict(operation.writes) or new[1] == INPUT or not tensors.table.live[:, new[1]].any()
-            assert old in dict(operation.reads)
+            assert new in operation.writes or new[1] == INPUT or not tensors.table.live[:, new[1]].any()
+            assert old in operation.reads
     # An array of sizes is 0 wherever the tensor is not, which spares the sums a mask.
     for key, where in written.items():
         size = tensors.size(key)
@@ -62,7 +62,7 @@ def test_all_that_is_kept_is_read_by_the_row_that_keeps_it(mobilenet_trace, devi
     read: dict[tuple[int, int], np.ndarray] = {}
     for operation in walk(tensors):
         if operation.phase not in (Phase.FORWARD, Phase.LOSS, Phase.UPDATE):
-            for (kind, tensor), mask in operation.reads:
+            for (kind, tensor), mask in operation.reads.items():
                 if kind == Kind.ACTIVATION:
                     place = operation.row, tensor
                     read[place] = read.get(place, _all(False)) | mask
@@ -76,7 +76,7 @@ def test_a_layer_that_trains_gives_up_what_it_keeps_before_its_input_gradient(mo
     tensors = _tensors(mobilenet_trace, "cortex-m7", plain=True)
     row = mobilenet_trace.index["features.17.conv.0.0"]
     kept = (Kind.ACTIVATION, mobilenet_trace.rows[row].inputs[0])
-    reads = {x.phase: _all(dict(x.reads).get(kept, False)) for x in walk(tensors) if x.row == row}
+    reads = {x.phase: _all(x.reads.get(kept, False)) for x in walk(tensors) if x.row == row}
     trains, live = tensors.table.trains[:, row], tensors.table.live[:, row]
     assert 0 < trains.sum() < live.sum()
     np.testing.assert_array_equal(reads[Phase.WEIGHT_GRADIENT], trains)
