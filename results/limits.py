@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,14 +57,13 @@ class Limits:
         """Whether each of N policies breaks a limit, (N,)."""
         over = np.zeros(len(costs), np.bool_)
         for metric, most in self.stated().items():
-            over |= getattr(costs, metric.name) > most
+            over |= _limited(costs, metric) > most
         return over
 
     def admit(self, member: Member) -> bool:
         """Whether a member keeps to all limits; one with an unknown cost that is limited does not."""
         return all(
-            (value := getattr(member, metric.name)) is not None and value <= most
-            for metric, most in self.stated().items()
+            (value := _limited(member, metric)) is not None and value <= most for metric, most in self.stated().items()
         )
 
     def complaint(self, members: Sequence[Member]) -> str:
@@ -72,10 +71,15 @@ class Limits:
         return " and ".join(_complaint(metric, most, members) for metric, most in self.stated().items())
 
 
+def _limited(of: Any, metric: Metric) -> Any:
+    """The values that a limit holds, of `Costs` or of a member: the one place that says which they are."""
+    return getattr(of, metric.name)
+
+
 def _complaint(metric: Metric, most: float, members: Sequence[Member]) -> str:
-    known = [member for member in members if getattr(member, metric.name) is not None]
+    known = [member for member in members if _limited(member, metric) is not None]
     if not known:
         return f"a known {metric.label} (the device states none)"
-    least = min(known, key=lambda member: getattr(member, metric.name))
-    value = metric.show(getattr(least, metric.name))
+    least = min(known, key=lambda member: _limited(member, metric))
+    value = metric.show(_limited(least, metric))
     return f"a {metric.label} of at most {metric.show(most)} (the least is {value}, policy {least.hash})"
