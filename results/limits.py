@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,13 +57,13 @@ class Limits:
         """Whether each of N policies breaks a limit, (N,)."""
         over = np.zeros(len(costs), np.bool_)
         for metric, most in self.stated().items():
-            over |= (costs.memory_bytes if metric.limit == "memory" else getattr(costs, metric.name)) > most
+            over |= limited(costs, metric) > most
         return over
 
     def admit(self, member: Member) -> bool:
         """Whether a member keeps to all limits; one with an unknown cost that is limited does not."""
         return all(
-            (value := _value(member, metric)) is not None and value <= most for metric, most in self.stated().items()
+            (value := limited(member, metric)) is not None and value <= most for metric, most in self.stated().items()
         )
 
     def complaint(self, members: Sequence[Member]) -> str:
@@ -71,17 +71,15 @@ class Limits:
         return " and ".join(_complaint(metric, most, members) for metric, most in self.stated().items())
 
 
+def limited(of: Any, metric: Metric) -> Any:
+    """The values that a limit holds, of `Costs` or of a member: of memory, the planned arena where there is one."""
+    return of.memory_bytes if metric.limit == "memory" else getattr(of, metric.name)
+
+
 def _complaint(metric: Metric, most: float, members: Sequence[Member]) -> str:
-    known = [(value, member) for member in members if (value := _value(member, metric)) is not None]
+    known = [member for member in members if limited(member, metric) is not None]
     if not known:
         return f"a known {metric.label} (the device states none)"
-    value, least = min(known, key=lambda pair: pair[0])
-    return f"a {metric.label} of at most {metric.show(most)} (the least is {metric.show(value)}, policy {least.hash})"
-
-
-def _value(member: Member, metric: Metric) -> float | None:
-    """What a limit on a quantity holds; of memory, the planned arena where there is one."""
-    if metric.limit == "memory" and member.arena_bytes is not None:
-        return member.arena_bytes
-    value: float | None = getattr(member, metric.name)
-    return value
+    least = min(known, key=lambda member: limited(member, metric))
+    value = metric.show(limited(least, metric))
+    return f"a {metric.label} of at most {metric.show(most)} (the least is {value}, policy {least.hash})"

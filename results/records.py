@@ -100,6 +100,11 @@ class Member:
     trial: Count
     warnings: tuple[str, ...] = ()
 
+    @property
+    def memory_bytes(self) -> int:
+        """What must fit the RAM: the planned arena where there is one, else the peak."""
+        return self.peak_bytes if self.arena_bytes is None else self.arena_bytes
+
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class RunInfo:

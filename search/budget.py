@@ -5,7 +5,7 @@ from ..core.metrics import Metric
 from ..devices.costs import Costs
 from ..devices.profile import DeviceProfile
 from ..devices.step.plan import find_areas
-from ..results.limits import Limits
+from ..results.limits import Limits, limited
 from ..spaces.trace import Trace
 
 #: What else makes a step cheaper.
@@ -39,7 +39,7 @@ def check_budget(limits: Limits, least: Costs, device: DeviceProfile, trace: Tra
     shape = "x".join(str(side) for side in trace.input_shape[1:])
     smallest = f"the smallest policy (head only) of {trace.name} at {shape}, in batches of {batch},"
     for metric, most in stated.items():
-        need = float((least.memory_bytes if metric.limit == "memory" else getattr(least, metric.name))[0])
+        need = float(limited(least, metric)[0])
         if need > most:
             needs = f"{smallest} needs {metric.show(need)}"
             raise _nothing_fits(f"{metric.show(most)} of {metric.label} on {device.name}: {needs}", metric, capacity)

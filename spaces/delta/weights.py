@@ -49,15 +49,9 @@ def merge_file(
         ConflictError: The delta was trained on other weights.
 
     Example:
-        >>> from pathlib import Path
         >>> import tinysearch as ts
-        >>> backbone = ts.load_backbone("mobilenetv2-w0.35", input_size=32)
-        >>> trace = ts.trace(backbone, (3, 32, 32))
-        >>> policy = ts.methods.last(trace)
-        >>> change = Path("last.safetensors")
-        >>> change.write_bytes(policy.delta(ts.apply(backbone, policy))) > 0
-        True
-        >>> ts.merge_file(change, "plain.safetensors", weights="none").classes
+        >>> tuned = ts.finetune("runs/digits", steps=1, test_images=10, delta="step.safetensors")
+        >>> ts.merge_file("step.safetensors", "merged.safetensors").classes
         10
     """
     from safetensors.torch import save
