@@ -20,7 +20,7 @@ from rich.progress import Progress
 
 import tinysearch as ts
 from tinysearch.devices.calibrate.fit import fit_error
-from tinysearch.devices.calibrate.jobs import CLASSES, GRID, Plan, make_jobs
+from tinysearch.devices.calibrate.jobs import CLASSES, GRID, Effort, make_jobs
 from tinysearch.devices.calibrate.machine import calibrate, refuse_busy
 from tinysearch.devices.calibrate.standalone import Step, keep_freed_memory, physical_cores, resident_growth
 from tinysearch.devices.profile.kernels import FitError
@@ -79,7 +79,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=6, help="times that each policy is come back to")
     parser.add_argument("--memory", type=int, default=16, help="policies of which the memory is measured")
     parser.add_argument("--threads", type=int, default=physical_cores())
-    parser.add_argument("--seconds", type=float, default=Plan().seconds)
+    parser.add_argument("--seconds", type=float, default=Effort().seconds)
     parser.add_argument("--force", action="store_true", help="on a busy machine too")
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
@@ -88,7 +88,7 @@ def main() -> None:
         refuse_busy()
     if options.load is None:
         start = time.perf_counter()
-        jobs = partial(make_jobs, threads=options.threads, plan=Plan(seconds=options.seconds))
+        jobs = partial(make_jobs, threads=options.threads, effort=Effort(seconds=options.seconds))
         with Progress() as bar:
             task = bar.add_task("calibrating", total=1.0)
             calibrate(jobs, options.out, force=True, progress=lambda share: bar.update(task, completed=share))

@@ -28,7 +28,7 @@ from fitting import (
 from torch import Tensor, nn
 
 from tinysearch.devices.breakdown import estimate
-from tinysearch.devices.latency.step import Work
+from tinysearch.devices.latency.seconds import Work
 from tinysearch.devices.profile import load_device
 from tinysearch.devices.profile.kernels import Latency, Validity, class_keys
 from tinysearch.devices.profile.model import Dtypes

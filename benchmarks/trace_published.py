@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from fitting import DATA
 
-from tinysearch.devices.latency.step import Work
+from tinysearch.devices.latency.seconds import Work
 from tinysearch.devices.profile.kernels import class_keys
 from tinysearch.devices.profile.model import Dtypes
 from tinysearch.spaces.optimizers import SGD

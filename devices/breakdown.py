@@ -9,7 +9,7 @@ from ..spaces.table import UpdateTable
 from ..spaces.trace import Trace
 from .accountings import ACCOUNTINGS, DEFAULT, Account
 from .costs import ARRAYS, batch_of, cost_table, step_macs
-from .latency.step import step_seconds
+from .latency.seconds import step_seconds
 from .profile import DeviceProfile
 from .step.compiler import compile_step
 from .step.plan import Plan, find_plan

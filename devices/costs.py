@@ -15,7 +15,7 @@ from .accountings import ACCOUNTINGS, DEFAULT
 from .flash import flash_bytes
 from .latency.caveats import caveats, latency_error
 from .latency.energy import step_joules
-from .latency.step import StepTimes
+from .latency.seconds import StepTimes
 from .profile import DeviceProfile
 from .step.columns import present_sum, weighted_sum
 from .step.peak import find_peak

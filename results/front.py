@@ -177,7 +177,11 @@ class Front:
 
     def to_dict(self) -> dict[str, Any]:
         """The front as JSON values, with its format and version."""
-        return self.FORMAT.values(TypeAdapter(Front).dump_python(self, mode="json"))
+        content: dict[str, Any] = TypeAdapter(Front).dump_python(self, mode="json")
+        for member in content["members"]:
+            if member["arena_bytes"] is None:  # left out, so that programs from before there was one read the file
+                del member["arena_bytes"]
+        return self.FORMAT.values(content)
 
     def to_json(self) -> str:
         """The front as JSON text."""

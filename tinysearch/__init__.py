@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from .core.errors import TinySearchError
     from .devices.breakdown import PolicyCost, estimate, smallest
     from .devices.costs import Costs
+    from .devices.inspection import inspect
     from .devices.measure import measure
     from .devices.profile import DeviceProfile, list_devices, load_device
     from .results.export import export
@@ -56,6 +57,7 @@ _WHERE = {
     "estimate": "devices.breakdown",
     "export": "results.export",
     "finetune": "search.finetune",
+    "inspect": "devices.inspection",
     "list_backbones": "spaces.backbones",
     "list_datasets": "search.data",
     "list_devices": "devices.profile",
@@ -87,6 +89,7 @@ __all__ = [
     "estimate_many",
     "export",
     "finetune",
+    "inspect",
     "list_backbones",
     "list_datasets",
     "list_devices",

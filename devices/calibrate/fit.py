@@ -16,7 +16,7 @@ from scipy.stats import kendalltau
 
 from ...core.errors import InputError
 from ...spaces.optimizers import OPTIMIZERS
-from ..latency.step import Work, step_seconds
+from ..latency.seconds import Work, step_seconds
 from ..profile import DeviceProfile
 from ..profile.kernels import CLASS_KEY, COARSE, FitError, Kernel, Latency, Validity, class_keys
 from ..profile.quantities import Sourced

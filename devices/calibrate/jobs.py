@@ -32,7 +32,7 @@ AGAIN = 8
 _WIDTH = re.compile(r"(mobilenetv[23](?:-small|-large)?)(?:-w([\d.]+))?(-tf)?")
 
 
-class Plan(NamedTuple):
+class Effort(NamedTuple):
     """How much to measure.
 
     Attributes:
@@ -61,7 +61,7 @@ def make_jobs(
     threads: int | None = None,
     plain: bool = False,
     device: str = "cpu",
-    plan: Plan | None = None,
+    effort: Effort | None = None,
     seed: int = 0,
 ) -> dict[str, Any]:
     """The content of a jobs file.
@@ -74,7 +74,7 @@ def make_jobs(
         threads: Of PyTorch; without it one a physical core of the machine that measures.
         plain: For a machine without tinysearch: networks as lists of PyTorch's own layers.
         device: cpu or cuda.
-        plan: How much to measure.
+        effort: How much to measure.
         seed: Of the draws.
 
     Raises:
@@ -92,13 +92,13 @@ def make_jobs(
             raise InputError(f"the {name} is {number}: it must be at least 1")
     if OPTIMIZERS[optimizer].name not in MEASURED:
         raise UnsupportedError(f"the optimizer {optimizer!r} cannot be measured: there are {', '.join(MEASURED)}")
-    plan = plan or Plan()
+    effort = effort or Effort()
     rng = np.random.default_rng(seed)
     networks: list[dict[str, Any]] = []
     drawn: list[list[dict[str, Any]]] = []
-    chosen = _draw_networks(backbone, input_size, plan.networks, rng)
+    chosen = _draw_networks(backbone, input_size, effort.networks, rng)
     # Where only the resolution can vary there are fewer networks, and more policies of each.
-    count = -(-plan.networks * plan.policies // len(chosen))
+    count = -(-effort.networks * effort.policies // len(chosen))
     for name, size in chosen:
         try:
             model = load_backbone(name, num_classes=CLASSES, input_size=size)
@@ -127,12 +127,12 @@ def make_jobs(
         "threads": threads or 0,
         "batch": batch,
         "optimizer": optimizer,
-        "seconds": plan.seconds,
-        "visits": plan.visits,
-        "repeats": plan.repeats,
+        "seconds": effort.seconds,
+        "visits": effort.visits,
+        "repeats": effort.repeats,
         "networks": networks,
         "steps": steps,
-        "memory": np.unique(np.linspace(0, len(steps) - 1, plan.memory).astype(int)).tolist(),
+        "memory": np.unique(np.linspace(0, len(steps) - 1, effort.memory).astype(int)).tolist(),
     }
     return JOBS.values(content)
 

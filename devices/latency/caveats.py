@@ -23,7 +23,7 @@ def caveats(trace: "Trace", profile: DeviceProfile, batch: int) -> tuple[str, ..
         profile: The device and runtime.
         batch: Samples of one step.
     """
-    from .step import assumed_share
+    from .seconds import assumed_share
 
     latency, name = profile.latency, profile.name
     found = []

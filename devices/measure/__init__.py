@@ -1,5 +1,5 @@
 """What a training step really keeps and takes on this machine."""
 
-from .step import LayerSaved, Measurement, measure
+from .training_step import LayerSaved, Measurement, measure
 
 __all__ = ["LayerSaved", "Measurement", "measure"]

@@ -59,6 +59,15 @@ def plot_plan(plan: Plan, path: str | Path, title: str = "") -> Path:
     return write_atomically(Path(path), buffer.getvalue())
 
 
+def save_plan(plan: Plan, path: str | Path, title: str = "") -> Path:
+    """Write a plan as JSON or draw it, by what the name of the file ends in.
+
+    Raises:
+        InputError: The name of the file ends neither in .json nor in .png.
+    """
+    return plan.save(path) if Path(path).suffix.lower() == ".json" else plot_plan(plan, path, title)
+
+
 def draw_plan(plan: Plan, title: str = "") -> "Figure":
     """The figure that `plot_plan` writes, for a notebook or another format."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg

@@ -198,3 +198,11 @@ def test_importing_results_loads_nothing_heavy():
     )
     shown = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True).stdout
     assert shown.strip() == "set()"
+
+
+def test_a_member_without_an_arena_is_written_as_before_there_was_one(trial, front):
+    eager, arena = (front([trial(0, arena_bytes=size)]) for size in (None, 50_000))
+    assert "arena_bytes" not in eager.to_dict()["members"][0]
+    assert arena.to_dict()["members"][0]["arena_bytes"] == 50_000
+    for written in (eager, arena):
+        assert Front.from_json(written.to_json()) == written

@@ -161,6 +161,7 @@ while True:
 
 
 @pytest.mark.slow
+@pytest.mark.timed
 def test_a_start_killed_at_any_moment_can_be_repeated(tmp_path):
     for attempt in range(6):
         path = tmp_path / str(attempt)

@@ -199,6 +199,7 @@ with TrialStore.open(sys.argv[1], {"gene": 1000}) as store:
 
 
 @pytest.mark.slow
+@pytest.mark.timed
 def test_no_acknowledged_trial_is_lost_when_the_writer_is_killed(path):
     """The writer is killed after some trials, then at a random moment of the next one."""
     moment = random.Random(0)

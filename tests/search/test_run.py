@@ -280,6 +280,7 @@ def test_a_run_in_which_every_policy_fails_says_why(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timed
 def test_a_killed_run_resumes_to_the_same_front(finished: RunDirectory, tmp_path: Path) -> None:
     out = tmp_path / "run"
     process = start(out, tmp_path, "--jobs", "2")
@@ -300,6 +301,7 @@ def test_a_killed_run_resumes_to_the_same_front(finished: RunDirectory, tmp_path
 
 
 @pytest.mark.slow
+@pytest.mark.timed
 @pytest.mark.parametrize("moment", [r"^\[5/", r"kept in"], ids=["at work", "while processes start"])
 def test_ctrl_c_keeps_what_is_done_and_leaves_no_process(moment: str, tmp_path: Path) -> None:
     out = tmp_path / "run"
@@ -322,6 +324,7 @@ def test_ctrl_c_keeps_what_is_done_and_leaves_no_process(moment: str, tmp_path: 
 
 
 @pytest.mark.slow
+@pytest.mark.timed
 def test_a_script_without_a_main_guard_may_use_processes(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(
@@ -335,6 +338,7 @@ def test_a_script_without_a_main_guard_may_use_processes(tmp_path: Path) -> None
 
 
 @pytest.mark.slow
+@pytest.mark.timed
 def test_a_process_that_dies_ends_the_run_with_a_reason(tmp_path: Path) -> None:
     with pytest.raises(TinySearchError, match="a process that scored policies died"):
         search(tmp_path / "run", backbone="tiny_net:build", jobs=2, observer=Assassin(), trials=50)

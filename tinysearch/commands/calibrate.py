@@ -60,16 +60,16 @@ def command(
     """Measure this machine, or read what a board measured, and write its device profile."""
     measuring, asking = {"keep": keep, "force": force or None}, {"board": board, "time_budget": time_budget, **wanted}
     _refuse_contradictions(jobs, results, out, measuring, asking)
-    from ..devices.calibrate.jobs import Plan, make_jobs
+    from ..devices.calibrate.jobs import Effort, make_jobs
     from ..devices.calibrate.machine import calibrate, from_results
 
     target = out or OUT
     if results is not None:
         click.echo(_summary(from_results(results, target), target))
         return
-    usual = Plan().seconds if jobs is None else BOARD_SECONDS
-    plan = Plan(seconds=usual if time_budget is None else parse_seconds(time_budget))
-    make = partial(make_jobs, **wanted, plan=plan, plain=jobs is not None, device=board or "cpu")
+    usual = Effort().seconds if jobs is None else BOARD_SECONDS
+    effort = Effort(seconds=usual if time_budget is None else parse_seconds(time_budget))
+    make = partial(make_jobs, **wanted, effort=effort, plain=jobs is not None, device=board or "cpu")
     if jobs is not None:
         click.echo(_write_jobs(jobs, make()))
         return

@@ -1,7 +1,5 @@
 """`tinysearch methods`: the published methods and what they cost."""
 
-from typing import Any
-
 import click
 
 from . import options
@@ -16,8 +14,36 @@ from . import options
 @options.BATCH
 @options.ACCOUNTING
 @options.FORMAT
-def command(form: str, **stated: Any) -> None:
+def command(
+    backbone: str | None,
+    weights: str | None,
+    input_size: int | None,
+    device: str | None,
+    classes: int,
+    batch: int | None,
+    accounting: str,
+    form: str,
+) -> None:
     """List the published methods as policies of a backbone, with their costs on a device."""
-    from .listings import methods
+    from dataclasses import replace
 
-    click.echo(methods(**stated).render(form, options.width()), nl=False)
+    from ..devices.accountings import ACCOUNTINGS
+    from ..devices.inspection import compare
+    from ..devices.profile import load_device
+    from ..search.network import load_network
+    from ..search.request import Request
+    from ..spaces.methods import METHODS, named
+
+    request = Request.make(device=device, backbone=backbone, weights=weights, input_size=input_size)
+    profile = load_device(request.device)
+    _, trace = load_network(
+        request.backbone, classes=classes, weights=request.weights, input_size=input_size, for_costs=True
+    )
+    # Papers compare with baselines that no search begins with.
+    policies = named(trace, seeds=ACCOUNTINGS.load(accounting).count is None)
+    listing = compare(
+        trace, list(policies.values()), {"method": list(policies)}, profile, batch=batch, accounting=accounting
+    )
+    waiting = ", ".join(name for name, method in METHODS.loaded().items() if method.needs_data)
+    listing = replace(listing, notes=(*listing.notes, f"Of these, made of a task's images in every run: {waiting}."))
+    click.echo(listing.render(form, options.width()), nl=False)

@@ -15,9 +15,9 @@ from . import options
 def command(run_dir: Path, accounting: str, data_dir: Path | None, form: str) -> None:
     """Print the front of a run, by the run's own costs or by another accounting."""
     if accounting != "tinysearch":
-        from .accounts import of_run
+        from ..search.accounts import count_front
 
-        click.echo(of_run(run_dir, accounting, data_dir).render(form, options.width()), nl=False)
+        click.echo(count_front(run_dir, accounting, data_dir).render(form, options.width()), nl=False)
         return
     from ..results.rundir import RunDirectory
     from ..results.tables import render

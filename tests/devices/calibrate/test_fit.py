@@ -10,7 +10,7 @@ from tinysearch.core.errors import InputError
 from tinysearch.devices.calibrate.fit import confidence, fit_error, fit_latency, held_out, predict, relative_nnls
 from tinysearch.devices.calibrate.jobs import CLASSES
 from tinysearch.devices.calibrate.results import Sample
-from tinysearch.devices.latency.step import step_seconds
+from tinysearch.devices.latency.seconds import step_seconds
 from tinysearch.devices.profile import load_device
 from tinysearch.devices.profile.kernels import COARSE, Kernel, class_keys
 from tinysearch.devices.profile.model import WorkingSet

@@ -10,14 +10,14 @@ import pytest
 from tinysearch.core.errors import BusyError, InputError, TinySearchError
 from tinysearch.devices.calibrate import machine as module
 from tinysearch.devices.calibrate.assemble import make_profile
-from tinysearch.devices.calibrate.jobs import Plan, make_jobs
+from tinysearch.devices.calibrate.jobs import Effort, make_jobs
 from tinysearch.devices.calibrate.machine import calibrate, from_results, refuse_busy
 from tinysearch.devices.calibrate.results import Traces, disturbance, parse_results, read_results, samples
 from tinysearch.devices.profile import load_device
 from tinysearch.spaces.policy import UpdatePolicy
 
 ROOT = Path(__file__).resolve().parent.parent.parent.parent
-PLAN = Plan(networks=3, policies=5, visits=2, repeats=1, memory=6, seconds=120.0)
+EFFORT = Effort(networks=3, policies=5, visits=2, repeats=1, memory=6, seconds=120.0)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -31,7 +31,7 @@ def own_backbones():
 def calibrated(tmp_path_factory):
     folder = tmp_path_factory.mktemp("calibrated")
     shares = []
-    make = partial(make_jobs, "tiny_net:build", 16, batch=2, threads=1, plan=PLAN)
+    make = partial(make_jobs, "tiny_net:build", 16, batch=2, threads=1, effort=EFFORT)
     calibration = calibrate(make, folder / "here.yaml", force=True, keep=folder / "kept.json", progress=shares.append)
     return folder, calibration, shares
 
@@ -70,7 +70,7 @@ def test_results_that_were_kept_make_the_same_profile(calibrated, tmp_path):
 
 def test_each_policy_is_come_back_to_and_its_median_counts(calibrated):
     content = json.loads((calibrated[0] / "kept.json").read_text())
-    assert {len(step["seconds"]) for step in content["steps"]} == {PLAN.visits * PLAN.repeats}
+    assert {len(step["seconds"]) for step in content["steps"]} == {EFFORT.visits * EFFORT.repeats}
     for step in content["steps"]:
         step["seconds"] = [0.013, 0.010, 0.012]
     results = parse_results(content, "kept")
@@ -82,7 +82,7 @@ def test_each_policy_is_come_back_to_and_its_median_counts(calibrated):
 
 
 def test_steps_repeat_and_networks_vary_around_the_backbone():
-    jobs = make_jobs(plan=Plan(networks=6, policies=3))
+    jobs = make_jobs(effort=Effort(networks=6, policies=3))
     names = [(network["backbone"], network["input_size"]) for network in jobs["networks"]]
     assert names[0] == ("mobilenetv2-w0.35", 96)
     assert len(set(names)) == len(names) == 6
@@ -90,7 +90,7 @@ def test_steps_repeat_and_networks_vary_around_the_backbone():
     steps = [json.dumps(step) for step in jobs["steps"]]
     assert len(steps) - len(set(steps)) == 2
     assert all(UpdatePolicy.from_json(step["policy"]).head == "classifier.1" for step in jobs["steps"])
-    assert jobs == make_jobs(plan=Plan(networks=6, policies=3))
+    assert jobs == make_jobs(effort=Effort(networks=6, policies=3))
 
 
 @pytest.mark.parametrize(

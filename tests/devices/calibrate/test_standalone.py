@@ -16,7 +16,7 @@ from tinysearch.core.errors import UnsupportedError
 from tinysearch.devices.breakdown import estimate
 from tinysearch.devices.calibrate import standalone
 from tinysearch.devices.calibrate.assemble import make_profile
-from tinysearch.devices.calibrate.jobs import CLASSES, Plan, make_jobs
+from tinysearch.devices.calibrate.jobs import CLASSES, Effort, make_jobs
 from tinysearch.devices.calibrate.plain import plain_rows
 from tinysearch.devices.calibrate.results import read_results
 from tinysearch.devices.profile import parse_profile
@@ -64,8 +64,8 @@ def test_it_is_python_3_6_and_imports_nothing_but_torch():
 
 def test_a_board_measures_and_its_results_make_a_profile(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(ROOT / "tests" / "user")
-    plan = Plan(networks=3, policies=6, visits=2, repeats=1, memory=6, seconds=60.0)
-    jobs = make_jobs("tiny_net:build", 16, batch=2, plain=True, threads=1, plan=plan)
+    effort = Effort(networks=3, policies=6, visits=2, repeats=1, memory=6, seconds=60.0)
+    jobs = make_jobs("tiny_net:build", 16, batch=2, plain=True, threads=1, effort=effort)
     (tmp_path / "jobs.json").write_text(json.dumps(jobs))
     done = run_alone(tmp_path, "jobs.json", "results.json", "--force")
     assert done.returncode == 0, done.stderr
@@ -195,8 +195,8 @@ def test_a_step_at_rest_holds_no_gradients_and_trains_on():
 def test_short_time_measures_fewer_steps(monkeypatch):
     monkeypatch.syspath_prepend(ROOT / "tests" / "user")
     monkeypatch.setattr(torch, "set_num_threads", lambda count: None)  # of the other tests too
-    plan = Plan(networks=3, policies=3, visits=3, repeats=1, memory=0, seconds=1e-3)
-    jobs = make_jobs("tiny_net:build", 16, batch=2, plain=True, threads=1, plan=plan)
+    effort = Effort(networks=3, policies=3, visits=3, repeats=1, memory=0, seconds=1e-3)
+    jobs = make_jobs("tiny_net:build", 16, batch=2, plain=True, threads=1, effort=effort)
     shares = []
     results = standalone.run_jobs(jobs, standalone._plain(jobs), shares.append)
     assert [(step["step"], len(step["seconds"])) for step in results["steps"]] == [(0, 1)]

@@ -7,7 +7,7 @@ import pytest
 from tinysearch.devices.breakdown import smallest
 from tinysearch.devices.costs import cost_table
 from tinysearch.devices.latency.caveats import caveats, latency_error, show_energy, show_time, time_mark
-from tinysearch.devices.latency.step import assumed_share
+from tinysearch.devices.latency.seconds import assumed_share
 from tinysearch.devices.profile import load_device
 from tinysearch.devices.profile.kernels import Kernel
 from tinysearch.spaces import methods

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tinysearch.devices.latency.step import Work, step_seconds
+from tinysearch.devices.latency.seconds import Work, step_seconds
 from tinysearch.devices.profile import DeviceProfile, load_device
 from tinysearch.devices.profile.kernels import Kernel
 from tinysearch.devices.profile.model import Dtypes
