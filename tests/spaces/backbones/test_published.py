@@ -95,7 +95,9 @@ def test_without_a_network_the_message_says_the_way_out(monkeypatch, tmp_path, u
         load_backbone("mobilenetv3-large", weights="imagenet")
     text = str(error.value)
     assert f"{url.format(port=port)}/mobilenet_v3_large-8738ca79.pth" in text
-    assert "pass --weights FILE" in text
+    assert "pass weights=FILE" in text
+    # What the command line prints.
+    assert "pass --weights FILE" in error.value.told(lambda option: f"--{option.replace('=', ' ')}")
     assert "\n" not in text
 
 
