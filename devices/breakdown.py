@@ -12,7 +12,7 @@ from .costs import ARRAYS, batch_of, cost_table, step_macs
 from .latency.seconds import step_seconds
 from .profile import DeviceProfile
 from .step.compiler import compile_step
-from .step.plan import Plan, find_plan
+from .step.plan import Plan, find_plan, make_plan
 from .step.program import Program
 from .step.walk import Phase
 
@@ -81,12 +81,16 @@ class PolicyCost:
     @cached_property
     def plan(self) -> Plan:
         """Where the tensors of the step lie: in the device's largest piece of RAM, or in all if only that fits."""
-        return find_plan(self.program)
+        return find_plan(self._arena)
+
+    @cached_property
+    def _arena(self) -> Plan:
+        return make_plan(self.program)
 
     @property
     def arena_bytes(self) -> int | None:
         """Of an arena device, the bytes of the planned arena: at least the peak, nearly always equal; else None."""
-        return None if self.program.setting.eager else self.plan.size
+        return None if self.program.setting.eager else self._arena.size
 
     def by_layer(self) -> tuple[LayerCost, ...]:
         """The breakdown by layer: its saved bytes and seconds add up to the policy's.

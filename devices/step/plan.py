@@ -203,14 +203,13 @@ def make_plan(program: Program, areas: Sequence[Area] | None = None) -> Plan:
     return Plan(program, offered, tuple(best.places[n] for n in numbers))
 
 
-def find_plan(program: Program) -> Plan:
-    """A plan in the largest area; over all areas if it fits only there."""
-    plan = make_plan(program)
-    areas = find_areas(program.setting.profile)
-    if plan.fits or len(areas) == 1:
-        return plan
-    spread = make_plan(program, areas)
-    return spread if spread.fits else plan
+def find_plan(arena: Plan) -> Plan:
+    """A plan in the largest area, as it is, or one over all areas if the step fits only there."""
+    areas = find_areas(arena.program.setting.profile)
+    if arena.fits or len(areas) == 1:
+        return arena
+    spread = make_plan(arena.program, areas)
+    return spread if spread.fits else arena
 
 
 def arena_bytes(table: UpdateTable, profile: DeviceProfile, batch: int, optimizer: str) -> Ints:

@@ -4,14 +4,15 @@ import numpy as np
 import pytest
 
 from tinysearch.core.errors import InputError
-from tinysearch.devices import accountings
+from tinysearch.devices.accountings import ACCOUNTINGS, Accounting
 from tinysearch.devices.breakdown import estimate
 from tinysearch.devices.costs import cost_table
 from tinysearch.devices.profile import load_device
+from tinysearch.devices.step.saved import Kept
 from tinysearch.spaces import methods
 from tinysearch.spaces.table import UpdateTable
 
-PAPERS = {name: rules for name, rules in accountings.ACCOUNTINGS.loaded().items() if rules.count is not None}
+PAPERS = {name: rules for name, rules in ACCOUNTINGS.loaded().items() if rules.count is not None}
 
 
 @pytest.fixture(scope="module")
@@ -19,7 +20,7 @@ def device():
     return load_device("rpi4")
 
 
-@pytest.mark.parametrize("name", accountings.ACCOUNTINGS)
+@pytest.mark.parametrize("name", ACCOUNTINGS)
 @pytest.mark.parametrize("method", ["last", "bias", "full", "tinytl", "mobiletl"])
 def test_layers_add_up_and_one_is_as_many(mobilenet_trace, device, name, method):
     policy = getattr(methods, method)(mobilenet_trace)
@@ -69,3 +70,30 @@ def test_sizes_are_printed_in_the_papers_unit():
         "tinytrain": "1.500 MiB",
         "sparse-update": "1.500 kB",
     }
+
+
+def test_an_added_accounting_says_what_it_sees_and_keeps(mobilenet_trace, random_policy, device):
+    """Costs, and the breakdown of one policy, ask the accounting and not its name."""
+    frozen = Accounting("head-alone", "whatever trains", "here", see=lambda t: UpdateTable.frozen(t.trace, len(t)))
+    nothing = Accounting("nothing-kept", "nothing", "here", keep=lambda table, batch, element: Kept(len(table)))
+    policies = [random_policy(mobilenet_trace, seed) for seed in (1, 7)]
+    table, last = UpdateTable.of(mobilenet_trace, policies), UpdateTable.frozen(mobilenet_trace, 2)
+    for accounting in (frozen, nothing):
+        ACCOUNTINGS.add(accounting.name, accounting)
+    try:
+        seen = cost_table(table, device, batch=2, accounting=frozen.name)
+        np.testing.assert_array_equal(seen.peak_bytes, cost_table(last, device, batch=2).peak_bytes)
+        assert not cost_table(table, device, batch=2, accounting=nothing.name).saved_bytes.any()
+        for n, policy in enumerate(policies):
+            alone = estimate(mobilenet_trace, policy, device, batch=2, accounting=frozen.name)
+            assert alone.peak_bytes == seen.peak_bytes[n] == sum(alone.peak_parts.values())
+            assert not any(layer.trains for layer in alone.by_layer()[:-1])
+            assert estimate(mobilenet_trace, policy, device, batch=2, accounting=nothing.name).saved_bytes == 0
+    finally:
+        for accounting in (frozen, nothing):
+            ACCOUNTINGS.remove(accounting.name)
+
+
+def test_an_accounting_is_no_function():
+    with pytest.raises(InputError, match="where an Accounting is needed"):
+        ACCOUNTINGS.add("mine", lambda table, batch: None)

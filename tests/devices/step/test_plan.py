@@ -11,7 +11,7 @@ from tinysearch.devices.breakdown import estimate
 from tinysearch.devices.costs import cost_table, planned_costs
 from tinysearch.devices.profile import load_device
 from tinysearch.devices.step.compiler import compile_step
-from tinysearch.devices.step.plan import Area, Plan, arena_bytes, find_areas, make_plan
+from tinysearch.devices.step.plan import Area, Plan, arena_bytes, find_areas, find_plan, make_plan
 from tinysearch.devices.step.program import Operation, Program, Tensor
 from tinysearch.devices.step.setting import StepSetting
 from tinysearch.devices.step.tensors import Kind
@@ -119,3 +119,23 @@ def test_the_file_has_what_a_generator_of_code_needs(mobilenet_trace, tmp_path):
     for number, step in enumerate(content["steps"]):
         for tensor in (content["tensors"][n] for n in (*step["reads"], *step["writes"])):
             assert tensor["first"] <= number <= tensor["last"]
+
+
+def test_a_step_that_fits_no_single_area_is_spread_over_all(mobilenet_trace):
+    table = UpdateTable.of(mobilenet_trace, [methods.last(mobilenet_trace)])
+    device = load_device("cortex-m7")
+
+    def plan(size: int) -> Plan:
+        """With no region of more than so many bytes, and none that adjoins another."""
+        regions = tuple(r.model_copy(update={"size": size, "adjoins": False}) for r in device.memory.regions)
+        memory = device.memory.model_copy(update={"regions": regions})
+        return find_plan(make_plan(compile_step(table, device.model_copy(update={"memory": memory}), 1, "sgd")))
+
+    peak = compile_step(table, device, 1, "sgd").peak_bytes
+    spread = plan(peak - 4)
+    assert spread.fits
+    assert len(spread.areas) == len(device.memory.regions) > 1
+    assert len(plan(peak).areas) == 1
+    nowhere = plan(1024)
+    assert not nowhere.fits
+    assert len(nowhere.areas) == 1
