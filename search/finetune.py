@@ -20,6 +20,9 @@ from .problem import Problem
 from .threads import one_thread
 from .training import train
 
+#: Optimizer steps where neither the caller nor the policy says.
+STEPS = 200
+
 
 @dataclass(frozen=True)
 class FineTuned:
@@ -31,6 +34,7 @@ class FineTuned:
         loss: Mean cross-entropy on the test images, nats.
         model: The trained model.
         policy: What was trained.
+        steps: Optimizer steps.
         seconds: Wall time of training and testing.
         member: The member of the run's front that it is; None where no run was given.
     """
@@ -40,6 +44,7 @@ class FineTuned:
     loss: float
     model: nn.Module
     policy: UpdatePolicy
+    steps: int
     seconds: float
     member: Member | None = None
 
@@ -64,7 +69,7 @@ def finetune(
     policy: UpdatePolicy | str = "best",
     dataset: Dataset | None = None,
     *,
-    steps: int = 200,
+    steps: int | None = None,
     batch: int = 32,
     learning_rate: float | None = None,
     train_images: int | None = None,
@@ -88,7 +93,7 @@ def finetune(
             directory.
         policy: What trains, and with which optimizer; of a run, `best`, the start of a hash, or a method's name.
         dataset: The target; not of a run.
-        steps: Optimizer steps.
+        steps: Optimizer steps; None takes those that the policy states, or else `STEPS`.
         batch: Images of a step.
         learning_rate: The rate; None takes the policy's tuned one.
         train_images: Use the first so many of a shuffled training split; None uses all.
@@ -119,13 +124,14 @@ def finetune(
         subject = _of_network(backbone, policy, dataset, max_memory=max_memory, data_dir=data_dir, weights=weights)
     else:
         subject = _of_run(backbone, policy, dataset, max_memory, data_dir, weights)
+    count = next(n for n in (steps, subject.policy.training.steps, STEPS) if n is not None)
     start = time.perf_counter()
     with one_thread() if subject.member is not None else nullcontext():
         result = train(
             subject.backbone,
             subject.policy,
             subject.dataset,
-            steps=steps,
+            steps=count,
             batch=batch,
             learning_rate=learning_rate,
             train_images=train_images,
@@ -136,7 +142,7 @@ def finetune(
     if target is not None:
         write_atomically(target, subject.policy.delta(result.model))
     return FineTuned(
-        result.accuracy, result.accuracy_se, result.loss, result.model, subject.policy, seconds, subject.member
+        result.accuracy, result.accuracy_se, result.loss, result.model, subject.policy, count, seconds, subject.member
     )
 
 

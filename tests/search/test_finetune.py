@@ -69,3 +69,15 @@ def test_a_batch_larger_than_the_data_takes_all_of_it(problem: Problem) -> None:
 def test_wrong_numbers_are_named(wrong: dict[str, Any], said: str, problem: Problem) -> None:
     with pytest.raises(InputError, match=said):
         finetune(problem.backbone, methods.last(problem.trace), problem.dataset, **wrong)
+
+
+def test_the_policys_own_steps_are_made_unless_others_are_asked_for(problem: Problem) -> None:
+    few = {"train_images": 60, "test_images": 80}
+    policy = methods.last(problem.trace).with_training(steps=3)
+    own = finetune(problem.backbone, policy, problem.dataset, **few)
+    asked = finetune(problem.backbone, policy, problem.dataset, steps=5, **few)
+    assert (own.steps, asked.steps) == (3, 5)
+    assert (
+        own.loss == finetune(problem.backbone, policy.with_training(steps=None), problem.dataset, steps=3, **few).loss
+    )
+    assert own.loss != asked.loss

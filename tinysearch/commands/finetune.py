@@ -14,21 +14,21 @@ from . import options
 @click.option("--max-memory", metavar="BYTES", help="With best: most peak training memory.")
 @options.DATA_DIR
 @options.MOVED_WEIGHTS
-@click.option("--steps", type=int, default=200, help="Optimizer steps.")
+@click.option("--steps", type=int, help="Optimizer steps.  [default: the policy's, or 200]")
 @click.option("--test-images", type=int, help="Measure on so many test images only.")
 @click.option("--delta", type=click.Path(path_type=Path), help="Keep what training changed in this .safetensors file.")
-def command(run_dir: Path, policy: str, steps: int, delta: Path | None, **stated: Any) -> None:
+def command(run_dir: Path, policy: str, delta: Path | None, **stated: Any) -> None:
     """Train a policy of a run on the whole training split and measure it on the test split."""
     from ..core.units import format_bytes
     from ..results.tables import percent
     from ..search.finetune import finetune
 
-    result = finetune(run_dir, policy, steps=steps, delta=delta, **stated)
+    result = finetune(run_dir, policy, delta=delta, **stated)
     member = result.member
     assert member is not None
     click.echo(
         f"{member.method or member.hash[:8]}: test accuracy {percent(result.accuracy, result.accuracy_se)} after "
-        f"{steps} steps, {result.seconds:.0f} s; the proxy said {percent(member.accuracy, member.accuracy_se)}"
+        f"{result.steps} steps, {result.seconds:.0f} s; the proxy said {percent(member.accuracy, member.accuracy_se)}"
     )
     if delta is not None:
         sizes = f"{format_bytes(delta.stat().st_size)} (the network: {format_bytes(result.network_bytes)})"
