@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -165,12 +166,32 @@ def _cost_chunks(
     optimizer: str | None,
     accounting: str,
 ) -> Costs:
-    setting = StepSetting(trace, profile, batch_of(profile, batch), optimizer or profile.optimizer)
-    times = StepTimes.of(trace, profile, setting.batch, setting.optimizer)
+    optimizer = optimizer or profile.optimizer
+    setting, times, warnings = _shared(_Same(trace), _Same(profile), batch_of(profile, batch), optimizer)
     parts = [_chunk(table, setting, times, accounting) for table in tables]
     arrays = {name: np.concatenate([getattr(part, name) for part in parts]) for name in ARRAYS}
-    warnings = caveats(trace, profile, setting.batch)
     return Costs(**arrays, latency_error=latency_error(profile, warnings), warnings=warnings)
+
+
+class _Same:
+    """A thing as a key: equal to itself alone, so that a large one is not compared field by field."""
+
+    def __init__(self, thing: Any) -> None:
+        self.thing = thing
+
+    def __hash__(self) -> int:
+        return id(self.thing)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Same) and self.thing is other.thing
+
+
+@lru_cache(maxsize=8)
+def _shared(trace: _Same, profile: _Same, batch: int, optimizer: str) -> tuple[StepSetting, StepTimes, tuple[str, ...]]:
+    """What the steps of all policies share: who costs them one at a time asks for it each time."""
+    network, device = trace.thing, profile.thing
+    times = StepTimes.of(network, device, batch, optimizer)
+    return StepSetting(network, device, batch, optimizer), times, caveats(network, device, batch)
 
 
 def batch_of(profile: DeviceProfile, batch: int | None) -> int:
