@@ -1,0 +1,1 @@
+"""Screens: what ranks every policy of a space at once, without training any."""
