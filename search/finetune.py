@@ -1,5 +1,6 @@
 """Fine-tuning in full: of a network under a policy, or of a member of a run's front."""
 
+import math
 import time
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -16,12 +17,19 @@ from ..spaces.delta.weights import check_safetensors
 from ..spaces.engine.origin import require_origin
 from ..spaces.policy import UpdatePolicy
 from .data import Dataset
+from .data.pictures import Augmentation
 from .problem import Problem
+from .target import FineTuning, Target
 from .threads import one_thread
-from .training import train
 
 #: Optimizer steps where neither the caller nor the policy says.
 STEPS = 200
+#: How training images may be varied, by name.
+AUGMENTATIONS = {
+    "none": None,
+    "shift": Augmentation(shift=1 / 12),
+    "shift+flip": Augmentation(shift=1 / 12, flip=True),
+}
 
 
 @dataclass(frozen=True)
@@ -35,7 +43,8 @@ class FineTuned:
         model: The trained model.
         policy: What was trained.
         steps: Optimizer steps.
-        seconds: Wall time of training and testing.
+        seconds: Wall time of all that: tuning, training and testing.
+        learning_rate: The highest rate of the training.
         member: The member of the run's front that it is; None where no run was given.
     """
 
@@ -46,6 +55,7 @@ class FineTuned:
     policy: UpdatePolicy
     steps: int
     seconds: float
+    learning_rate: float
     member: Member | None = None
 
     @property
@@ -72,6 +82,7 @@ def finetune(
     steps: int | None = None,
     batch: int = 32,
     learning_rate: float | None = None,
+    augmentation: str = "none",
     train_images: int | None = None,
     test_images: int | None = None,
     seed: int = 0,
@@ -82,7 +93,8 @@ def finetune(
 ) -> FineTuned:
     """Train what a policy says on a data set's training split and measure on its test split.
 
-    The head starts as zeros, and the rate falls to zero along a cosine. Two ways to call it:
+    The head starts from class prototypes, as in the proxy. The rate climbs in the first fifth of the steps and then
+    falls to zero along a cosine; gradients are clipped. Two ways to call it:
 
     - `finetune(backbone, policy, dataset)` trains a network of yours.
     - `finetune(run, "best")` trains a member of a run's front: the network and the data are those of the run, and one
@@ -95,7 +107,9 @@ def finetune(
         dataset: The target; not of a run.
         steps: Optimizer steps; None takes those that the policy states, or else `STEPS`.
         batch: Images of a step.
-        learning_rate: The rate; None takes the policy's tuned one.
+        learning_rate: The highest rate; None finds it by short trainings on four fifths of the training images, judged
+            by the others, from the policy's tuned rate on.
+        augmentation: How training images are varied: one of `AUGMENTATIONS`.
         train_images: Use the first so many of a shuffled training split; None uses all.
         test_images: Likewise for the test split.
         seed: Seed of all shuffling.
@@ -117,32 +131,50 @@ def finetune(
         True
         >>> merged = ts.merge_file("change.safetensors", "plain.safetensors")
     """
-    target = None if delta is None else Path(delta)
-    if target is not None:
-        check_safetensors(target)  # before minutes of training
+    file = None if delta is None else Path(delta)
+    if file is not None:
+        check_safetensors(file)  # before minutes of training
     if isinstance(backbone, nn.Module):
         subject = _of_network(backbone, policy, dataset, max_memory=max_memory, data_dir=data_dir, weights=weights)
     else:
         subject = _of_run(backbone, policy, dataset, max_memory, data_dir, weights)
+    counts = {"steps": steps, "batch": batch, "train_images": train_images, "test_images": test_images}
+    for name, stated in counts.items():
+        if stated is not None and stated < 1:
+            raise InputError(f"finetune: {name} is {stated}: it must be at least 1")
+    if learning_rate is not None and not 0 < learning_rate < math.inf:
+        raise InputError(f"finetune: learning_rate is {learning_rate}: it must be positive")
+    if augmentation not in AUGMENTATIONS:
+        raise InputError(f"finetune: augmentation is {augmentation!r}: there are {', '.join(AUGMENTATIONS)}")
     count = next(n for n in (steps, subject.policy.training.steps, STEPS) if n is not None)
     start = time.perf_counter()
     with one_thread() if subject.member is not None else nullcontext():
-        result = train(
+        target = Target(
             subject.backbone,
-            subject.policy,
+            subject.policy.head,
             subject.dataset,
-            steps=count,
-            batch=batch,
-            learning_rate=learning_rate,
+            subject.policy.input_shape[1],
             train_images=train_images,
             test_images=test_images,
+            augmentation=AUGMENTATIONS[augmentation],
             seed=seed,
         )
+        tuning = FineTuning(target, subject.policy, batch, seed=seed)
+        rate = learning_rate if learning_rate is not None else tuning.find_rate(count, seed)
+        answers = tuning.train(rate, count, seed)
     seconds = time.perf_counter() - start
-    if target is not None:
-        write_atomically(target, subject.policy.delta(result.model))
+    if file is not None:
+        write_atomically(file, subject.policy.delta(tuning.model))
     return FineTuned(
-        result.accuracy, result.accuracy_se, result.loss, result.model, subject.policy, count, seconds, subject.member
+        accuracy=answers.accuracy,
+        accuracy_se=answers.accuracy_se,
+        loss=answers.loss,
+        model=tuning.model,
+        policy=subject.policy,
+        steps=count,
+        seconds=seconds,
+        learning_rate=rate,
+        member=subject.member,
     )
 
 

@@ -152,20 +152,18 @@ class Problem:
         return policy.with_training(optimizer=self.device.optimizer, batch=self.batch)
 
     def episodes(self, count: int) -> list[Episode]:
-        """The first few-shot episodes of the training split; see `draw_episodes`."""
-        if len(self._episodes) < count:
-            self._episodes[:] = draw_episodes(
-                self.dataset.train, self.proxy, size=self.trace.input_shape[1], seed=self.seed, count=count
-            )
-        return self._episodes[:count]
+        """The first rounds of few-shot episodes of the training split; see `draw_episodes`."""
+        for number in range(len(self._rounds), count):
+            size = self.trace.input_shape[1]
+            self._rounds.append(draw_episodes(self.dataset.train, self.proxy, size=size, seed=self.seed, number=number))
+        return [episode for drawn in self._rounds[:count] for episode in drawn]
 
     def support_task(self) -> SupportTask:
         """What a method that chooses its policy from the user's data, such as TinyTrain, may look at."""
-        (episode,) = self.episodes(1)
-        return support_task(self.backbone, self.trace.layers[self.trace.head].name, episode)
+        return support_task(self.backbone, self.trace.layers[self.trace.head].name, self.episodes(1)[0])
 
     @cached_property
-    def _episodes(self) -> list[Episode]:
+    def _rounds(self) -> list[list[Episode]]:
         """Those drawn so far: decoding their images takes time."""
         return []
 

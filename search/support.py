@@ -4,17 +4,18 @@ from copy import deepcopy
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from .data.episodes import Episode, sample_episodes
+from .data.episodes import Episode, draw_episode, draw_folds
 from .data.images import ImageSplit, normalisation_of, to_float
 from .proxies.prototypes import FrozenBackbone, set_head
 from .proxies.settings import ProxySettings
 
 #: Most support images that such a method sees: one backward pass must hold them.
 SUPPORT_SEEN = 256
+#: Parts that a small training split is divided into, each of which is queried once.
+FOLDS = 3
 
 
 @dataclass(frozen=True)
@@ -47,30 +48,21 @@ def support_task(backbone: nn.Module, head: str, episode: Episode) -> SupportTas
     return SupportTask(model, images[:SUPPORT_SEEN], episode.support_labels[:SUPPORT_SEEN])
 
 
-def draw_episodes(train: ImageSplit, settings: ProxySettings, *, size: int, seed: int, count: int) -> list[Episode]:
-    """Episodes of a training split, each with the support, validation and query images that a proxy is told.
+def draw_episodes(train: ImageSplit, settings: ProxySettings, *, size: int, seed: int, number: int) -> list[Episode]:
+    """One round of episodes of a training split, with the support and query images that a proxy is told.
 
-    Episode i does not depend on how many are drawn.
+    Where every class has images enough it is a single episode. Else it is `FOLDS` that share the images, so that all of
+    them support and all of them are queried: each once, or as many as are asked for.
 
     Args:
         train: The training split.
         settings: How its images are divided.
         size: Side of the images in pixels.
         seed: Same seed, same episodes.
-        count: How many.
+        number: Of the round, from 0. A round does not depend on those before it.
     """
-    return sample_episodes(
-        train,
-        episodes=count,
-        shot=settings.shot,
-        queries=_queries(settings, train.labels),
-        size=size,
-        seed=seed,
-    )
-
-
-def _queries(settings: ProxySettings, labels: npt.NDArray[np.int64]) -> int:
-    """Validation and query images of an episode: those asked for, or what the support leaves, a third at least."""
-    counts = np.unique_counts(labels).counts
-    left = np.maximum(np.maximum(counts - settings.shot, counts // 3), 1)
-    return min(settings.queries + settings.validation, int(left.sum()))
+    counts = np.unique_counts(train.labels).counts
+    queries = settings.queries + settings.validation
+    if counts.min() >= settings.shot + -(-queries // len(counts)):
+        return [draw_episode(train, shot=settings.shot, queries=queries, size=size, seed=seed, number=number)]
+    return draw_folds(train, FOLDS, shot=settings.shot, queries=queries, size=size, seed=seed, number=number)

@@ -1,101 +1,227 @@
-"""Training under a policy on the whole training split, and accuracy on the test split: what a proxy predicts."""
+"""One way to train: the few-shot proxy, `finetune` and the ground truth all fine-tune by the code of this module.
+
+The rate climbs linearly from zero and then falls to zero along a cosine, and gradients are clipped to a norm of 1: with
+most of a network training on frozen statistics, the first steps decide whether it holds together.
+"""
 
 import math
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
-from ..core.errors import InputError
-from ..spaces.engine.apply import apply
-from ..spaces.policy import UpdatePolicy
-from .data import Dataset, ImageSplit
-from .data.images import normalisation_of, to_float
+from ..spaces.optimizers import Optimizer
 
-#: Test images run at once.
-CHUNK = 100
+#: Share of the steps in which the rate climbs.
+WARM_UP = 0.2
+#: Largest norm of the gradient of all parameters together.
+CLIP = 1.0
+#: Images run at once where no gradient is needed: so many that a CPU's caches hold them, or that keep a GPU busy.
+CHUNK, CHUNK_ELSEWHERE = 100, 1000
+
+
+class Examples(Protocol):
+    """What a model is trained or measured on.
+
+    Attributes:
+        labels: Classes, int64 (N,), on the model's device.
+    """
+
+    labels: Tensor
+
+    def __len__(self) -> int:
+        """How many there are."""
+        ...
+
+    def inputs(self, picked: Tensor) -> Tensor:
+        """What the model takes for some of them, as they are, (n, ...)."""
+        ...
+
+    def varied(self, picked: Tensor, generator: torch.Generator) -> Tensor:
+        """Likewise, augmented by chance."""
+        ...
 
 
 @dataclass(frozen=True)
-class Trained:
-    """A model that was trained, and what it answers.
+class Features:
+    """Examples that lie ready in memory, and are not augmented.
 
     Attributes:
-        accuracy: Share of test images answered right.
-        accuracy_se: Its standard error, from the number of test images.
-        loss: Mean cross-entropy on the test images, nats.
-        model: The trained model.
+        values: Inputs, (N, ...).
+        labels: Classes, int64 (N,).
     """
 
-    accuracy: float
-    accuracy_se: float
-    loss: float
-    model: nn.Module
+    values: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def inputs(self, picked: Tensor) -> Tensor:
+        """Some of them."""
+        return self.values[picked]
+
+    def varied(self, picked: Tensor, generator: torch.Generator) -> Tensor:
+        """The same: what a frozen part has computed cannot be augmented any more."""
+        return self.values[picked]
 
 
-def train(
-    backbone: nn.Module,
-    policy: UpdatePolicy,
-    dataset: Dataset,
-    *,
-    steps: int,
-    batch: int,
-    learning_rate: float | None,
-    train_images: int | None,
-    test_images: int | None,
-    seed: int,
-) -> Trained:
-    """Train what a policy says and measure; for the arguments see `finetune`.
+@dataclass(frozen=True)
+class Recipe:
+    """How long and how fast to train.
 
-    Raises:
-        InputError: A number is not positive, or the policy is for another backbone.
+    Attributes:
+        steps: Optimizer steps.
+        batch: Examples of a step; where there are fewer, all of them.
+        learning_rate: The highest rate.
+        seed: Seed of the order, of augmentation and of dropout.
     """
-    counts = {"steps": steps, "batch": batch, "train_images": train_images, "test_images": test_images}
-    for name, count in counts.items():
-        if count is not None and count < 1:
-            raise InputError(f"finetune: {name} is {count}: it must be at least 1")
-    if learning_rate is not None and not 0 < learning_rate < math.inf:
-        raise InputError(f"finetune: learning_rate is {learning_rate}: it must be positive")
-    rng = torch.Generator().manual_seed(seed)
-    size, normalisation = policy.input_shape[1], normalisation_of(backbone)
-    model = apply(backbone, policy, seed=seed)
-    head = model.get_submodule(policy.head)
-    for parameter in head.parameters():
-        nn.init.zeros_(parameter)
-    optimizer = policy.training.stepper
-    rate = learning_rate or policy.training.learning_rate or optimizer.default_rate
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    stepper = optimizer.make(trained, lr=rate)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(stepper, steps)
-    chosen = _subset(dataset.train, train_images, rng)
-    labels = torch.from_numpy(dataset.train.labels[chosen])
+
+    steps: int
+    batch: int
+    learning_rate: float
+    seed: int = 0
+
+    def share(self, step: int) -> float:
+        """The rate of a step, as a share of the highest: linear warm-up, then a cosine that ends at zero."""
+        climb = max(1, round(WARM_UP * self.steps))
+        if step < climb:
+            return (step + 1) / climb
+        return (1 + math.cos(math.pi * (step - climb + 1) / (self.steps - climb + 1))) / 2
+
+
+class Step:
+    """One optimizer step of a model: forward and backward pass, clipping, update.
+
+    Args:
+        model: The model, of which those parameters train that require a gradient.
+        optimizer: Updates them.
+    """
+
+    def __init__(self, model: nn.Module, optimizer: Optimizer) -> None:
+        self._model = model
+        self._parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        self._stepper = optimizer.make(self._parameters, lr=optimizer.default_rate)
+
+    def __call__(self, inputs: Tensor, labels: Tensor, rate: float) -> None:
+        """Train on a batch at a rate."""
+        for group in self._stepper.param_groups:
+            group["lr"] = rate
+        self._stepper.zero_grad(set_to_none=True)
+        F.cross_entropy(self._model(inputs), labels).backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(self._parameters, CLIP)
+        self._stepper.step()
+
+
+def fit(
+    model: nn.Module,
+    examples: Examples,
+    optimizer: Optimizer,
+    recipe: Recipe,
+    make_step: Callable[[nn.Module, Optimizer], Step] = Step,
+) -> None:
+    """Train what of a model trains, and leave the model in evaluation mode.
+
+    Args:
+        model: An applied policy, or the part of it that trains.
+        examples: What it is trained on.
+        optimizer: By what.
+        recipe: How long and how fast.
+        make_step: Makes what computes a step.
+    """
+    generator = torch.Generator().manual_seed(recipe.seed)
+    step = make_step(model, optimizer)
     model.train()
-    order = torch.empty(0, dtype=torch.long)
-    for _ in range(steps):
-        if len(order) < min(batch, len(labels)):
-            order = torch.cat([order, torch.randperm(len(labels), generator=rng)])
-        picked, order = order[:batch], order[batch:]
-        stepper.zero_grad(set_to_none=True)
-        images = dataset.train.load(chosen[picked.numpy()], size)
-        loss = F.cross_entropy(model(to_float(images, normalisation)), labels[picked])
-        loss.backward()  # type: ignore[no-untyped-call]
-        stepper.step()
-        schedule.step()
+    # Dropout draws from the global state, which must not depend on what this process has trained before.
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(recipe.seed)
+        for number, picked in enumerate(_batches(len(examples), recipe, generator)):
+            rate = recipe.learning_rate * recipe.share(number)
+            step(examples.varied(picked, generator), examples.labels[picked], rate)
     model.eval()
-    tested = _subset(dataset.test, test_images, rng)
-    logits = []
-    with torch.inference_mode():
-        for start in range(0, len(tested), CHUNK):
-            part = dataset.test.load(tested[start : start + CHUNK], size)
-            logits.append(model(to_float(part, normalisation)))
-    scores, truth = torch.cat(logits), torch.from_numpy(dataset.test.labels[tested])
-    accuracy = float((scores.argmax(1) == truth).double().mean())
-    se = math.sqrt(max(accuracy * (1 - accuracy), 1 / len(truth)) / len(truth))
-    return Trained(accuracy, se, float(F.cross_entropy(scores, truth)), model)
 
 
-def _subset(split: ImageSplit, count: int | None, rng: torch.Generator) -> Any:
-    order = torch.randperm(len(split), generator=rng).numpy()
-    return order if count is None else order[:count]
+def _batches(count: int, recipe: Recipe, generator: torch.Generator) -> Iterator[Tensor]:
+    """Index batches that go through a shuffled set again and again; of a small set, all of it each time."""
+    size = min(recipe.batch, count)
+    order = torch.empty(0, dtype=torch.long)
+    for _ in range(recipe.steps):
+        if len(order) < size:
+            order = torch.cat([order, torch.randperm(count, generator=generator)])
+        picked, order = order[:size], order[size:]
+        yield picked
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What a model answers to some examples.
+
+    Attributes:
+        right: Whether each was answered right, bool (N,).
+        losses: Cross-entropy of each, nats, (N,).
+    """
+
+    right: Tensor
+    losses: Tensor
+
+    @classmethod
+    def of_all(cls, parts: Sequence["Answers"]) -> "Answers":
+        """Those to several sets of examples, in a row."""
+        return cls(torch.cat([part.right for part in parts]), torch.cat([part.losses for part in parts]))
+
+    @property
+    def accuracy(self) -> float:
+        """Share answered right."""
+        return float(self.right.double().mean())
+
+    @property
+    def accuracy_se(self) -> float:
+        """Its standard error, from the number of examples; that of one wrong answer where none was wrong."""
+        p, n = self.accuracy, len(self.right)
+        return math.sqrt(max(p * (1 - p), 1 / n) / n)
+
+    @property
+    def loss(self) -> float:
+        """Mean cross-entropy, nats."""
+        return float(self.losses.double().mean())
+
+    @property
+    def finite(self) -> bool:
+        """Whether the model has not diverged."""
+        return math.isfinite(self.loss)
+
+
+@torch.inference_mode()
+def answer(model: nn.Module, examples: Examples) -> Answers:
+    """What a model in evaluation mode answers to all examples."""
+    chunk = CHUNK if examples.labels.device.type == "cpu" else CHUNK_ELSEWHERE
+    parts = torch.split(torch.arange(len(examples)), chunk)
+    logits = torch.cat([model(examples.inputs(picked)) for picked in parts]).float()
+    losses = F.cross_entropy(logits, examples.labels, reduction="none")
+    return Answers((logits.argmax(1) == examples.labels).cpu(), losses.cpu())
+
+
+class Start:
+    """The values that training changes, to go back to.
+
+    Args:
+        model: An applied policy, or the part of it that trains, before any training.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self._model = model
+        self._values = {name: tensor.detach().clone() for name, tensor in self._changing()}
+
+    @torch.no_grad()
+    def restore(self) -> None:
+        """Set the values back."""
+        for name, tensor in self._changing():
+            tensor.copy_(self._values[name])
+
+    def _changing(self) -> Iterator[tuple[str, Tensor]]:
+        # Buffers too: statistics of batch norms may follow their batches.
+        yield from ((name, value) for name, value in self._model.named_parameters() if value.requires_grad)
+        yield from self._model.named_buffers()

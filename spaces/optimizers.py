@@ -60,7 +60,7 @@ def _sgd_momentum(parameters: Iterable[Any], lr: float) -> "torch.optim.Optimize
     return torch.optim.SGD(parameters, lr=lr, momentum=0.9)
 
 
-ADAM = Optimizer("adam", "Adam", 2, 7, (3e-4, 1e-3, 3e-3, 1e-2, 3e-2), _adam)
+ADAM = Optimizer("adam", "Adam", 2, 7, (1e-4, 3e-4, 1e-3, 3e-3, 1e-2), _adam)
 SGD = Optimizer("sgd", "plain SGD", 0, 3, (3e-3, 1e-2, 3e-2, 1e-1, 3e-1), _sgd)
 SGD_MOMENTUM = Optimizer("sgd-momentum", "SGD with momentum 0.9", 1, 5, (3e-4, 1e-3, 3e-3, 1e-2, 3e-2), _sgd_momentum)
 

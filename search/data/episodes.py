@@ -61,20 +61,16 @@ def sample_episodes(
     Raises:
         InputError: A number is out of range, or a class has fewer than two images.
     """
-    classes, counts = np.unique(split.labels, return_counts=True)
-    _check(classes, counts, episodes=episodes, shot=shot, queries=queries, seed=seed, way=way)
-    members = {int(c): np.flatnonzero(split.labels == c) for c in classes}
-    return [
-        _draw(split, members, shot, queries, size, way, np.random.default_rng([seed, number]))
-        for number in range(episodes)
-    ]
+    if episodes < 1:
+        raise InputError(f"episodes must be at least 1, not {episodes}")
+    asked = {"shot": shot, "queries": queries, "size": size, "seed": seed, "way": way}
+    return [draw_episode(split, number=number, **asked) for number in range(episodes)]
 
 
 def _check(
     classes: NDArray[np.int64],
     counts: NDArray[np.int64],
     *,
-    episodes: int,
     shot: int,
     queries: int,
     seed: int,
@@ -85,8 +81,8 @@ def _check(
     used = way or len(classes)
     if used < 2:
         raise InputError(f"an episode needs two classes or more, and the split has {used}")
-    if episodes < 1 or shot < 1 or seed < 0:
-        raise InputError(f"episodes and shot must be at least 1 and seed 0, not {episodes}, {shot} and {seed}")
+    if shot < 1 or seed < 0:
+        raise InputError(f"shot must be at least 1 and seed 0, not {shot} and {seed}")
     if queries < used:
         raise InputError(f"{queries} queries are too few for {used} classes: each needs one")
     if counts.min() < 2:
@@ -94,37 +90,81 @@ def _check(
         raise InputError(f"class {lonely} has one image: an episode needs two, one to learn and one to ask")
 
 
-def _draw(
-    split: ImageSplit,
-    members: dict[int, NDArray[np.int64]],
-    shot: int,
-    queries: int,
-    size: int,
-    way: int | None,
-    rng: np.random.Generator,
+def draw_episode(
+    split: ImageSplit, *, shot: int, queries: int, size: int, seed: int, number: int = 0, way: int | None = None
 ) -> Episode:
-    every_class = np.array(sorted(members))
-    chosen = every_class if way is None else np.sort(rng.choice(every_class, way, replace=False))
+    """One of the episodes of `sample_episodes`, by its number."""
+    classes, counts = np.unique(split.labels, return_counts=True)
+    _check(classes, counts, shot=shot, queries=queries, seed=seed, way=way)
+    rng = np.random.default_rng([seed, number])
+    chosen = classes if way is None else np.sort(rng.choice(classes, way, replace=False))
     asked = np.full(len(chosen), queries // len(chosen))
     asked[rng.permutation(len(chosen))[: queries % len(chosen)]] += 1
     support, query = [], []
     for class_id, wanted in zip(chosen, asked, strict=True):
-        order = rng.permutation(members[int(class_id)])
+        order = rng.permutation(np.flatnonzero(split.labels == class_id))
         query_count, support_count = _share(len(order), int(wanted), shot)
         query.append(order[:query_count])
         support.append(order[query_count : query_count + support_count])
+    return _load(split, chosen, support, query, size, rng)
+
+
+def draw_folds(
+    split: ImageSplit, folds: int, *, shot: int, queries: int, size: int, seed: int, number: int = 0
+) -> list[Episode]:
+    """Episodes that share the images of a split: each of its parts is queried once and supports in the others.
+
+    Args:
+        split: Where to draw from; nothing else is seen.
+        folds: Parts, and so episodes, at least 2.
+        shot: Most support images of each class.
+        queries: Most query images of all episodes together.
+        size: Side of the images in pixels.
+        seed: Same seed, same episodes.
+        number: Another number, another division.
+
+    Raises:
+        InputError: A number is out of range, or a class has fewer than two images.
+    """
+    classes, counts = np.unique(split.labels, return_counts=True)
+    _check(classes, counts, shot=shot, queries=queries, seed=seed, way=None)
+    rng = np.random.default_rng([seed, number])
+    parts = {int(c): np.array_split(rng.permutation(np.flatnonzero(split.labels == c)), folds) for c in classes}
+    most = max(1, queries // (folds * len(classes)))
+    episodes = []
+    for fold in range(folds):
+        support, query = [], []
+        for place, class_id in enumerate(classes):
+            # Another class begins at another part, so that small classes are not all missing from the same one.
+            own = np.roll(np.arange(folds), place)
+            asked, *others = (parts[int(class_id)][own[(fold + step) % folds]] for step in range(folds))
+            query.append(asked[:most])
+            support.append(np.concatenate([*others, asked[most:]])[:shot])
+        episodes.append(_load(split, classes, support, query, size, rng))
+    return episodes
+
+
+def _load(
+    split: ImageSplit,
+    classes: NDArray[np.int64],
+    support: list[NDArray[np.int64]],
+    query: list[NDArray[np.int64]],
+    size: int,
+    rng: np.random.Generator,
+) -> Episode:
     query_indices, support_indices = (rng.permutation(np.concatenate(parts)) for parts in (query, support))
 
     def labels(indices: NDArray[np.int64]) -> Tensor:
+        every = len(classes) == len(np.unique(split.labels))
         ids = split.labels[indices]
-        return torch.from_numpy(ids if way is None else np.searchsorted(chosen, ids))
+        return torch.from_numpy(ids if every else np.searchsorted(classes, ids))
 
     return Episode(
         support_images=split.load(support_indices, size),
         support_labels=labels(support_indices),
         query_images=split.load(query_indices, size),
         query_labels=labels(query_indices),
-        class_ids=tuple(int(class_id) for class_id in chosen),
+        class_ids=tuple(int(class_id) for class_id in classes),
         support_indices=support_indices,
         query_indices=query_indices,
     )

@@ -94,6 +94,29 @@ class ArraySplit(ImageSplit):
         return Image.fromarray(self._pixels[index]).convert("RGB")
 
 
+class Subset(ImageSplit):
+    """Some images of another split.
+
+    Args:
+        split: The other.
+        chosen: Their positions in it, (N,).
+    """
+
+    def __init__(self, split: ImageSplit, chosen: ArrayLike) -> None:
+        self._split, self._chosen = split, np.asarray(chosen, dtype=np.int64)
+        super().__init__(split.labels[self._chosen])
+
+    @classmethod
+    def balanced(cls, split: ImageSplit, per_class: int, seed: int = 0) -> "Subset":
+        """So many images of each class, drawn by chance; of a class that has fewer, all."""
+        rng = np.random.default_rng(seed)
+        members = (np.flatnonzero(split.labels == label) for label in np.unique(split.labels))
+        return cls(split, np.sort(np.concatenate([rng.permutation(own)[:per_class] for own in members])))
+
+    def _image(self, index: int) -> "Image.Image":
+        return self._split._image(int(self._chosen[index]))
+
+
 #: Mean and standard deviation per channel of RGB scaled to [0, 1].
 Normalisation = tuple[tuple[float, ...], tuple[float, ...]]
 

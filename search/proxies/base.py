@@ -51,8 +51,10 @@ class Score:
         accuracy: Mean share of queries answered right, 0 to 1.
         accuracy_se: Its standard error: the larger of that between episodes and that of counting right answers.
         loss: Mean cross-entropy of the queries, nats.
-        learning_rate: The rate that was best on the validation images.
+        learning_rate: The rate that was best.
         seconds: Wall time that it took.
+        answers: Whether each query was answered right, a byte each, in an order that all policies share; empty where
+            the proxy asks none. Policies are compared by the queries that they answer differently.
     """
 
     accuracy: float
@@ -60,6 +62,7 @@ class Score:
     loss: float
     learning_rate: float
     seconds: float
+    answers: bytes = b""
 
 
 class Proxy(ABC):

@@ -1,46 +1,46 @@
 """The few-shot proxy: a policy's accuracy after a short, real fine-tuning on episodes of the target's training split.
 
 Every policy sees the same episodes and the same batches, starts from the same prototype head (Snell et al. 2017) and is
-trained as the model that `apply` gives. Its learning rate is tuned on validation images that its accuracy is not
-measured on. What the frozen part of the network computes is computed once per episode and boundary, and reused; so is
-the applied model, whose values are set back before each fine-tuning.
+trained as the model that `apply` gives. Its learning rate is tuned crosswise: half of the queries choose the rate at
+which the other half is answered. What the frozen part of the network computes is computed once per episode and
+boundary, and reused; so is the applied model, whose values are set back before each fine-tuning.
 """
 
 import math
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor, fx, nn
+from torch import fx, nn
 
 from ...spaces.engine.apply import assemble
 from ...spaces.engine.split import frozen_boundary, suffix
-from ...spaces.optimizers import OPTIMIZERS
+from ...spaces.optimizers import Optimizer
 from ...spaces.policy import UpdatePolicy
 from ..data.episodes import Episode
 from ..data.images import Normalisation, normalisation_of, to_float
+from ..rates import best_rate
+from ..training import Answers, Features, Recipe, Start, Step, answer, fit
 from .base import Proxy, ProxyTask, Score
-from .prototypes import CHUNK, FrozenBackbone, Head, set_head
+from .prototypes import FrozenBackbone, Head, set_head
 from .settings import FewShotSettings
 
 #: Most bytes of frozen activations kept for reuse; the oldest go first.
 CACHE_BYTES = 2 * 2**30
-#: Rank of a fine-tuning whose loss is not finite: below all others, whatever its accuracy happens to be.
-_DIVERGED = (-math.inf, -math.inf)
 
 
-@dataclass(frozen=True)
-class _Images:
-    support: Tensor
-    support_labels: Tensor
-    validation: Tensor
-    validation_labels: Tensor
-    query: Tensor
-    query_labels: Tensor
+class _Images(NamedTuple):
+    """An episode's images, as they come or as they come out of a frozen part."""
+
+    support: Features
+    query: Features
+
+    @property
+    def nbytes(self) -> int:
+        return self.support.values.nbytes + self.query.values.nbytes
 
 
 class _Student:
@@ -54,35 +54,20 @@ class _Student:
     Attributes:
         boundary: Where what trains begins; None if that is at the images.
         model: The part from there on.
-        optimizer: Name of the optimizer.
+        optimizer: What trains it.
     """
 
     def __init__(self, model: fx.GraphModule, policy: UpdatePolicy, head: str) -> None:
         self.boundary = frozen_boundary(model)
         self.model = model if self.boundary is None else suffix(model, self.boundary)
-        self.optimizer = policy.training.stepper.name
+        self.optimizer = policy.training.stepper
         self._head = head
-        self._start = self.state()
+        self._start = Start(self.model)
 
     def begin(self, prototypes: Head) -> None:
         """Go back to the pretrained values, under a head of prototypes."""
-        self.restore(self._start)
+        self._start.restore()
         set_head(self.model, self._head, prototypes)
-
-    def state(self) -> dict[str, Tensor]:
-        """A copy of all that training changes."""
-        return {name: tensor.detach().clone() for name, tensor in self._changing()}
-
-    @torch.no_grad()
-    def restore(self, state: dict[str, Tensor]) -> None:
-        """Take back what `state` gave."""
-        for name, tensor in self._changing():
-            tensor.copy_(state[name])
-
-    def _changing(self) -> list[tuple[str, Tensor]]:
-        # Buffers too: statistics of batch norms may follow their batches.
-        parameters = ((name, value) for name, value in self.model.named_parameters() if value.requires_grad)
-        return [*parameters, *self.model.named_buffers()]
 
 
 class FewShotProxy(Proxy):
@@ -91,22 +76,31 @@ class FewShotProxy(Proxy):
     Args:
         backbone: The pretrained network.
         head: Qualified name of its classifier, which starts from class prototypes in each episode.
-        episodes: Episodes, each with `settings.validation` + `settings.queries` query images.
+        episodes: Episodes.
         settings: How long and on what.
         seed: Seed of the batches' order, of dropout, and of the lite residual modules' first weights.
+        make_step: Makes what computes a step.
     """
 
     def __init__(
-        self, backbone: nn.Module, head: str, episodes: Sequence[Episode], settings: FewShotSettings, seed: int = 0
+        self,
+        backbone: nn.Module,
+        head: str,
+        episodes: Sequence[Episode],
+        settings: FewShotSettings,
+        seed: int = 0,
+        make_step: Callable[[nn.Module, Optimizer], Step] = Step,
     ) -> None:
         self._frozen = FrozenBackbone(backbone, head)
         self._head = head
         self._settings = settings
         self._seed = seed
-        normalisation = normalisation_of(backbone)
-        self._episodes = [_split(episode, settings, normalisation) for episode in episodes]
+        self._make_step = make_step
+        device = next(backbone.parameters()).device
+        self._episodes = [_images(episode, normalisation_of(backbone), device) for episode in episodes]
         self._cache: OrderedDict[tuple[int, str], _Images] = OrderedDict()
-        self._prototypes = [self._frozen.prototypes(images.support, images.support_labels) for images in self._episodes]
+        supports = (images.support for images in self._episodes)
+        self._prototypes = [self._frozen.prototypes(support.values, support.labels) for support in supports]
 
     def __call__(self, policy: UpdatePolicy) -> Score:
         """Fine-tune under a policy and measure.
@@ -115,88 +109,39 @@ class FewShotProxy(Proxy):
             FloatingPointError: Training diverged at every learning rate that was tried.
         """
         start = time.perf_counter()
-        student = self._student(policy)
-        rate = self._climb(student)
-        results = [self._answer(student, 0)]
-        for number in range(1, len(self._episodes)):
-            self._fine_tune(student, number, rate)
-            results.append(self._answer(student, number))
-        accuracies = torch.tensor([accuracy for accuracy, _ in results], dtype=torch.float64)
-        mean = float(accuracies.mean())
-        answers = sum(len(images.query) for images in self._episodes)
-        se = math.sqrt(max(mean * (1 - mean), 1 / answers) / answers)
+        student = _Student(assemble(self._frozen.module, policy, seed=self._seed), policy, self._head)
+        tried: dict[float, Answers] = {}
+
+        def attempt(rate: float) -> Answers:
+            tried[rate] = self._fine_tune(student, 0, rate)
+            return tried[rate]
+
+        rate = best_rate(student.optimizer, attempt)
+        results = [_crossed(tried)]
+        results += [self._fine_tune(student, number, rate) for number in range(1, len(self._episodes))]
+        together = Answers.of_all(results)
+        se = together.accuracy_se
         if len(results) > 1:
+            accuracies = torch.tensor([result.accuracy for result in results], dtype=torch.float64)
             se = max(se, float(accuracies.std()) / math.sqrt(len(results)))
-        loss = sum(loss for _, loss in results) / len(results)
-        if not math.isfinite(loss):
+        if not together.finite:
             raise FloatingPointError(f"the loss on the queries is not finite at the learning rate {rate:g}")
-        return Score(mean, se, loss, rate, time.perf_counter() - start)
+        return Score(
+            accuracy=together.accuracy,
+            accuracy_se=se,
+            loss=together.loss,
+            learning_rate=rate,
+            seconds=time.perf_counter() - start,
+            answers=together.right.numpy().tobytes(),
+        )
 
-    def _student(self, policy: UpdatePolicy) -> _Student:
-        return _Student(assemble(self._frozen.module, policy, seed=self._seed), policy, self._head)
-
-    def _climb(self, student: _Student) -> float:
-        """Walk along the rates from the middle, up as long as that helps, else down; gives the best.
-
-        What counts is the accuracy on the first episode's validation images, and of equal ones the loss. The student is
-        left as the best rate has made it.
-        """
-        optimizer = OPTIMIZERS.load(student.optimizer)
-        rates = optimizer.rates
-        start = rates.index(optimizer.default_rate)
-        rank = self._try(student, rates[start])
-        while rank == _DIVERGED and start > 0:  # a higher rate would diverge as well
-            start -= 1
-            rank = self._try(student, rates[start])
-        if rank == _DIVERGED:
-            raise FloatingPointError(f"training diverges at every learning rate down to {rates[0]:g}")
-        best, state = start, student.state()
-        for direction in (1, -1):
-            while 0 <= best + direction < len(rates):
-                other = self._try(student, rates[best + direction])
-                if other <= rank:
-                    break
-                best, rank, state = best + direction, other, student.state()
-            if best != start:
-                break
-        student.restore(state)
-        return rates[best]
-
-    def _try(self, student: _Student, rate: float) -> tuple[float, float]:
-        """Fine-tune in the first episode; how well that went, by the validation images: more is better."""
-        images = self._fine_tune(student, 0, rate)
-        accuracy, loss = _measure(student.model, images.validation, images.validation_labels)
-        return (accuracy, -loss) if math.isfinite(loss) else _DIVERGED
-
-    def _answer(self, student: _Student, number: int) -> tuple[float, float]:
-        """Accuracy and loss of a trained student on an episode's queries."""
-        images = self._images(number, student.boundary)
-        return _measure(student.model, images.query, images.query_labels)
-
-    def _fine_tune(self, student: _Student, number: int, rate: float) -> _Images:
-        """Fine-tune in one episode, from the start; the images as the part of the model that trains sees them."""
+    def _fine_tune(self, student: _Student, number: int, rate: float) -> Answers:
+        """Fine-tune in one episode, from the start, and answer its queries."""
         images = self._images(number, student.boundary)
         student.begin(self._prototypes[number])
-        self._train(student, images, rate, number)
-        return images
-
-    def _train(self, student: _Student, images: _Images, rate: float, number: int) -> None:
-        settings, model = self._settings, student.model
-        parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        stepper = OPTIMIZERS.load(student.optimizer).make(parameters, lr=rate)
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(stepper, settings.steps)
-        seed = self._seed * 1000 + number
-        batches = _batches(len(images.support), settings.batch, settings.steps, torch.Generator().manual_seed(seed))
-        model.train()
-        # Dropout draws from the global state, which must not depend on what this process has scored before.
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            for indices in batches:
-                stepper.zero_grad(set_to_none=True)
-                F.cross_entropy(model(images.support[indices]), images.support_labels[indices]).backward()  # type: ignore[no-untyped-call]
-                stepper.step()
-                schedule.step()
-        model.eval()
+        recipe = Recipe(self._settings.steps, self._settings.batch, rate, seed=self._seed * 1000 + number)
+        fit(student.model, images.support, student.optimizer, recipe, self._make_step)
+        return answer(student.model, images.query)
 
     def _images(self, number: int, boundary: str | None) -> _Images:
         """An episode's images as they come out of the frozen part that ends at a boundary."""
@@ -205,11 +150,9 @@ class FewShotProxy(Proxy):
             return raw
         key = (number, boundary)
         if key not in self._cache:
-            support, validation, query = self._frozen.features(boundary, [raw.support, raw.validation, raw.query])
-            self._cache[key] = _Images(
-                support, raw.support_labels, validation, raw.validation_labels, query, raw.query_labels
-            )
-            while len(self._cache) > 1 and sum(_bytes(images) for images in self._cache.values()) > CACHE_BYTES:
+            values = self._frozen.features(boundary, [part.values for part in raw])
+            self._cache[key] = _Images(*(Features(v, part.labels) for v, part in zip(values, raw, strict=True)))
+            while len(self._cache) > 1 and sum(images.nbytes for images in self._cache.values()) > CACHE_BYTES:
                 self._cache.popitem(last=False)
         self._cache.move_to_end(key)
         return self._cache[key]
@@ -221,38 +164,26 @@ def prepare(task: ProxyTask, settings: FewShotSettings) -> "Callable[[], FewShot
     return partial(FewShotProxy, task.backbone, head, task.episodes(settings.episodes), settings, task.seed)
 
 
-def _split(episode: Episode, settings: FewShotSettings, normalisation: Normalisation) -> _Images:
-    support, queries = (
-        to_float(images, normalisation).contiguous(memory_format=torch.channels_last)
+def _images(episode: Episode, normalisation: Normalisation, device: torch.device) -> _Images:
+    support, query = (
+        to_float(images.to(device), normalisation).contiguous(memory_format=torch.channels_last)
         for images in (episode.support_images, episode.query_images)
     )
-    # Where a data set has fewer images than asked for, both parts shrink alike, and neither to nothing.
-    held = round(len(queries) * settings.validation / (settings.validation + settings.queries))
-    held = min(max(held, 1), len(queries) - 1)
-    labels = episode.query_labels
-    return _Images(
-        support=support,
-        support_labels=episode.support_labels,
-        validation=queries[:held],
-        validation_labels=labels[:held],
-        query=queries[held:],
-        query_labels=labels[held:],
-    )
+    labels = episode.support_labels.to(device), episode.query_labels.to(device)
+    return _Images(Features(support, labels[0]), Features(query, labels[1]))
 
 
-def _batches(count: int, batch: int, steps: int, generator: torch.Generator) -> list[Tensor]:
-    """Index batches that go through a shuffled set again and again; of a small set, all of it each time."""
-    size = min(batch, count)
-    order = torch.cat([torch.randperm(count, generator=generator) for _ in range(-(-steps * size // count))])
-    return list(order[: steps * size].view(steps, size))
+def _crossed(tried: dict[float, Answers]) -> Answers:
+    """Answers to all queries, each half of them at the rate that was best on the other half.
 
-
-@torch.inference_mode()
-def _measure(model: nn.Module, images: Tensor, labels: Tensor) -> tuple[float, float]:
-    logits = torch.cat([model(chunk) for chunk in torch.split(images, CHUNK)])
-    accuracy = (logits.argmax(1) == labels).double().mean()
-    return float(accuracy), float(F.cross_entropy(logits, labels))
-
-
-def _bytes(images: _Images) -> int:
-    return sum(tensor.nbytes for tensor in (images.support, images.validation, images.query))
+    So no answer had a part in choosing the rate that it was given at, and none is wasted. Those at rates at which
+    training diverged are not chosen.
+    """
+    whole = [answers for answers in tried.values() if answers.finite]
+    odd = torch.arange(len(whole[0].right)) % 2 == 1
+    right, loss = torch.empty_like(whole[0].right), torch.empty_like(whole[0].losses)
+    for half in (odd, ~odd):
+        other = ~half
+        best = max(whole, key=lambda answers: (int(answers.right[other].sum()), -float(answers.losses[other].sum())))
+        right[half], loss[half] = best.right[half], best.losses[half]
+    return Answers(right, loss)

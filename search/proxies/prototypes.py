@@ -52,9 +52,11 @@ class FrozenBackbone:
 
     def prototypes(self, images: Tensor, labels: Tensor) -> Head:
         """The head of class prototypes for images (N, C, H, W) and their labels (N,)."""
+        classifier = self.module.get_submodule(self._head)
+        assert isinstance(classifier, nn.Linear)
         (node,) = (n for n in self._graph.graph.nodes if n.op == "call_module" and n.target == self._head)
         (features,) = self.features(node_name(node.all_input_nodes[0]), [images])
-        return prototype_head(features, labels)
+        return prototype_head(features, labels, classifier.out_features)
 
 
 def set_head(model: Module, name: str, head: Head) -> Module:
@@ -68,7 +70,7 @@ def set_head(model: Module, name: str, head: Head) -> Module:
     return model
 
 
-def prototype_head(features: Tensor, labels: Tensor) -> Head:
+def prototype_head(features: Tensor, labels: Tensor, classes: int) -> Head:
     """The linear head whose logits are the negative squared distances to the class means, up to a constant.
 
     -|f - c|^2 = 2 c.f - |c|^2 - |f|^2, and the last term is the same for every class (Snell et al. 2017, section 2.4).
@@ -77,13 +79,14 @@ def prototype_head(features: Tensor, labels: Tensor) -> Head:
 
     Args:
         features: (N, D).
-        labels: (N,) integers; every class from 0 to the largest label has a sample.
+        labels: (N,) integers.
+        classes: How many there are. One without a sample stands at the mean of all.
 
     Returns:
         Weight (classes, D) and bias (classes,).
     """
-    classes = int(labels.max()) + 1
-    means = torch.stack([features[labels == c].mean(0) for c in range(classes)])
+    groups = (features[labels == c] for c in range(classes))
+    means = torch.stack([(group if len(group) else features).mean(0) for group in groups])
     within = (features - means[labels]).square().sum(1).mean().clamp_min(1e-12)
     temperature = SHARPNESS / within
     return Head(2 * temperature * means, -temperature * means.square().sum(1))

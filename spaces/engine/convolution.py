@@ -123,6 +123,24 @@ def compose(weight: Tensor, update: Tensor | None, index: Tensor | None, axis: i
     return channels.insert(weight, update.to(weight.dtype), index, axis, groups)
 
 
+def norm_backward(
+    grad: Tensor,
+    x: Tensor,
+    scale: Tensor | None,
+    mean: Tensor,
+    var: Tensor,
+    eps: float,
+    wanted: tuple[bool, bool, bool],
+) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    """Gradients of the input, scale and shift of a batch norm on its running statistics, those that are wanted."""
+    # CUDA's kernel asks for the statistics of the batch and does not read them.
+    unread = x.new_empty(0)
+    grads: tuple[Tensor | None, Tensor | None, Tensor | None] = _aten.native_batch_norm_backward(
+        grad, x, scale, mean, var, unread, unread, False, eps, wanted
+    )
+    return grads
+
+
 def slope_of(scale: Tensor | None, var: Tensor, eps: float) -> Tensor:
     """Scale over deviation of a frozen norm, (C,)."""
     inverse = torch.rsqrt(var + eps)
@@ -176,9 +194,7 @@ class Conv2d(Function):
         dx = dw = du = db = dscale = dshift = slope = None
         if need_scale:
             before = need_x or need_weight or need_update or need_bias
-            grad, dscale, dshift = _aten.native_batch_norm_backward(
-                grad, normed, scale, mean, var, None, None, False, ctx.eps, [before, True, need_shift]
-            )
+            grad, dscale, dshift = norm_backward(grad, normed, scale, mean, var, ctx.eps, (before, True, need_shift))
         elif var is not None:
             slope = slope_of(scale, var, ctx.eps)
         if need_x or need_weight:

@@ -12,7 +12,7 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from . import channels
-from .convolution import compose, lowered, shape_only, slope_of
+from .convolution import compose, lowered, norm_backward, shape_only, slope_of
 from .masks import Activation, apply_bits, gradient_by, is_channels_last, pack_bits, what_to_keep
 
 _aten = torch.ops.aten
@@ -80,10 +80,7 @@ class FrozenBatchNorm(Function):
         need_x, need_scale, need_shift = ctx.needs_input_grad[:3]
         grad = grads[0]
         if need_scale:
-            mask = [need_x, True, need_shift]
-            dx, dscale, dshift = _aten.native_batch_norm_backward(
-                grad, x, scale, mean, var, None, None, False, ctx.eps, mask
-            )
+            dx, dscale, dshift = norm_backward(grad, x, scale, mean, var, ctx.eps, (need_x, True, need_shift))
             return dx if need_x else None, dscale, dshift if need_shift else None, None, None, None
         slope = slope_of(scale, var, ctx.eps).to(grad.dtype)
         dx = grad * slope.view(-1, 1, 1) if need_x else None
