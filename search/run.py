@@ -115,7 +115,7 @@ def run(
 
     Example:
         >>> import tinysearch as ts
-        >>> small = {"shot": 2, "queries": 20, "validation": 10, "steps": 1}  # for seconds instead of minutes
+        >>> small = {"shot": 2, "queries": 30, "steps": 1}  # for seconds instead of minutes
         >>> run = ts.run(device="rpi4", dataset="digits", input_size=32, trials=1, proxy=small, out="runs/small")
         >>> len(run.front.members)
         1

@@ -62,7 +62,7 @@ def draw_episodes(train: ImageSplit, settings: ProxySettings, *, size: int, seed
         number: Of the round, from 0. A round does not depend on those before it.
     """
     counts = np.unique_counts(train.labels).counts
-    queries = settings.queries + settings.validation
-    if counts.min() >= settings.shot + -(-queries // len(counts)):
-        return [draw_episode(train, shot=settings.shot, queries=queries, size=size, seed=seed, number=number)]
-    return draw_folds(train, FOLDS, shot=settings.shot, queries=queries, size=size, seed=seed, number=number)
+    asked = {"shot": settings.shot, "queries": settings.queries, "size": size, "seed": seed, "number": number}
+    if counts.min() >= settings.shot + -(-settings.queries // len(counts)):
+        return [draw_episode(train, **asked)]
+    return draw_folds(train, FOLDS, **asked)

@@ -109,7 +109,7 @@ class FewShotProxy(Proxy):
             FloatingPointError: Training diverged at every learning rate that was tried.
         """
         start = time.perf_counter()
-        student = _Student(assemble(self._frozen.module, policy, seed=self._seed), policy, self._head)
+        student = self._student(policy)
         tried: dict[float, Answers] = {}
 
         def attempt(rate: float) -> Answers:
@@ -134,6 +134,9 @@ class FewShotProxy(Proxy):
             seconds=time.perf_counter() - start,
             answers=together.right.numpy().tobytes(),
         )
+
+    def _student(self, policy: UpdatePolicy) -> _Student:
+        return _Student(assemble(self._frozen.module, policy, seed=self._seed), policy, self._head)
 
     def _fine_tune(self, student: _Student, number: int, rate: float) -> Answers:
         """Fine-tune in one episode, from the start, and answer its queries."""

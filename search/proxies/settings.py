@@ -1,6 +1,8 @@
 """What proxies can be told; checked before anything heavy is imported."""
 
-from pydantic import BaseModel, ConfigDict, Field
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
 class ProxySettings(BaseModel):
@@ -12,16 +14,24 @@ class ProxySettings(BaseModel):
     Attributes:
         name: The proxy.
         shot: Support images of each class, as far as the data has them.
-        queries: Images of an episode that accuracy is measured on.
-        validation: Images of the first episode that the learning rate is chosen on.
+        queries: Images of a round of episodes that are asked: each half of them chooses the learning rate at which the
+            other half is answered.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
     shot: int = Field(default=50, ge=1)
-    queries: int = Field(default=1000, ge=10)
-    validation: int = Field(default=300, ge=10)
+    queries: int = Field(default=1300, ge=10)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_validation(cls, stated: Any) -> Any:
+        """Read what earlier versions wrote, which chose the learning rate on images of its own."""
+        if isinstance(stated, dict) and "validation" in stated:
+            rest = {key: value for key, value in stated.items() if key != "validation"}
+            return rest | {"queries": rest.get("queries", 1000) + stated["validation"]}
+        return stated
 
     def describe(self) -> str:
         """How the accuracy was obtained, for titles."""

@@ -14,7 +14,7 @@ from tinysearch.search.request import Request
 
 USER = Path(__file__).resolve().parent.parent / "user"
 #: Few images and few steps: enough to run every line, not to learn much.
-SMALL = {"shot": 5, "queries": 100, "validation": 50, "steps": 4}
+SMALL = {"shot": 5, "queries": 150, "steps": 4}
 
 
 @pytest.fixture(autouse=True, scope="session")

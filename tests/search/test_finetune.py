@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from tinysearch.core.errors import InputError
-from tinysearch.search.finetune import finetune
+from tinysearch.search.finetune import AUGMENTATIONS, finetune
 from tinysearch.search.problem import Problem
 from tinysearch.spaces import methods
 
@@ -36,14 +36,38 @@ def test_more_steps_fit_better_and_the_error_is_that_of_counting(problem: Proble
     assert long.accuracy_se == pytest.approx((long.accuracy * (1 - long.accuracy) / 200) ** 0.5)
 
 
-def test_the_tuned_rate_of_the_policy_is_used(problem: Problem) -> None:
+def test_the_rate_is_found_from_the_policys_own_on_unless_it_is_stated(problem: Problem) -> None:
+    """Too few images to tell rates apart: none leads away from where the race begins."""
     policy = methods.last(problem.trace)
-    tuned = policy.with_training(learning_rate=0.02)
-    own, stated, default = (
-        finetune(problem.backbone, p, problem.dataset, learning_rate=rate, **FEW).loss
-        for p, rate in ((tuned, None), (policy, 0.02), (policy, None))
-    )
-    assert own == stated != default
+    tuned = policy.with_training(learning_rate=0.011)
+    stated = finetune(problem.backbone, policy, problem.dataset, learning_rate=0.011, **FEW)
+    own, default = (finetune(problem.backbone, each, problem.dataset, **FEW) for each in (tuned, policy))
+    assert (stated.learning_rate, own.learning_rate) == (0.011, 0.01)
+    assert default.learning_rate == policy.training.stepper.default_rate
+    assert stated.loss != own.loss != default.loss
+
+
+def test_images_are_varied_as_asked_for(problem: Problem) -> None:
+    policy = methods.last(problem.trace)
+    losses = {
+        name: finetune(problem.backbone, policy, problem.dataset, learning_rate=0.01, augmentation=name, **FEW).loss
+        for name in AUGMENTATIONS
+    }
+    assert len(set(losses.values())) == 3
+    with pytest.raises(InputError, match="augmentation is 'mixup': there are none, shift"):
+        finetune(problem.backbone, policy, problem.dataset, augmentation="mixup", **FEW)
+
+
+def test_it_begins_at_the_prototypes(problem: Problem) -> None:
+    """One step at a rate of nearly nothing leaves the accuracy of prototypes, far above chance."""
+    tuned = finetune(problem.backbone, methods.full(problem.trace), problem.dataset, steps=1, learning_rate=1e-9)
+    assert tuned.accuracy > 0.25
+
+
+@pytest.mark.parametrize("count", [1, 10, 25])
+def test_so_few_images_that_classes_or_the_validation_are_missing(count: int, problem: Problem) -> None:
+    result = finetune(problem.backbone, methods.last(problem.trace), problem.dataset, steps=2, train_images=count)
+    assert 0 <= result.accuracy <= 1
 
 
 def test_a_batch_larger_than_the_data_takes_all_of_it(problem: Problem) -> None:

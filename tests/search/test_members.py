@@ -24,7 +24,7 @@ FEW = {"steps": 2, "test_images": 50}
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
-    proxy = {"shot": 5, "queries": 100, "validation": 50, "steps": 3}
+    proxy = {"shot": 5, "queries": 150, "steps": 3}
     out = tmp_path_factory.mktemp("members") / "run"
     return run(out=out, backbone="tiny_net:build", weights="none", trials=8, jobs=1, proxy=proxy)
 

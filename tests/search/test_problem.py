@@ -19,7 +19,7 @@ from tinysearch.spaces.backbones.choice import find_weights, named_backbone
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
-    proxy = {"shot": 5, "queries": 100, "validation": 50, "steps": 3}
+    proxy = {"shot": 5, "queries": 150, "steps": 3}
     out = tmp_path_factory.mktemp("problem") / "run"
     return run(out=out, backbone="tiny_net:build", weights="none", trials=2, jobs=1, proxy=proxy, max_latency="500ms")
 

@@ -45,7 +45,7 @@ class ProxySuite:
     @pytest.fixture
     def stated(self) -> Mapping[str, Any]:
         """What the proxy is told; less work than by default makes the tests faster."""
-        return {"shot": 5, "queries": 60, "validation": 20}
+        return {"shot": 5, "queries": 80}
 
     @pytest.fixture
     def problem(self, kind: ProxyKind, stated: Mapping[str, Any]) -> Problem:

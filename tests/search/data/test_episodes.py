@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from tinysearch.core.errors import InputError
 from tinysearch.search.data import load_dataset
-from tinysearch.search.data.episodes import sample_episodes
+from tinysearch.search.data.episodes import draw_folds, sample_episodes
 from tinysearch.search.data.images import ArraySplit, to_float
 
 
@@ -106,7 +106,7 @@ def test_images_come_in_mixed_order():
         ({"way": 4}, "4 classes cannot be drawn from 3"),
         ({"way": 1}, "take 2 to 3"),
         ({"shot": 0}, "shot must be at least 1"),
-        ({"episodes": 0}, "episodes and shot"),
+        ({"episodes": 0}, "episodes must be at least 1"),
         ({"seed": -1}, "seed"),
         ({"size": 0}, "size"),
     ],
@@ -158,3 +158,22 @@ def test_real_digits_give_the_balance_asked_for():
     assert torch.bincount(episode.support_labels).tolist() == [20] * 10
     assert torch.bincount(episode.query_labels).tolist() == [50] * 10
     assert episode.support_images.shape == (200, 3, 16, 16)
+
+
+@given(counts=st.lists(st.integers(2, 9), min_size=2, max_size=6), folds=st.integers(2, 4), seed=st.integers(0, 99))
+def test_folds_query_every_image_once(counts: list[int], folds: int, seed: int) -> None:
+    split = numbered_split(counts)
+    episodes = draw_folds(split, folds, shot=100, queries=10_000, size=2, seed=seed)
+    assert len(episodes) == folds
+    queried = np.concatenate([episode.query_indices for episode in episodes])
+    assert sorted(queried) == list(range(len(split)))
+    for episode in episodes:
+        assert sorted([*episode.query_indices, *episode.support_indices]) == list(range(len(split)))
+        assert (episode.support_labels.numpy() == split.labels[episode.support_indices]).all()
+        assert set(split.labels[episode.support_indices]) == set(split.labels)
+
+
+def test_folds_keep_to_what_is_asked_for() -> None:
+    episodes = draw_folds(numbered_split([30] * 4), 3, shot=5, queries=24, size=2, seed=0)
+    assert [len(episode.query_indices) for episode in episodes] == [8, 8, 8]
+    assert [len(episode.support_indices) for episode in episodes] == [20, 20, 20]

@@ -16,4 +16,4 @@ class TestBuiltIn(ProxySuite):
 
     @pytest.fixture
     def stated(self) -> Mapping[str, Any]:
-        return {"shot": 5, "queries": 60, "validation": 20, "steps": 3}
+        return {"shot": 5, "queries": 80, "steps": 3}

@@ -1,7 +1,6 @@
 import math
 from collections.abc import Callable
 from dataclasses import replace
-from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -10,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, fx, nn
 
+from tinysearch.search.data.images import normalisation_of, to_float
 from tinysearch.search.distributed.local import evaluator
 from tinysearch.search.problem import Problem
 from tinysearch.search.proxies import few_shot as fewshot
@@ -17,10 +17,12 @@ from tinysearch.search.proxies import make_proxy, prototypes
 from tinysearch.search.proxies.base import Score
 from tinysearch.search.proxies.few_shot import FewShotProxy
 from tinysearch.search.proxies.prototypes import prototype_head
+from tinysearch.search.support import FOLDS
+from tinysearch.search.training import Answers, answer
 from tinysearch.spaces import methods
 from tinysearch.spaces.engine.apply import apply
 from tinysearch.spaces.engine.split import frozen_boundary
-from tinysearch.spaces.optimizers import ADAM, OPTIMIZERS, SGD
+from tinysearch.spaces.optimizers import OPTIMIZERS, SGD
 from tinysearch.spaces.policy import LayerUpdate, UpdatePolicy
 
 
@@ -174,7 +176,7 @@ def test_training_helps_and_the_head_starts_from_prototypes(make_problem: Callab
     named = methods.named(problem.trace)
     proxy = few_shot(problem)
     images = proxy._episodes[0]
-    start, _ = fewshot._measure(problem.support_task().model, images.query, images.query_labels)
+    start = answer(problem.support_task().model, images.query).accuracy
     assert start > 0.25
     assert proxy(named["full"]).accuracy > start + 0.1
 
@@ -183,88 +185,60 @@ def test_errors_say_how_sure_a_score_is(
     make_problem: Callable[..., Problem], policies: dict[str, UpdatePolicy]
 ) -> None:
     one = make_proxy(make_problem())()(policies["last"])
-    assert one.accuracy_se == pytest.approx(math.sqrt(one.accuracy * (1 - one.accuracy) / 100))
+    assert one.accuracy_se == pytest.approx(math.sqrt(one.accuracy * (1 - one.accuracy) / 150))
     problem = make_problem(episodes=3)
     proxy = few_shot(problem)
     several = proxy(policies["last"])
     singles = []
     for number, images in enumerate(proxy._episodes):
-        student = proxy._student(policies["last"])
-        seen = proxy._fine_tune(student, number, several.learning_rate)
-        assert seen.query_labels is images.query_labels
-        singles.append(fewshot._measure(student.model, seen.query, seen.query_labels)[0])
+        assert len(images.query) == 150
+        singles.append(proxy._fine_tune(proxy._student(policies["last"]), number, several.learning_rate).accuracy)
     assert several.accuracy == pytest.approx(np.mean(singles))
-    counting = math.sqrt(several.accuracy * (1 - several.accuracy) / 300)
+    counting = math.sqrt(several.accuracy * (1 - several.accuracy) / 450)
     assert several.accuracy_se == pytest.approx(max(counting, np.std(singles, ddof=1) / math.sqrt(3)))
 
 
 # --- images ----------------------------------------------------------------------------------------------------------
 
 
-def test_support_validation_and_queries_share_no_image(make_problem: Callable[..., Problem]) -> None:
-    proxy = few_shot(make_problem(shot=60, queries=300, validation=200))
-    (images,) = proxy._episodes
-    assert (len(images.support), len(images.validation), len(images.query)) == (600, 200, 300)
-    parts = [{image.numpy().tobytes() for image in part} for part in (images.support, images.validation, images.query)]
-    assert [len(part) for part in parts] == [600, 200, 300]
-    assert len(set.union(*parts)) == 1100
+def pixels(images: Tensor) -> list[bytes]:
+    return [image.numpy().tobytes() for image in images]
 
 
-@pytest.mark.parametrize(("validation", "queries"), [(10, 5000), (5000, 10)])
-def test_neither_part_shrinks_to_nothing(
-    validation: int, queries: int, make_problem: Callable[..., Problem], policies: dict[str, UpdatePolicy]
-) -> None:
-    """Of 1,297 images, 5,010 are wanted: both parts shrink alike, as far as one image."""
-    proxy = few_shot(make_problem(shot=300, validation=validation, queries=queries))
-    assert min(len(proxy._episodes[0].validation), len(proxy._episodes[0].query)) >= 1
-    assert 0 <= proxy(policies["last"]).accuracy <= 1
+def test_support_and_queries_share_no_image(make_problem: Callable[..., Problem]) -> None:
+    (images,) = few_shot(make_problem(shot=60, queries=500))._episodes
+    support, query = pixels(images.support.values), pixels(images.query.values)
+    assert (len(support), len(query)) == (600, 500)
+    assert len({*support, *query}) == 1100
+
+
+def test_of_few_images_all_are_queried_once_and_support_else(make_problem: Callable[..., Problem]) -> None:
+    problem = make_problem(shot=300, queries=5000)
+    episodes = few_shot(problem)._episodes
+    assert len(episodes) == FOLDS
+    queried = [image for images in episodes for image in pixels(images.query.values)]
+    train, size = problem.dataset.train, problem.trace.input_shape[1]
+    every = pixels(to_float(train.load(range(len(train)), size), normalisation_of(problem.backbone)))
+    assert sorted(queried) == sorted(every)
+    for images in episodes:
+        assert sorted(pixels(images.support.values) + pixels(images.query.values)) == sorted(every)
+
+
+def test_no_answer_chose_its_own_rate() -> None:
+    """At each of two rates one half of the queries is answered right: crossed, none is."""
+    odd = torch.arange(10) % 2 == 1
+    tried = {1e-3: Answers(odd, torch.ones(10)), 1e-2: Answers(~odd, torch.ones(10))}
+    assert fewshot._crossed(tried).accuracy == 0
+    assert fewshot._crossed({1e-3: tried[1e-3]}).accuracy == 0.5
+
+
+def test_what_is_answered_is_kept(problem: Problem, proxy: FewShotProxy, policies: dict[str, UpdatePolicy]) -> None:
+    score = proxy(policies["last"])
+    assert len(score.answers) == problem.proxy.queries
+    assert sum(score.answers) / len(score.answers) == pytest.approx(score.accuracy)
 
 
 # --- learning rates --------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
-@pytest.mark.parametrize("name", ["last", "mobiletl-1"])
-def test_the_climb_finds_the_best_rate_where_there_is_one_peak(
-    optimizer: str, name: str, proxy: FewShotProxy, policies: dict[str, UpdatePolicy]
-) -> None:
-    policy = policies[name].with_training(optimizer=optimizer)
-    rates = OPTIMIZERS.load(optimizer).rates
-    # Each in a model of its own, as if nothing were reused.
-    ranks = [proxy._try(proxy._student(policy), rate) for rate in rates]
-    chosen = rates.index(proxy(policy).learning_rate)
-    peak = ranks.index(max(ranks))
-    rising = all(a < b for a, b in pairwise(ranks[: peak + 1]))
-    falling = all(a > b for a, b in pairwise(ranks[peak:]))
-    if rising and falling:
-        assert chosen == peak
-    # In any case it is no worse than the rate that the climb starts from.
-    assert ranks[chosen] >= ranks[rates.index(OPTIMIZERS.load(optimizer).default_rate)]
-
-
-@settings(max_examples=60, deadline=None)
-@given(data=st.data())
-def test_the_climb_on_any_hill(data: st.DataObject, proxy: FewShotProxy, policies: dict[str, UpdatePolicy]) -> None:
-    """Every order of ranks with one peak, diverging above some rate or not."""
-    rates = ADAM.rates
-    heights = sorted(data.draw(st.lists(st.floats(0, 1), min_size=5, max_size=5, unique=True)))
-    left = data.draw(st.integers(0, 4))
-    hill = [*heights[:left], heights[4], *heights[left:4][::-1]]
-    finite = data.draw(st.integers(1, 5))
-    ranks = [(h, 0.0) if place < finite else (-math.inf, -math.inf) for place, h in enumerate(hill)]
-
-    def attempt(student: fewshot._Student, rate: float) -> tuple[float, float]:
-        """Leave the rate in the student, as training would leave its traces."""
-        with torch.no_grad():
-            student.model.get_submodule("head").bias.fill_(rate)  # type: ignore[operator, union-attr]
-        return ranks[rates.index(rate)]
-
-    student = proxy._student(policies["last"])
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(proxy, "_try", attempt)
-        rate = proxy._climb(student)
-    assert ranks[rates.index(rate)] == max(ranks)
-    assert float(student.model.get_submodule("head").bias.detach()[0]) == pytest.approx(rate)  # type: ignore[index, arg-type]
 
 
 def test_a_rate_that_diverges_does_not_win_whatever_its_accuracy(
@@ -279,7 +253,7 @@ def test_a_rate_that_diverges_does_not_win_whatever_its_accuracy(
     request.addfinalizer(lambda: OPTIMIZERS.remove("steep"))
     proxy = few_shot(make_problem())
     policy = policies["full"].with_training(optimizer="steep")
-    assert proxy._try(proxy._student(policy), 1e30) == (-math.inf, -math.inf)
+    assert not proxy._fine_tune(proxy._student(policy), 0, 1e30).finite
     score = proxy(policy)
     assert score.learning_rate == 1e-3
     assert math.isfinite(score.loss)
@@ -313,7 +287,7 @@ def labelled_features(draw: st.DrawFn) -> tuple[Tensor, Tensor, Tensor]:
 @given(labelled_features())
 def test_the_prototype_head_is_nearest_centroid_classification(drawn: tuple[Tensor, Tensor, Tensor]) -> None:
     features, labels, queries = drawn
-    weight, bias = prototype_head(features, labels)
+    weight, bias = prototype_head(features, labels, int(labels.max()) + 1)
     means = torch.stack([features[labels == c].mean(0) for c in range(int(labels.max()) + 1)])
     distances = torch.cdist(queries, means).square()
     logits = queries @ weight.T + bias
@@ -326,6 +300,14 @@ def test_the_prototype_head_is_nearest_centroid_classification(drawn: tuple[Tens
 
 def test_prototypes_of_features_that_do_not_spread_are_finite() -> None:
     """One image a class: every sample is its prototype."""
-    weight, bias = prototype_head(torch.eye(3), torch.arange(3))
+    weight, bias = prototype_head(torch.eye(3), torch.arange(3), 3)
     assert bool(torch.cat([weight.flatten(), bias]).isfinite().all())
     assert (torch.eye(3) @ weight.T + bias).argmax(1).tolist() == [0, 1, 2]
+
+
+def test_a_class_without_a_sample_stands_at_the_mean_of_all() -> None:
+    features = torch.tensor([[0.0, 1.0], [2.0, 1.0], [4.0, 4.0]])
+    weight, bias = prototype_head(features, torch.tensor([0, 0, 2]), 3)
+    mean = features.mean(0)
+    torch.testing.assert_close(weight[1] / weight[0], mean / features[:2].mean(0))
+    assert bool(bias.isfinite().all())
