@@ -18,6 +18,8 @@ from ...core.errors import UnsupportedError
 from ...spaces.standardised import StandardisedConv2d, standardise
 from ...spaces.trace import Trace
 
+#: Images that are best passed at once: more need more memory and are no faster.
+CHUNK = 32
 #: What a row may hold, as `AdditiveScore` calls it.
 Part = Literal["weight", "bias", "scale"]
 #: Is given a row, a part of it, and that part's gradients, (N, elements).

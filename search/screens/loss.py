@@ -7,10 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...spaces.trace import Trace
-from .gradients import Part, visit_gradients
-
-#: Images whose gradients are held at once.
-CHUNK = 64
+from .gradients import CHUNK, Part, visit_gradients
 
 
 def loss_gradients(network: nn.Module, trace: Trace, images: Tensor, labels: Tensor) -> dict[tuple[int, Part], Tensor]:

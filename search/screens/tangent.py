@@ -17,7 +17,7 @@ from torch import Tensor
 
 from .base import AdditiveScore
 from .collect import Values
-from .gradients import Part, visit_gradients
+from .gradients import CHUNK, Part, visit_gradients
 from .parts import divide
 from .probe import probe
 from .task import ScreenTask
@@ -39,13 +39,17 @@ def tangent(task: ScreenTask) -> AdditiveScore:
     """
     fitted, others = divide(task.labels, 2, task.seed)
     network = probe(task, fitted)
-    direction = _direction(task.trace.num_classes, task.seed)
-    values = Values(task.trace)
+    direction = random_direction(task.trace.num_classes, task.seed)
+    found: dict[tuple[int, Part], list[Tensor]] = {}
 
     def visit(row: int, part: Part, gradients: Tensor) -> None:
-        values.add(row, part, kernel_value(gradients))
+        found.setdefault((row, part), []).append(gradients)
 
-    visit_gradients(network, task.trace, task.images[others[:IMAGES]], lambda logits: logits @ direction, visit)
+    for images in torch.split(task.images[others[:IMAGES]], CHUNK):
+        visit_gradients(network, task.trace, images, lambda logits: logits @ direction, visit)
+    values = Values(task.trace)
+    for (row, part), gradients in found.items():
+        values.add(row, part, kernel_value(torch.cat(gradients)))
     return values.score()
 
 
@@ -60,7 +64,7 @@ def kernel_value(gradients: Tensor) -> float:
     return largest * math.sqrt(trace / len(kernel)) * trace / norm
 
 
-def _direction(classes: int, seed: int) -> Tensor:
+def random_direction(classes: int, seed: int) -> Tensor:
     """A random direction over logits, (classes,): its sum is 0 and its length 1, or 0 where there is one class."""
     drawn = torch.randn(classes, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     centred = drawn - drawn.mean()

@@ -1,6 +1,7 @@
 """Gradients image by image, against autograd of one image after another."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ from torch import Tensor, nn
 
 from tinysearch.core.errors import UnsupportedError
 from tinysearch.search.screens.gradients import visit_gradients
+from tinysearch.spaces.backbones.mobilenetv2 import MobileNetV2
 from tinysearch.spaces.standardised import StandardisedConv2d
 from tinysearch.spaces.trace import trace
 
@@ -80,7 +82,7 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
 
 def shown(network: nn.Module, images: Tensor, objective: Callable[[Tensor], Tensor]) -> dict[str, Tensor]:
     """The gradients of all tensors, by parameter name."""
-    table = trace(network, tuple(images.shape[1:]))
+    table = replace(trace(network, tuple(images.shape[1:])), lite_layers=())
     found: dict[str, Tensor] = {}
 
     def visit(row: int, part: str, gradients: Tensor) -> None:
@@ -111,6 +113,20 @@ def test_gradients_are_those_of_one_image_after_another(name: str, channels_last
     for parameter, gradients in expected.items():
         reference = torch.stack(gradients)
         assert (found[parameter] - reference).norm() <= 1e-4 * reference.norm(), parameter
+
+
+@pytest.mark.parametrize("tf_padding", [False, True])
+def test_a_deep_network_agrees_to_the_last_digits_of_double_precision(tf_padding: bool) -> None:
+    torch.manual_seed(0)
+    network = MobileNetV2(0.35, 3, tf_padding=tf_padding).eval().double()
+    images = torch.randn(3, 3, 32, 32, dtype=torch.float64)
+    found = shown(network, images, lambda logits: logits[:, 0])
+    network.requires_grad_(True)
+    parameters = dict(network.named_parameters())
+    alone = [torch.autograd.grad(network(image[None])[0, 0], list(parameters.values())) for image in images]
+    for name, gradients in zip(parameters, zip(*alone, strict=True), strict=True):
+        reference = torch.stack(gradients).flatten(1)
+        assert (found[name] - reference).norm() <= 1e-10 * reference.norm(), name
 
 
 def test_what_the_objective_does_not_depend_on_is_not_shown() -> None:
