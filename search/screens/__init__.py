@@ -5,6 +5,9 @@
 
 from collections.abc import Callable
 
+import numpy as np
+
+from ...core.errors import InputError
 from ...core.registry import Entry, Registry
 from .base import AdditiveScore
 from .task import ScreenTask
@@ -50,7 +53,7 @@ def make_screen(name: str, task: ScreenTask) -> AdditiveScore:
         task: The network and its images.
 
     Raises:
-        InputError: There is no screen of that name, or another package's fails.
+        InputError: There is no screen of that name, another package's fails, or values are not finite.
         UnsupportedError: The network has a layer of which no gradients can be told apart by images.
 
     Example:
@@ -72,4 +75,6 @@ def make_screen(name: str, task: ScreenTask) -> AdditiveScore:
         score = screen(task)
         if not isinstance(score, AdditiveScore):
             raise TypeError(f"it gives a {type(score).__name__}, where an AdditiveScore is needed")
-        return score
+    if not all(np.isfinite(values).all() for values in (score.weight, score.bias, score.scale)):
+        raise InputError(f"values of the screen {name!r} are not finite: check the backbone's weights and the images")
+    return score

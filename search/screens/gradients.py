@@ -18,7 +18,7 @@ from ...core.errors import UnsupportedError
 from ...spaces.standardised import StandardisedConv2d, standardise
 from ...spaces.trace import Trace
 
-#: Images that are best passed at once: more need more memory and are no faster.
+#: Images passed at once. More need more memory, and are no faster on one core.
 CHUNK = 32
 #: What a row may hold, as `AdditiveScore` calls it.
 Part = Literal["weight", "bias", "scale"]

@@ -13,7 +13,8 @@ from ...spaces.space import lite_update
 from ..proxies.prototypes import FrozenBackbone, set_head
 from .task import ScreenTask
 
-#: Scale of a lite residual module's last norm where its gradients are taken: what Adam reaches in 100 steps of 1e-3.
+#: Scale of a lite residual module's last norm where its gradients are taken. It is assumed, not fitted: the most that
+#: Adam reaches in 100 steps of 1e-3.
 LITE_SCALE = 0.1
 
 

@@ -4,8 +4,6 @@ Adam's first step moves every value against the sign of its gradient (Kingma and
 rate of 1, the loss on other images falls by the sum of sign(support gradient) times query gradient.
 """
 
-import math
-
 from .base import AdditiveScore
 from .collect import Values
 from .loss import loss_gradients
@@ -34,6 +32,6 @@ def sign_alignment(task: ScreenTask) -> AdditiveScore:
     )
     values = Values(task.trace)
     for (row, part), gradient in support.items():
-        alignment = float((gradient.sign() * query[row, part]).sum())
-        values.add(row, part, math.sqrt(max(0.0, alignment)))
+        alignment = (gradient.sign() * query[row, part]).sum()
+        values.add(row, part, float(alignment.clamp_min(0).sqrt()))
     return values.score()

@@ -22,7 +22,7 @@ from .parts import divide
 from .probe import probe
 from .task import ScreenTask
 
-#: Most images that gradients are taken of. More change the ranks of policies by less than another seed does.
+#: Most images that gradients are taken of.
 IMAGES = 64
 
 

@@ -36,6 +36,14 @@ def test_a_program_adds_its_own_and_what_is_none_is_refused() -> None:
         SCREENS.remove("mine")
 
 
+@pytest.mark.parametrize("name", ["tangent", "fisher", "sign-alignment"])
+def test_values_that_are_not_finite_are_refused(name: str) -> None:
+    task = task_of([0, 1, 2, 3] * 3)
+    task.images[0, 0, 0, 0] = float("nan")
+    with pytest.raises(InputError, match=f"values of the screen '{name}' are not finite: check"):
+        make_screen(name, task)
+
+
 def test_counting_scores_the_number_of_weights() -> None:
     task = task_of([0, 1, 2, 3])
     trace = task.trace
