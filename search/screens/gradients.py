@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ...core.errors import UnsupportedError
+from ...core.errors import InputError, UnsupportedError
 from ...spaces.standardised import StandardisedConv2d, standardise
 from ...spaces.trace import Trace
 
@@ -41,6 +41,7 @@ def visit_gradients(
         visit: Is shown each tensor's gradients.
 
     Raises:
+        InputError: The objective is not finite.
         UnsupportedError: A layer's first axis is not that of the images, or it pads with anything but zeros.
     """
     modules = dict(network.named_modules())
@@ -64,6 +65,8 @@ def visit_gradients(
         with torch.enable_grad():
             # The images need a gradient so that one flows to the first layer.
             values = objective(network(images.detach().requires_grad_(True)))
+            if not torch.isfinite(values).all():  # the sign of NaN would pass for a gradient of 0
+                raise InputError("the network's answers are not finite: check the backbone's weights and the images")
             values.sum().backward()  # type: ignore[no-untyped-call]
     finally:
         for hook in hooks:

@@ -1,5 +1,7 @@
 """The registry of screens, and what is special in each."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -37,11 +39,23 @@ def test_a_program_adds_its_own_and_what_is_none_is_refused() -> None:
 
 
 @pytest.mark.parametrize("name", ["tangent", "fisher", "sign-alignment"])
-def test_values_that_are_not_finite_are_refused(name: str) -> None:
+@pytest.mark.parametrize("image", range(12))
+def test_answers_that_are_not_finite_are_refused(name: str, image: int) -> None:
+    """Whichever part the image is in."""
     task = task_of([0, 1, 2, 3] * 3)
-    task.images[0, 0, 0, 0] = float("nan")
-    with pytest.raises(InputError, match=f"values of the screen '{name}' are not finite: check"):
+    task.images[image, 0, 0, 0] = float("nan")
+    with pytest.raises(InputError, match="the network's answers are not finite: check"):
         make_screen(name, task)
+
+
+def test_values_that_are_not_finite_are_refused() -> None:
+    task = task_of([0, 1, 2, 3])
+    SCREENS.add("mine", lambda task: replace(make_screen("count", task), bias=np.full(len(task.trace.rows), np.nan)))
+    try:
+        with pytest.raises(InputError, match="values of the screen 'mine' are not finite: check"):
+            make_screen("mine", task)
+    finally:
+        SCREENS.remove("mine")
 
 
 def test_counting_scores_the_number_of_weights() -> None:
