@@ -68,6 +68,7 @@ def test_the_help_of_a_verb_waits_for_nothing_heavy(verb: str) -> None:
         "from tinysearch.search.request import Request\nRequest.make(trials=3)",
         "from tinysearch.spaces.optimizers import OPTIMIZERS\nlist(OPTIMIZERS)",
         "from tinysearch.search.samplers import SAMPLERS\nSAMPLERS.names()",
+        "from tinysearch.search.screens import SCREENS\nSCREENS.names()",
         "from tinysearch.results.export import EXPORTERS\nlist(EXPORTERS)",
     ],
 )

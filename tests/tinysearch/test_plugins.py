@@ -163,6 +163,7 @@ def test_a_run_without_its_package_says_what_is_missing(finished: Path, command:
 API = """
 import json, sys, tinysearch as ts
 from pathlib import Path
+from tinysearch.search.screens import SCREENS
 backbone = ts.load_backbone("acme-net", num_classes=3)
 found = ts.trace(backbone, (3, 20, 20))
 policy = ts.methods.find(found, "acme-top-2")
@@ -173,7 +174,7 @@ print(json.dumps({
     "normalisation": backbone.normalisation, "size": backbone.input_size, "files": [file.name for file in files],
     "latency": ts.estimate(found, policy, ts.load_device(like), optimizer="rmsprop").latency_s,
     "same": ts.estimate(found, policy, ts.load_device("acme-board"), optimizer="rmsprop").latency_s,
-    "data": len(ts.load_dataset("stripes").test),
+    "data": len(ts.load_dataset("stripes").test), "screen": SCREENS["acme-depth"].origin,
 }))
 """
 
@@ -185,6 +186,7 @@ def test_the_api_sees_the_same(python: Callable[..., Run], tmp_path: Path) -> No
     assert told["normalisation"] == [[0.4, 0.4, 0.4], [0.3, 0.3, 0.3]]
     assert (told["size"], told["data"], told["files"]) == (20, 90, ["trained.json", "manifest.json"])
     assert told["latency"] == told["same"] > 0
+    assert told["screen"] == "acme-tinysearch"
     manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
     assert (manifest["origin"], manifest["versions"]["acme-tinysearch"]) == ("acme-tinysearch", "1.0")
 

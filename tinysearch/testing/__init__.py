@@ -16,7 +16,7 @@ The things that are built in pass the same suites.
 
 import pytest
 
-_SUITES = ("backbones", "datasets", "devices", "exporters", "methods", "optimizers", "proxies", "samplers")
+_SUITES = ("backbones", "datasets", "devices", "exporters", "methods", "optimizers", "proxies", "samplers", "screens")
 # Before they are imported, so that a failed assertion shows its values.
 pytest.register_assert_rewrite(*(f"{__name__}.{name}" for name in _SUITES))
 
@@ -28,6 +28,7 @@ from .methods import MethodSuite  # noqa: E402
 from .optimizers import OptimizerSuite  # noqa: E402
 from .proxies import ProxySuite  # noqa: E402
 from .samplers import SamplerSuite  # noqa: E402
+from .screens import ScreenSuite  # noqa: E402
 
 __all__ = [
     "BackboneSuite",
@@ -38,4 +39,5 @@ __all__ = [
     "OptimizerSuite",
     "ProxySuite",
     "SamplerSuite",
+    "ScreenSuite",
 ]

@@ -7,6 +7,7 @@ from acme_tinysearch.method import TOP
 from acme_tinysearch.optimizer import RMSPROP
 from acme_tinysearch.proxy import KIND
 from acme_tinysearch.sampler import Walk
+from acme_tinysearch.screen import depth
 
 import tinysearch as ts
 from tinysearch.testing import (
@@ -18,6 +19,7 @@ from tinysearch.testing import (
     OptimizerSuite,
     ProxySuite,
     SamplerSuite,
+    ScreenSuite,
 )
 
 
@@ -25,6 +27,12 @@ class TestSampler(SamplerSuite):
     @pytest.fixture
     def factory(self):
         return Walk
+
+
+class TestScreen(ScreenSuite):
+    @pytest.fixture
+    def screen(self):
+        return depth
 
 
 class TestProxy(ProxySuite):
