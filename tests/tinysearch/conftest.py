@@ -99,7 +99,7 @@ def run_dir(command: Command, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = folder / "[bold]" / "[" / "red]"
     config = folder / "options.yaml"
     config.write_text(
-        "backbone: tiny_net:build\nweights: none\nshot: 5\nqueries: 100\nsteps: 3\njobs: 1\n"
+        "backbone: tiny_net:build\nweights: none\nshot: 20\nqueries: 200\nsteps: 40\njobs: 1\n"
         "max-latency: 500ms\ntrials: 99\n"
     )
     done = command("run", "-c", str(config), "--trials", "7", "--out", str(out))

@@ -113,9 +113,10 @@ class ByBatch(nn.Module):
 
 
 def by_batch(num_classes: int) -> nn.Module:
-    """The same values under the same names, but more is kept of a batch than of one sample."""
+    """The same values under the same names, but more is kept of a batch than of one sample, behind every block."""
     model = build(num_classes)
-    model.stem.append(ByBatch())
+    for block in model.blocks:
+        block.layers.append(ByBatch())
     return model.eval()
 
 
