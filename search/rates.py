@@ -25,15 +25,8 @@ def best_rate(optimizer: Optimizer, attempt: Callable[[float], Answers], start: 
         FloatingPointError: Training diverged at every rate that was tried.
     """
     rates = optimizer.rates
-    first = optimizer.default_rate if start is None else start
-    best = min(range(len(rates)), key=lambda place: abs(math.log(rates[place] / first)))
-    answers = attempt(rates[best])
-    while not answers.finite and best > 0:  # a higher rate would diverge as well
-        best -= 1
-        answers = attempt(rates[best])
-    if not answers.finite:
-        raise FloatingPointError(f"training diverges at every learning rate down to {rates[0]:g}")
-    begun = best
+    rate, answers = highest_that_holds(optimizer, attempt, start)
+    begun = best = rates.index(rate)
     for direction in (1, -1):
         while 0 <= best + direction < len(rates):
             other = attempt(rates[best + direction])
@@ -43,6 +36,23 @@ def best_rate(optimizer: Optimizer, attempt: Callable[[float], Answers], start: 
         if best != begun:
             break
     return rates[best]
+
+
+def highest_that_holds(
+    optimizer: Optimizer, attempt: Callable[[float], Answers], start: float | None = None
+) -> tuple[float, Answers]:
+    """The highest of an optimizer's rates, from the one nearest to `start` down, at which training does not diverge.
+
+    For the arguments and errors see `best_rate`. The answers at that rate are given too.
+    """
+    rates = optimizer.rates
+    first = optimizer.default_rate if start is None else start
+    place = min(range(len(rates)), key=lambda place: abs(math.log(rates[place] / first)))
+    for rate in reversed(rates[: place + 1]):
+        answers = attempt(rate)
+        if answers.finite:
+            return rate, answers
+    raise FloatingPointError(f"training diverges at every learning rate down to {rates[0]:g}")
 
 
 def _beats(new: Answers, old: Answers) -> bool:

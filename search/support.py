@@ -16,6 +16,8 @@ from .proxies.settings import ProxySettings
 SUPPORT_SEEN = 256
 #: Parts that a small training split is divided into, each of which is queried once.
 FOLDS = 3
+#: Share of the queries asked for that make it worth to query no image of the support.
+ENOUGH = 0.5
 
 
 @dataclass(frozen=True)
@@ -51,8 +53,8 @@ def support_task(backbone: nn.Module, head: str, episode: Episode) -> SupportTas
 def draw_episodes(train: ImageSplit, settings: ProxySettings, *, size: int, seed: int, number: int) -> list[Episode]:
     """One round of episodes of a training split, with the support and query images that a proxy is told.
 
-    Where every class has images enough it is a single episode. Else it is `FOLDS` that share the images, so that all of
-    them support and all of them are queried: each once, or as many as are asked for.
+    Where the support leaves images enough it is a single episode. Else it is `FOLDS` that share the images, so that all
+    of them support and all of them are queried: each once, or as many as are asked for.
 
     Args:
         train: The training split.
@@ -61,8 +63,8 @@ def draw_episodes(train: ImageSplit, settings: ProxySettings, *, size: int, seed
         seed: Same seed, same episodes.
         number: Of the round, from 0. A round does not depend on those before it.
     """
-    counts = np.unique_counts(train.labels).counts
-    asked = {"shot": settings.shot, "queries": settings.queries, "size": size, "seed": seed, "number": number}
-    if counts.min() >= settings.shot + -(-settings.queries // len(counts)):
-        return [draw_episode(train, **asked)]
-    return draw_folds(train, FOLDS, **asked)
+    left = int(np.maximum(np.unique_counts(train.labels).counts - settings.shot, 0).sum())
+    asked = {"shot": settings.shot, "size": size, "seed": seed, "number": number}
+    if left >= settings.queries * ENOUGH:
+        return [draw_episode(train, queries=min(settings.queries, left), **asked)]
+    return draw_folds(train, FOLDS, queries=settings.queries, **asked)

@@ -1,9 +1,10 @@
 """The few-shot proxy: a policy's accuracy after a short, real fine-tuning on episodes of the target's training split.
 
 Every policy sees the same episodes and the same batches, starts from the same prototype head (Snell et al. 2017) and is
-trained as the model that `apply` gives. Its learning rate is tuned crosswise: half of the queries choose the rate at
-which the other half is answered. What the frozen part of the network computes is computed once per episode and
-boundary, and reused; so is the applied model, whose values are set back before each fine-tuning.
+trained as the model that `apply` gives. All are trained at one learning rate, which is found by a policy of middling
+size: with warm-up and clipping the target decides which rate is best, more than the policy does. What the frozen part
+of the network computes is computed once per episode and boundary, and reused; so is the applied model, whose values are
+set back before each fine-tuning.
 """
 
 import math
@@ -18,11 +19,12 @@ from torch import fx, nn
 
 from ...spaces.engine.apply import assemble
 from ...spaces.engine.split import frozen_boundary, suffix
+from ...spaces.methods import last, mobiletl
 from ...spaces.optimizers import Optimizer
 from ...spaces.policy import UpdatePolicy
 from ..data.episodes import Episode
 from ..data.images import Normalisation, normalisation_of, to_float
-from ..rates import best_rate
+from ..rates import best_rate, highest_that_holds
 from ..training import Answers, Features, Recipe, Start, Step, answer, fit
 from .base import Proxy, ProxyTask, Score
 from .prototypes import FrozenBackbone, Head, set_head
@@ -30,6 +32,8 @@ from .settings import FewShotSettings
 
 #: Most bytes of frozen activations kept for reuse; the oldest go first.
 CACHE_BYTES = 2 * 2**30
+#: Top blocks that train in the policy that the learning rate is found by.
+REFERENCE = 3
 
 
 class _Images(NamedTuple):
@@ -78,6 +82,7 @@ class FewShotProxy(Proxy):
         head: Qualified name of its classifier, which starts from class prototypes in each episode.
         episodes: Episodes.
         settings: How long and on what.
+        reference: The policy that the learning rate of all is found by.
         seed: Seed of the batches' order, of dropout, and of the lite residual modules' first weights.
         make_step: Makes what computes a step.
     """
@@ -88,12 +93,15 @@ class FewShotProxy(Proxy):
         head: str,
         episodes: Sequence[Episode],
         settings: FewShotSettings,
+        reference: UpdatePolicy,
         seed: int = 0,
         make_step: Callable[[nn.Module, Optimizer], Step] = Step,
     ) -> None:
         self._frozen = FrozenBackbone(backbone, head)
         self._head = head
         self._settings = settings
+        self._reference = reference
+        self._rates: dict[str, float] = {}
         self._seed = seed
         self._make_step = make_step
         device = next(backbone.parameters()).device
@@ -110,15 +118,10 @@ class FewShotProxy(Proxy):
         """
         start = time.perf_counter()
         student = self._student(policy)
-        tried: dict[float, Answers] = {}
-
-        def attempt(rate: float) -> Answers:
-            tried[rate] = self._fine_tune(student, 0, rate)
-            return tried[rate]
-
-        rate = best_rate(student.optimizer, attempt)
-        results = [_crossed(tried)]
-        results += [self._fine_tune(student, number, rate) for number in range(1, len(self._episodes))]
+        rate, first = highest_that_holds(
+            student.optimizer, lambda rate: self._fine_tune(student, 0, rate), self._rate(student.optimizer)
+        )
+        results = [first, *(self._fine_tune(student, number, rate) for number in range(1, len(self._episodes)))]
         together = Answers.of_all(results)
         se = together.accuracy_se
         if len(results) > 1:
@@ -134,6 +137,17 @@ class FewShotProxy(Proxy):
             seconds=time.perf_counter() - start,
             answers=together.right.numpy().tobytes(),
         )
+
+    def _rate(self, optimizer: Optimizer) -> float:
+        """The rate that suits the target and an optimizer: that of a policy of middling size in the first episode."""
+        if optimizer.name not in self._rates:
+            student = self._student(self._reference.with_training(optimizer=optimizer.name))
+            try:
+                rate = best_rate(optimizer, lambda rate: self._fine_tune(student, 0, rate))
+            except FloatingPointError:  # each policy will say so of itself
+                rate = optimizer.rates[0]
+            self._rates[optimizer.name] = rate
+        return self._rates[optimizer.name]
 
     def _student(self, policy: UpdatePolicy) -> _Student:
         return _Student(assemble(self._frozen.module, policy, seed=self._seed), policy, self._head)
@@ -163,8 +177,10 @@ class FewShotProxy(Proxy):
 
 def prepare(task: ProxyTask, settings: FewShotSettings) -> "Callable[[], FewShotProxy]":
     """A picklable function that makes the proxy of a task."""
-    head = task.trace.layers[task.trace.head].name
-    return partial(FewShotProxy, task.backbone, head, task.episodes(settings.episodes), settings, task.seed)
+    trace = task.trace
+    head = trace.layers[trace.head].name
+    reference = mobiletl(trace, min(REFERENCE, len(trace.blocks))) if trace.blocks else last(trace)
+    return partial(FewShotProxy, task.backbone, head, task.episodes(settings.episodes), settings, reference, task.seed)
 
 
 def _images(episode: Episode, normalisation: Normalisation, device: torch.device) -> _Images:
@@ -174,19 +190,3 @@ def _images(episode: Episode, normalisation: Normalisation, device: torch.device
     )
     labels = episode.support_labels.to(device), episode.query_labels.to(device)
     return _Images(Features(support, labels[0]), Features(query, labels[1]))
-
-
-def _crossed(tried: dict[float, Answers]) -> Answers:
-    """Answers to all queries, each half of them at the rate that was best on the other half.
-
-    So no answer had a part in choosing the rate that it was given at, and none is wasted. Those at rates at which
-    training diverged are not chosen.
-    """
-    whole = [answers for answers in tried.values() if answers.finite]
-    odd = torch.arange(len(whole[0].right)) % 2 == 1
-    right, loss = torch.empty_like(whole[0].right), torch.empty_like(whole[0].losses)
-    for half in (odd, ~odd):
-        other = ~half
-        best = max(whole, key=lambda answers: (int(answers.right[other].sum()), -float(answers.losses[other].sum())))
-        right[half], loss[half] = best.right[half], best.losses[half]
-    return Answers(right, loss)

@@ -14,8 +14,7 @@ class ProxySettings(BaseModel):
     Attributes:
         name: The proxy.
         shot: Support images of each class, as far as the data has them.
-        queries: Images of a round of episodes that are asked: each half of them chooses the learning rate at which the
-            other half is answered.
+        queries: Images of a round of episodes that accuracy is measured on.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -49,7 +48,7 @@ class FewShotSettings(ProxySettings):
 
     name: str = "few-shot"
     episodes: int = Field(default=1, ge=1, le=100)
-    steps: int = Field(default=60, ge=1)
+    steps: int = Field(default=200, ge=1)
     batch: int = Field(default=32, ge=1)
 
     def describe(self) -> str:
