@@ -6,6 +6,7 @@ The file format, version 1, is described in docs/run-directory.md.
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, fields, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from pydantic import Field, TypeAdapter, field_validator, model_validator
@@ -16,7 +17,7 @@ from ..core.files import read_text, write_atomically
 from ..core.formats import Format
 from .limits import Limits
 from .pareto import OBJECTIVES, Objective, as_minimised, hypervolume, nondominated
-from .records import STRICT, Member, RunInfo, Share, TrialRecord, policy_file
+from .records import STRICT, Judgement, Member, RunInfo, Share, TrialRecord, policy_file
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -75,11 +76,12 @@ class Front:
         reference_point: Mapping[str, float],
         ideal_point: Mapping[str, float],
         objectives: Sequence[Objective] = OBJECTIVES,
+        judged: Mapping[int, Judgement] = MappingProxyType({}),
     ) -> Self:
         """Choose the front of a run.
 
         Of trials with equal objectives the first is kept, so a named method is not displaced by a policy
-        that only equals it. Infeasible and failed trials are left out.
+        that only equals it. Infeasible and failed trials are left out, and those that are judged to be covered.
 
         Args:
             trials: All trials of the run, in order.
@@ -87,26 +89,29 @@ class Front:
             reference_point: The worst value of each objective that counts, in natural units.
             ideal_point: The best value thinkable of each objective, in natural units.
             objectives: What is traded.
+            judged: By number of a trial, what is believed of its accuracy; of others, what the trial says.
 
         Raises:
             ValueError: An ideal value is not better than its reference.
         """
         every = list(trials)
-        scored = [trial for trial in every if trial.state == "complete"]
+        scored = [_believed(trial, judged.get(trial.number)) for trial in every if trial.state == "complete"]
         names = [objective.name for objective in objectives]
         natural = [[getattr(trial, name) for name in names] for trial in scored]
         values = as_minimised(natural, objectives) if scored else as_minimised([[0.0] * len(names)], objectives)[:0]
         best, worst = (
             as_minimised([point[name] for name in names], objectives) for point in (ideal_point, reference_point)
         )
-        chosen = [trial for trial, on_front in zip(scored, nondominated(values), strict=True) if on_front]
+        covered = {number for number, judgement in judged.items() if judgement.covered}
+        on_front = nondominated(values)
+        chosen = [trial for trial, best in zip(scored, on_front, strict=True) if best and trial.number not in covered]
         return cls(
             run=replace(run, trials=len(every)),
             objectives=tuple(objectives),
             reference_point=dict(reference_point),
             ideal_point=dict(ideal_point),
             hypervolume=hypervolume(values, worst, best),
-            members=tuple(_member(trial) for trial in chosen),
+            members=tuple(_member(trial, judged.get(trial.number)) for trial in chosen),
             warnings=tuple(dict.fromkeys(warning for trial in chosen for warning in trial.warnings)),
         )
 
@@ -134,6 +139,11 @@ class Front:
             raise InputError(f"no policy of the front has {limits.complaint(self.members)}")
         return max(fitting, key=lambda member: (member.accuracy, -member.peak_bytes))
 
+    @property
+    def recommended(self) -> Member | None:
+        """The member of least memory among those that cannot be told from the most accurate one; None if unknown."""
+        return next((member for member in self.members if member.tied), None)
+
     def find(
         self,
         name: str,
@@ -144,7 +154,7 @@ class Front:
         """A member by name.
 
         Args:
-            name: `best`, the start of a member's hash, or the method that it is.
+            name: `best`, `recommended`, the start of a member's hash, or the method that it is.
             memory: With `best`: a limit, as of `best`; likewise `latency` and `energy`.
             latency: Longest training step.
             energy: Most energy of a step.
@@ -156,6 +166,8 @@ class Front:
             return self.best(memory, latency, energy)
         if any(limit is not None for limit in (memory, latency, energy)):
             raise InputError(f"limits choose the best member: leave them out with policy {name!r}", "policy")
+        if name == "recommended" and self.recommended is not None:
+            return self.recommended
         matching = [member for member in self.members if member.hash.startswith(name) or member.method == name]
         if len(matching) != 1:
             raise InputError(f"{len(matching)} members of the front are called {name!r:.60}: see `show`")
@@ -179,8 +191,9 @@ class Front:
         """The front as JSON values, with its format and version."""
         content: dict[str, Any] = TypeAdapter(Front).dump_python(self, mode="json")
         for member in content["members"]:
-            if member["arena_bytes"] is None:  # left out, so that programs from before there was one read the file
-                del member["arena_bytes"]
+            for name in ("arena_bytes", "gain", "gain_se", "tied"):
+                if member[name] is None:  # left out, so that programs from before there was one read the file
+                    del member[name]
         return self.FORMAT.values(content)
 
     def to_json(self) -> str:
@@ -214,6 +227,13 @@ class Front:
         return write_atomically(Path(path), self.to_json())
 
 
-def _member(trial: TrialRecord) -> Member:
+def _believed(trial: TrialRecord, judgement: Judgement | None) -> TrialRecord:
+    if judgement is None:
+        return trial
+    return replace(trial, accuracy=judgement.accuracy, accuracy_se=judgement.accuracy_se)
+
+
+def _member(trial: TrialRecord, judgement: Judgement | None) -> Member:
     shared = {field.name: getattr(trial, field.name) for field in fields(Member) if hasattr(trial, field.name)}
-    return Member(**shared | {"policy": policy_file(trial.hash), "trial": trial.number})
+    judged = {} if judgement is None else {key: getattr(judgement, key) for key in ("gain", "gain_se", "tied")}
+    return Member(**shared | judged | {"policy": policy_file(trial.hash), "trial": trial.number})

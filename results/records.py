@@ -44,6 +44,7 @@ class TrialRecord:
         seconds: Time that the trial took, s.
         error: Why it failed or is infeasible.
         started: When it began, ISO 8601.
+        answers: Whether each query of the proxy was answered right, as hexadecimal digits of packed bits.
     """
 
     number: Count
@@ -67,11 +68,29 @@ class TrialRecord:
     seconds: Amount = 0.0
     error: str | None = None
     started: str = ""
+    answers: Annotated[str, Field(pattern=r"^([0-9a-f]{2})*$")] = ""
 
     @property
     def tried(self) -> bool:
         """Whether it was trained, or an attempt was made: what a run's number of trials counts."""
         return self.state != "infeasible"
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What is believed of a trial's policy, of all evidence together. Fields as in `Member`.
+
+    Attributes:
+        covered: Whether another policy costs no more in memory and time, and is not told apart in accuracy: then a
+            front does without this one.
+    """
+
+    accuracy: float
+    accuracy_se: float
+    gain: float | None = None
+    gain_se: float | None = None
+    tied: bool | None = None
+    covered: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -81,6 +100,11 @@ class Member:
     Attributes:
         policy: File of the policy, relative to the run directory.
         trial: Number of the trial that found it.
+        accuracy: What is believed of it: where the run has a surrogate, what that makes of all trials together.
+        accuracy_se: How far that may be off.
+        gain: Accuracy above that of `last`, the head alone; None where it is not known.
+        gain_se: Its standard error, in which what all policies have in common cancels.
+        tied: Whether it cannot be told from the most accurate member, at two standard errors.
     """
 
     policy: str
@@ -99,6 +123,9 @@ class Member:
     method: str | None = None
     trial: Count
     warnings: tuple[str, ...] = ()
+    gain: float | None = None
+    gain_se: Amount | None = None
+    tied: bool | None = None
 
     @property
     def memory_bytes(self) -> int:

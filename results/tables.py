@@ -27,6 +27,13 @@ def front_listing(front: Front) -> Listing:
         for member in members
     ]
     notes = [f"[{marked.index(note) + 1}] {note}" if note in marked else f"note: {note}" for note in front.warnings]
+    if front.recommended is not None:
+        notes.insert(
+            0,
+            f"recommended: {front.recommended.hash[:8]}, the least memory of those that cannot be told from the most "
+            "accurate (=)",
+        )
+        notes.insert(1, "gain: points of accuracy above the head alone, in which what all have in common cancels")
     if time_mark(front.warnings):
         notes.insert(0, "~ a time that is not fully backed by measurements, as the notes say")
     show_memory, show_saved = METRICS["peak_bytes"].show, METRICS["saved_bytes"].show
@@ -35,6 +42,7 @@ def front_listing(front: Front) -> Listing:
         Column("policy", [member.hash[:8] for member in members], wraps=False),
         Column("method", [member.method or "found" for member in members], wraps=False),
         _number("accuracy", [percent(member.accuracy, member.accuracy_se) for member in members]),
+        *_gains(front),
         _number("peak", [show_memory(member.peak_bytes) for member in members]),
         _number("saved", [show_saved(member.saved_bytes) for member in members]),
         _number("step", times),
@@ -42,6 +50,17 @@ def front_listing(front: Front) -> Listing:
     names = tuple(field.name for field in fields(Member))
     rows = [astuple(member) for member in members]
     return Listing(title, names, rows, notes=tuple(notes), table=columns, marks=marks, whole=front.to_dict())
+
+
+def _gains(front: Front) -> list[Column]:
+    """What is gained over the head alone, and whether that can be told from the most accurate; none if unknown."""
+    if all(member.gain is None for member in front.members):
+        return []
+    cells = []
+    for member in front.members:
+        told = "" if member.gain is None else f"{100 * member.gain:+.1f} ± {100 * (member.gain_se or 0):.1f}"
+        cells.append(told + (" =" if member.tied else "  "))
+    return [_number("gain", cells)]
 
 
 def front_table(front: Front) -> "Group":

@@ -112,6 +112,9 @@ class Search:
             if left <= 0 and number >= len(done):
                 self.ended = self.stop.reason(progress)
                 return
+            if number >= len(done) and (enough := self.sampler.enough()):
+                self.ended = enough
+                return
             proposals = dict(enumerate(islice(self._proposals(seeds), ROUND), start=number))
             if not proposals:
                 self.ended = f"there is nothing new to try: {len(self._seen)} policies are known"
@@ -175,6 +178,8 @@ class Search:
         return record
 
     def _learn(self, record: TrialRecord) -> None:
+        if record.state == "complete":
+            self.sampler.learn(record)
         if record.state == "complete" and record.row is not None:
             values = as_minimised([getattr(record, objective.name) for objective in OBJECTIVES], OBJECTIVES)
             self.sampler.tell(np.array(record.row, np.int64), [float(value) for value in values])
@@ -211,4 +216,5 @@ def _scored(policy: UpdatePolicy, score: Score) -> dict[str, Any]:
         "loss": score.loss,
         "learning_rate": score.learning_rate,
         "seconds": score.seconds,
+        "answers": np.packbits(np.frombuffer(score.answers, np.uint8)).tobytes().hex(),
     }

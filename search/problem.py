@@ -1,16 +1,17 @@
 """A request with everything that it names loaded: what a search is about."""
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
+import torch
 from torch import nn
 
 from ..core.errors import ConflictError
-from ..devices.costs import Costs, cost_table, planned_costs
+from ..devices.costs import Costs, cost_rows, cost_table, planned_costs
 from ..devices.profile import DeviceProfile, load_device
 from ..results.front import Front
 from ..results.limits import Limits
@@ -19,16 +20,20 @@ from ..results.rundir import RunDirectory
 from ..spaces import methods
 from ..spaces.backbones.choice import default_weights
 from ..spaces.policy import UpdatePolicy
-from ..spaces.space import UpdateSpace
+from ..spaces.space import Genotypes, UpdateSpace
 from ..spaces.table import UpdateTable
 from ..spaces.trace import Trace
 from .budget import check_budget
 from .data import Dataset, load_dataset
 from .data.episodes import Episode
+from .data.images import normalisation_of, to_float
+from .judgement import judge
 from .network import load_network
 from .proxies import ProxySettings
 from .request import Request
+from .screens import AdditiveScore, ScreenTask, make_screen
 from .support import SupportTask, draw_episodes, support_task
+from .threads import one_thread
 
 
 @dataclass(frozen=True)
@@ -139,6 +144,10 @@ class Problem:
         """What the policies of a table cost on the device."""
         return cost_table(table, self.device, batch=self.batch)
 
+    def cost_rows(self, rows: Genotypes) -> Costs:
+        """What encoded policies cost on the device."""
+        return cost_rows(self.space, rows, self.device, batch=self.batch)
+
     def exact(self, table: UpdateTable) -> Costs:
         """As `cost`, and on an arena device with the arenas planned: for the few that are to be trained."""
         return planned_costs(table, self.device, batch=self.batch)
@@ -172,9 +181,39 @@ class Problem:
         """What full fine-tuning costs: one policy, from which the front's hypervolume is measured."""
         return self.cost(UpdateTable.of(self.trace, [methods.full(self.trace)]))
 
-    def front(self, trials: Iterable[TrialRecord]) -> Front:
-        """The front of some trials; hypervolume is measured from chance and from the costs of full fine-tuning."""
+    @cached_property
+    def score(self) -> AdditiveScore:
+        """What the request's screen says of each tensor, by the support images of the first episode."""
+        episode = self.episodes(1)[0]
+        images = to_float(episode.support_images, normalisation_of(self.backbone))
+        task = ScreenTask(
+            self.backbone,
+            self.trace,
+            images.contiguous(memory_format=torch.channels_last),
+            episode.support_labels,
+            self.seed,
+        )
+        with one_thread():
+            return make_screen(self.request.screen, task)
+
+    @cached_property
+    def reference_point(self) -> Mapping[str, float]:
+        """From where the front's hypervolume is measured: chance, and the costs of full fine-tuning."""
         full = self.full_costs
+        return {
+            "accuracy": 1 / len(self.dataset.classes),
+            "peak_bytes": float(full.peak_bytes[0]),
+            "latency_s": float(full.latency_s[0]),
+        }
+
+    @property
+    def ideal_point(self) -> Mapping[str, float]:
+        """Everything right, at no cost."""
+        return {"accuracy": 1.0, "peak_bytes": 0.0, "latency_s": 0.0}
+
+    def front(self, trials: Iterable[TrialRecord]) -> Front:
+        """The front of some trials, by what is believed of each in the light of all."""
+        every = list(trials)
         info = RunInfo(
             device=self.device.name,
             dataset=self.dataset.name,
@@ -183,18 +222,10 @@ class Problem:
             proxy=self.request.proxy.describe(),
             seed=self.request.seed,
             trials=0,  # `from_trials` counts them
-            latency_error=full.latency_error,
+            latency_error=self.full_costs.latency_error,
         )
-        return Front.from_trials(
-            trials,
-            info,
-            reference_point={
-                "accuracy": 1 / len(self.dataset.classes),
-                "peak_bytes": float(full.peak_bytes[0]),
-                "latency_s": float(full.latency_s[0]),
-            },
-            ideal_point={"accuracy": 1.0, "peak_bytes": 0.0, "latency_s": 0.0},
-        )
+        judged = judge(self, every) if self.request.sampler == "auto" else {}
+        return Front.from_trials(every, info, self.reference_point, self.ideal_point, judged=judged)
 
     @cached_property
     def backbone_digest(self) -> str:

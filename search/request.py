@@ -11,6 +11,7 @@ from ..core.metrics import LIMITED, SECONDS
 from ..core.validation import first_error
 from .proxies import PROXIES, ProxySettings
 from .samplers import SAMPLERS
+from .screens import SCREENS
 
 DEFAULT_BACKBONE = "mobilenetv2-w0.35"
 DEFAULT_PROXY = "few-shot"
@@ -30,6 +31,8 @@ class Request(BaseModel):
         time_budget: Seconds after which no further round of trials begins.
         seed: Seed of episodes and search.
         sampler: How policies are proposed.
+        screen: How the sampler `auto` ranks all policies before any is trained.
+        compare: Whether all published methods are scored, whatever the sampler begins with.
         proxy: How their accuracy is judged.
         max_memory: Most peak training memory, bytes; None takes the device's budget.
         max_latency: Longest training step, seconds.
@@ -48,7 +51,9 @@ class Request(BaseModel):
     trials: int = Field(default=30, ge=1, le=100_000)
     time_budget: float | None = Field(default=None, gt=0)
     seed: int = Field(default=0, ge=0, lt=2**32)
-    sampler: str = "nsga2"
+    sampler: str = "auto"
+    screen: str = "tangent"
+    compare: bool = False
     proxy: SerializeAsAny[ProxySettings] = Field(default={"name": DEFAULT_PROXY}, validate_default=True)
     max_memory: int | None = Field(default=None, gt=0)
     max_latency: float | None = Field(default=None, gt=0)
@@ -93,4 +98,11 @@ class Request(BaseModel):
     def _known_sampler(cls, name: str) -> str:
         if name not in SAMPLERS:
             raise ValueError(f"there are {', '.join(SAMPLERS)}")
+        return name
+
+    @field_validator("screen")
+    @classmethod
+    def _known_screen(cls, name: str) -> str:
+        if name not in SCREENS:
+            raise ValueError(f"there are {', '.join(SCREENS)}")
         return name

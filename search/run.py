@@ -68,6 +68,8 @@ def run(
     time_budget: str | float | None = None,
     seed: int | None = None,
     sampler: str | None = None,
+    screen: str | None = None,
+    compare: bool | None = None,
     proxy: str | Mapping[str, Any] | None = None,
     max_memory: str | int | None = None,
     max_latency: str | float | None = None,
@@ -91,7 +93,9 @@ def run(
         trials: Policies to score; 30.
         time_budget: After this no further round of trials begins, such as "10min", or in seconds; no bound.
         seed: Seed of episodes and search; 0.
-        sampler: How policies are proposed; "nsga2".
+        sampler: How policies are proposed; "auto".
+        screen: How "auto" ranks all policies before any is trained; "tangent".
+        compare: Whether all published methods are scored too, with a sampler that does not begin with them; False.
         proxy: How their accuracy is judged: the proxy's name, or its settings and its `name`; "few-shot".
         max_memory: Most peak training memory, such as "256KiB", or in bytes; the device's budget.
         max_latency: Longest training step, such as "800ms", or in seconds; no limit.
@@ -135,6 +139,8 @@ def run(
         time_budget=time_budget,
         seed=seed,
         sampler=sampler,
+        screen=screen,
+        compare=compare,
         proxy=proxy,
         max_memory=max_memory,
         max_latency=max_latency,
@@ -163,14 +169,16 @@ def run(
 def _search(problem: Problem, directory: RunDirectory, store: TrialStore, jobs: int, observer: Observer | None) -> None:
     request = problem.request
     make = make_proxy(problem)
+    sampler = make_sampler(request.sampler, problem.space, request.seed, warm_up=WARM_UP)
     with one_thread():
-        seeds = seeds_of(problem)
+        sampler.prepare(problem)
+        seeds = seeds_of(problem, only_last=sampler.knows_better and not request.compare)
     enough = AfterTrials(request.trials)
     budget = request.time_budget
     with evaluator(make, jobs) as evaluate:
         search = Search(
             space=problem.space,
-            sampler=make_sampler(request.sampler, problem.space, request.seed, warm_up=WARM_UP),
+            sampler=sampler,
             cost=problem.cost,
             exact=problem.exact,
             adapt=problem.on_device,

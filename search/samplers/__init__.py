@@ -7,9 +7,9 @@ from typing import Protocol
 
 from ...core.registry import Entry, Registry
 from ...spaces.space import UpdateSpace
-from .base import Sampler
+from .base import Sampler, SamplerTask
 
-__all__ = ["SAMPLERS", "Sampler", "SamplerFactory", "make_sampler"]
+__all__ = ["SAMPLERS", "Sampler", "SamplerFactory", "SamplerTask", "make_sampler"]
 
 
 class SamplerFactory(Protocol):
@@ -29,6 +29,11 @@ def _check(thing: object) -> None:
 SAMPLERS: Registry[SamplerFactory] = Registry(
     "sampler",
     [
+        Entry.at(
+            "auto",
+            "search.samplers.auto:AutoSampler",
+            "what a screen of all policies and the fine-tunings so far promise most of; stops where that is noise",
+        ),
         Entry.at(
             "nsga2",
             "search.samplers.optuna:nsga2",

@@ -1,9 +1,47 @@
 """Samplers: what to try next, given what has been tried."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Protocol
 
-from ...spaces.space import Genotype, UpdateSpace
+from ...devices.costs import Costs
+from ...results.limits import Limits
+from ...results.records import TrialRecord
+from ...spaces.space import Genotype, Genotypes, UpdateSpace
+from ...spaces.table import UpdateTable
+from ..screens.base import AdditiveScore
+
+
+class SamplerTask(Protocol):
+    """What a sampler may look at: the problem, without its images."""
+
+    @property
+    def limits(self) -> Limits:
+        """What a policy may cost."""
+        ...
+
+    @property
+    def score(self) -> AdditiveScore:
+        """What the screen says it is worth to train each tensor."""
+        ...
+
+    @property
+    def reference_point(self) -> Mapping[str, float]:
+        """The worst value of each objective that counts."""
+        ...
+
+    @property
+    def ideal_point(self) -> Mapping[str, float]:
+        """The best value thinkable of each objective."""
+        ...
+
+    def cost(self, table: UpdateTable) -> Costs:
+        """What the policies of a table cost."""
+        ...
+
+    def cost_rows(self, rows: Genotypes) -> Costs:
+        """What encoded policies cost."""
+        ...
 
 
 class Sampler(ABC):
@@ -20,7 +58,8 @@ class Sampler(ABC):
        told those that failed or break a limit. It is told published methods too, if the space has them: policies that
        it never proposed.
     4. In a resumed run it is first asked and told again all that it was in the sessions before.
-    5. Nobody tells it when the run is over.
+    5. Before each round it is asked whether there is `enough`; most samplers never say so, and nobody tells them when
+       the run is over.
 
     So an answer must depend on nothing but the seed and what was told, in order, and the attempt: not on how often it
     was asked before, nor on the time. Then a run that was killed goes on as if it had never stopped.
@@ -30,11 +69,31 @@ class Sampler(ABC):
         seed: Same seed and same history, same answers.
         warm_up: Policies, the published methods among them, that are told before a model of what is good can be asked.
         objectives: Number of values that `tell` is given.
+
+    Attributes:
+        knows_better: Whether the published methods need not be scored first: then of them only `last` is, with which all
+            others are compared.
     """
+
+    knows_better = False
 
     def __init__(self, space: UpdateSpace, seed: int, *, warm_up: int = 0, objectives: int = 3) -> None:
         self.space = space
         self.seed = seed
+
+    def prepare(self, task: SamplerTask) -> None:  # noqa: B027  # most samplers need no more than the space
+        """Look at what is searched, once, before the first question.
+
+        Args:
+            task: What is known before any policy is scored.
+        """
+
+    def learn(self, trial: TrialRecord) -> None:  # noqa: B027  # most samplers need no more than the objectives
+        """Learn all that is kept of a scored policy; `tell` follows, if the space has the policy."""
+
+    def enough(self) -> str:
+        """Why nothing more is worth a try, in words; empty as long as something is."""
+        return ""
 
     @abstractmethod
     def ask(self, attempt: int = 0) -> Genotype:

@@ -51,8 +51,16 @@ def _read_config(context: click.Context, parameter: click.Parameter, value: Path
     metavar="NAME",
     cls=options.NamedOption,
     names="search.samplers:SAMPLERS",
-    help="{names}.  [default: nsga2]",
+    help="{names}.  [default: auto]",
 )
+@click.option(
+    "--screen",
+    metavar="NAME",
+    cls=options.NamedOption,
+    names="search.screens:SCREENS",
+    help="What auto ranks all policies by: {names}.  [default: tangent]",
+)
+@click.option("--compare", is_flag=True, default=None, help="Score all published methods too.")
 @click.option(
     "--proxy",
     metavar="NAME",

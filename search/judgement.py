@@ -1,0 +1,99 @@
+"""What is believed of the trials of a run, in the light of all of them together."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from ..results.records import Judgement, TrialRecord
+from ..spaces.policy import UpdatePolicy
+from ..spaces.table import UpdateTable
+from ..spaces.trace import Trace
+from .surrogate import Evidence, Floats, Surrogate, features
+
+if TYPE_CHECKING:
+    from .screens.base import AdditiveScore
+
+#: Standard errors that set a policy apart from another.
+APART = 1.96
+
+
+class Judged(Protocol):
+    """What trials were made of."""
+
+    @property
+    def trace(self) -> Trace:
+        """The backbone."""
+        ...
+
+    @property
+    def score(self) -> "AdditiveScore":
+        """What the screen says of each tensor."""
+        ...
+
+
+def judge(problem: Judged, trials: Sequence[TrialRecord]) -> dict[int, Judgement]:
+    """What is believed of each complete trial, by its number.
+
+    A surrogate weighs every fine-tuning against the screen and against the others. So the best of many noisy results is
+    not taken at its word: it is drawn to what policies like it have reached.
+    """
+    known = [trial for trial in trials if trial.state == "complete"]
+    if not known:
+        return {}
+    points = trial_features(problem, known)
+    mean, covariance = Surrogate(points, evidence_of(known)).predict(points)
+    best = int(mean.argmax())
+    errors = np.sqrt(np.maximum(np.diag(covariance), 0))
+    last = next((place for place, trial in enumerate(known) if trial.method == "last"), None)
+    judged = {}
+    for place, trial in enumerate(known):
+        gain, gain_se = (None, None) if last is None else _difference(mean, covariance, place, last)
+        behind, behind_se = _difference(mean, covariance, best, place)
+        judged[trial.number] = Judgement(
+            accuracy=float(np.clip(mean[place], 0, 1)),
+            accuracy_se=float(errors[place]),
+            gain=gain,
+            gain_se=gain_se,
+            tied=behind <= APART * behind_se,
+            covered=any(
+                _covers(other, trial) and _within(mean, covariance, place, rival)
+                for rival, other in enumerate(known)
+                if rival != place
+            ),
+        )
+    return judged
+
+
+def evidence_of(trials: Sequence[TrialRecord]) -> Evidence:
+    """What complete trials say."""
+    answers = [np.unpackbits(np.frombuffer(bytes.fromhex(trial.answers), np.uint8)).tobytes() for trial in trials]
+    return Evidence.of(
+        [trial.accuracy or 0.0 for trial in trials], [trial.accuracy_se or 0.0 for trial in trials], answers
+    )
+
+
+def trial_features(problem: Judged, trials: Sequence[TrialRecord]) -> Floats:
+    """What was known of the policies of some trials before they were trained, (P, F)."""
+    policies = [UpdatePolicy.from_json(trial.policy) for trial in trials]
+    table = UpdateTable.of(problem.trace, policies)
+    memory = np.array([trial.peak_bytes for trial in trials], np.int64)
+    return features(table, problem.score(table), memory)
+
+
+def _covers(other: TrialRecord, trial: TrialRecord) -> bool:
+    """Whether a trial's policy costs no more than another's in anything; of equals the first."""
+    costs, others = ((each.peak_bytes or 0, each.latency_s or 0.0) for each in (trial, other))
+    no_more = all(theirs <= own for theirs, own in zip(others, costs, strict=True))
+    return no_more and (others != costs or other.number < trial.number)
+
+
+def _within(mean: Floats, covariance: Floats, place: int, rival: int) -> bool:
+    """Whether a policy is ahead of a rival by less than a standard error."""
+    ahead, error = _difference(mean, covariance, place, rival)
+    return ahead <= error
+
+
+def _difference(mean: Floats, covariance: Floats, a: int, b: int) -> tuple[float, float]:
+    variance = covariance[a, a] + covariance[b, b] - 2 * covariance[a, b]
+    return float(mean[a] - mean[b]), float(np.sqrt(max(variance, 0.0)))

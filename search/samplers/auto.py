@@ -1,0 +1,158 @@
+"""The default sampler: screen all policies, then fine-tune where the front is expected to gain most."""
+
+from collections.abc import Sequence
+
+import moocore
+import numpy as np
+import numpy.typing as npt
+
+from ...results.pareto import OBJECTIVES, as_minimised
+from ...results.records import TrialRecord
+from ...spaces.space import Genotype, UpdateSpace
+from ..judgement import evidence_of, trial_features
+from ..screening import Screened, screen
+from ..surrogate import Floats, Surrogate, features
+from .base import Sampler, SamplerTask
+
+#: Policies of the screen's front among which the next is chosen.
+CANDIDATES = 300
+#: Quantiles of a normal distribution, each of an equal share: what a candidate's accuracy may turn out as.
+DRAWS = np.array([-1.28, -0.52, 0.0, 0.52, 1.28])
+#: Fewest fine-tunings before the search may end.
+FEWEST = 8
+#: The search ends where no candidate is expected to add this share of what the front's hypervolume is uncertain by.
+WORTH = 0.25
+#: Draws of the accuracies of the front, to see how uncertain its hypervolume is.
+FRONTS = 64
+
+
+class AutoSampler(Sampler):
+    """Proposes the policy of the screen's front that promises the largest expected gain of hypervolume.
+
+    Costs are known exactly; accuracies are believed as the surrogate says (Emmerich, Giannakoglou and Naujoks 2006 for
+    the expected gain). Policies of one round are chosen one after another, each as if those before had given what is
+    expected of them (Ginsbourger, Le Riche and Carraro 2010).
+    """
+
+    knows_better = True
+
+    def __init__(self, space: UpdateSpace, seed: int, *, warm_up: int = 0, objectives: int = 3) -> None:
+        super().__init__(space, seed, warm_up=warm_up, objectives=objectives)
+        self._trials: list[TrialRecord] = []
+        self._order: list[int] = []
+        self._gain = np.inf
+
+    def prepare(self, task: SamplerTask) -> None:
+        """Screen the space."""
+        self._task = task
+        found = screen(self.space, task.score, task.cost_rows, task.limits, seed=self.seed)
+        chosen = spread(found, CANDIDATES)
+        self._rows = found.rows[chosen]
+        self._costs = np.column_stack([found.memory_bytes[chosen], found.latency_s[chosen]]).astype(np.float64)
+        self._points = features(self.space.table(self._rows), found.scores[chosen], found.memory_bytes[chosen])
+        self._worst, self._best = (
+            as_minimised([point[objective.name] for objective in OBJECTIVES], OBJECTIVES)
+            for point in (task.reference_point, task.ideal_point)
+        )
+
+    def ask(self, attempt: int = 0) -> Genotype:
+        """The candidates in the order of what they promise."""
+        if not self._order:
+            self._order = self._ranked() if self._trials else _bisected(self._points[:, 0])
+        row: Genotype = self._rows[self._order[attempt % len(self._order)]]
+        return row
+
+    def learn(self, trial: TrialRecord) -> None:
+        """Take a fine-tuning as evidence."""
+        self._trials.append(trial)
+        self._order = []
+
+    def tell(self, genotype: Genotype, values: Sequence[float]) -> None:
+        """Nothing that `learn` has not said."""
+
+    def enough(self) -> str:
+        """Whether what the best candidate promises is lost in the uncertainty of the front."""
+        if len(self._trials) < FEWEST:
+            return ""
+        if not self._order:
+            self._order = self._ranked()
+        if self._gain >= WORTH * self._uncertainty:
+            return ""
+        return (
+            f"another fine-tuning is expected to add {self._gain:.1e} to the hypervolume, which is uncertain by "
+            f"{self._uncertainty:.1e}"
+        )
+
+    def _ranked(self) -> list[int]:
+        evidence, known = evidence_of(self._trials), trial_features(self._task, self._trials)
+        costs = np.array([[trial.peak_bytes, trial.latency_s] for trial in self._trials], np.float64)
+        mean, covariance = Surrogate(known, evidence).predict(known)
+        self._uncertainty = self._spread_of_front(mean, covariance, costs)
+        order: list[int] = []
+        for number in range(min(4, len(self._rows))):
+            surrogate = Surrogate(known, evidence)
+            front = self._scaled(surrogate.predict(known)[0], costs)
+            mean, covariance = surrogate.predict(self._points)
+            gains = self._gains(front, mean, np.sqrt(np.maximum(np.diag(covariance), 0)))
+            gains[order] = -1.0
+            best = int(gains.argmax())
+            if number == 0:
+                self._gain = float(gains[best])
+            order.append(best)
+            known = np.concatenate([known, self._points[best : best + 1]])
+            costs = np.concatenate([costs, self._costs[best : best + 1]])
+            evidence = evidence.believing(float(mean[best]))
+        rest = np.argsort(-gains, kind="stable")
+        return [*order, *(int(place) for place in rest if place not in order)]
+
+    def _gains(self, front: Floats, mean: Floats, sd: Floats) -> Floats:
+        """Expected gain of hypervolume by each candidate, (N,)."""
+        now = _volume(front)
+        gains = np.zeros(len(mean))
+        for draw in DRAWS:
+            points = self._scaled(mean + draw * sd, self._costs)
+            gains += [_volume(np.concatenate([front, point[None]])) - now for point in points]
+        return gains / len(DRAWS)
+
+    def _spread_of_front(self, mean: Floats, covariance: Floats, costs: Floats) -> float:
+        rng = np.random.default_rng(self.seed)
+        root = np.linalg.cholesky(covariance + 1e-12 * np.eye(len(mean)))
+        draws = mean + rng.standard_normal((FRONTS, len(mean))) @ root.T
+        return float(np.std([_volume(self._scaled(draw, costs)) for draw in draws]))
+
+    def _scaled(self, accuracy: Floats, costs: Floats) -> Floats:
+        """Points of (accuracy, memory, time) between the ideal, 0, and the reference, 1."""
+        points = as_minimised(np.column_stack([accuracy, costs]), OBJECTIVES)
+        return np.clip((points - self._best) / (self._worst - self._best), 0.0, 1.0)
+
+
+def spread(found: Screened, count: int) -> npt.NDArray[np.int64]:
+    """Places of at most so many policies of a front: the best of each part of the plane of memory and time."""
+    if len(found) <= count:
+        return np.arange(len(found))
+    parts = int(np.sqrt(2 * count))  # a front fills about half of the plane
+    best: dict[tuple[int, int], int] = {}
+    cells = np.column_stack([_ranks(found.memory_bytes, parts), _ranks(found.latency_s, parts)])
+    for place in np.argsort(found.scores, kind="stable"):
+        best[int(cells[place, 0]), int(cells[place, 1])] = int(place)
+    chosen = sorted(best.values(), key=lambda place: -found.scores[place])
+    return np.array(chosen[:: max(1, -(-len(chosen) // count))])
+
+
+def _ranks(values: npt.NDArray[np.generic], parts: int) -> npt.NDArray[np.int64]:
+    """In which of so many equal ranges of its logarithm each value lies."""
+    logs = np.log(np.asarray(values, np.float64))
+    span = max(float(np.ptp(logs)), 1e-12)
+    return np.minimum(((logs - logs.min()) / span * parts).astype(np.int64), parts - 1)
+
+
+def _bisected(score: Floats) -> list[int]:
+    """Places from the highest score on, each in the middle of what is left: a first look at the whole range."""
+    order = np.argsort(-score, kind="stable")
+    places = [0, len(order) // 2, len(order) // 4, 3 * len(order) // 4, len(order) // 8]
+    first = [int(order[min(place, len(order) - 1)]) for place in places]
+    return list(dict.fromkeys([*first, *map(int, order)]))
+
+
+def _volume(points: Floats) -> float:
+    return float(moocore.hypervolume(points, ref=np.ones(points.shape[1])))

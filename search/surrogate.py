@@ -1,0 +1,129 @@
+"""What accuracies are to be believed: fine-tunings as noisy evidence on top of what the screen expects.
+
+A Gaussian process over policies (Rasmussen and Williams 2006, chapter 2). Accuracy is expected to rise with the
+logarithm of the screen's score; the evidence says by how much, and what remains is smooth in score, memory, depth and
+what trains. All policies answer the same queries, and policies that are alike err on the same ones: so the noise of the
+evidence is no noise of each policy alone, and its covariance is that of the answers.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy.linalg import cho_factor, cho_solve
+
+from ..spaces.table import UpdateTable
+
+Floats = npt.NDArray[np.float64]
+
+#: Gains in accuracy that e times the score may bring, of which the evidence chooses, and how far the gain may be from
+#: that, as a share of it. The ground truth has .016, .02 and .13. None is negative: on few images evidence can be as
+#: misleading as to say that training less is better, and it is not where the screen was tried.
+SLOPES, SLOPE_SD = (0.01, 0.02, 0.04, 0.08, 0.16), 0.5
+#: The middle of these, and how many times it another gain may be, before there is evidence: standard deviation of its
+#: logarithm.
+USUAL_SLOPE, SLOPE_FACTOR = 0.02, 1.0
+#: How far the accuracy of any policy may be from the mean of the evidence.
+LEVEL_SD = 0.3
+#: Sizes of what remains, of which the evidence chooses.
+REMAINS_SD = (0.002, 0.004, 0.008)
+#: How far two trainings with other seeds differ; from the ground truth.
+SEED_SD = 0.008
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What fine-tunings said of P policies.
+
+    Attributes:
+        accuracy: Mean share of queries answered right, (P,).
+        noise: Covariance of how far these are from what another draw of queries and another seed would give, (P, P).
+    """
+
+    accuracy: Floats
+    noise: Floats
+
+    @classmethod
+    def of(cls, accuracies: Sequence[float], errors: Sequence[float], answers: Sequence[bytes]) -> "Evidence":
+        """Make evidence of scores.
+
+        Args:
+            accuracies: Of each policy, (P,).
+            errors: Their standard errors, (P,).
+            answers: Whether each query was answered right, a byte each; empty where the proxy does not say.
+        """
+        accuracy = np.array(accuracies, np.float64)
+        lengths = {len(each) for each in answers}
+        if len(lengths) != 1 or lengths == {0}:
+            noise = np.diag(np.square(np.array(errors, np.float64)))
+        else:
+            right = np.array([np.frombuffer(each, np.uint8) for each in answers], np.float64)
+            noise = np.cov(right, ddof=0).reshape(len(right), len(right)) / right.shape[1]
+        return cls(accuracy, noise + SEED_SD**2 * np.eye(len(accuracy)))
+
+    def believing(self, accuracy: float) -> "Evidence":
+        """This, and a further policy as if it had given what is expected of it."""
+        count = len(self.accuracy)
+        noise = np.zeros((count + 1, count + 1))
+        noise[:count, :count] = self.noise
+        noise[count, count] = np.diag(self.noise).mean()
+        return Evidence(np.append(self.accuracy, accuracy), noise)
+
+
+def features(table: UpdateTable, scores: Floats, memory_bytes: npt.NDArray[np.int64]) -> Floats:
+    """What is known of N policies before any is trained, (N, 4): log score, log memory, depth, log of what trains."""
+    depth = 1 - table.trains.argmax(1) / len(table.trace.rows)
+    trained = np.log(table.trained_params.sum(1).astype(np.float64))
+    return np.column_stack([np.log(np.maximum(scores, 1e-12)), np.log(memory_bytes.astype(np.float64)), depth, trained])
+
+
+@dataclass(frozen=True)
+class _Fit:
+    """One setting of the process, and the likelihood of the evidence under it."""
+
+    slope: float
+    remains: float
+    residual: Floats
+    factor: tuple[Floats, bool]
+    likelihood: float
+
+
+class Surrogate:
+    """Accuracies of policies, given evidence on some of them.
+
+    Args:
+        known: Features of the policies with evidence, (P, F); the first is the log of the score.
+        evidence: What fine-tunings said of them.
+    """
+
+    def __init__(self, known: Floats, evidence: Evidence) -> None:
+        self._known, self._evidence = known, evidence
+        self._centre = float(known[:, 0].mean())
+        self._level = float(evidence.accuracy.mean())
+        self._scale = np.maximum(known.std(0), [0.3, 0.1, 0.1, 0.5])
+        fits = [self._fit(slope, remains) for slope in SLOPES for remains in REMAINS_SD]
+        self._best = max(fits, key=lambda fit: fit.likelihood)
+        self._weights = cho_solve(self._best.factor, self._best.residual)
+
+    def predict(self, points: Floats) -> tuple[Floats, Floats]:
+        """Means (N,) and covariances (N, N) of the accuracies of N policies, by their features."""
+        slope, remains = self._best.slope, self._best.remains
+        across = self._kernel(points, self._known, slope, remains)
+        known = across @ cho_solve(self._best.factor, across.T)
+        return self._mean(points, slope) + across @ self._weights, self._kernel(points, points, slope, remains) - known
+
+    def _fit(self, slope: float, remains: float) -> _Fit:
+        factor = cho_factor(self._kernel(self._known, self._known, slope, remains) + self._evidence.noise, lower=True)
+        residual = self._evidence.accuracy - self._mean(self._known, slope)
+        usual = (np.log(slope / USUAL_SLOPE) / SLOPE_FACTOR) ** 2
+        fit = residual @ cho_solve(factor, residual) + usual
+        return _Fit(slope, remains, residual, factor, float(-0.5 * fit - np.log(np.diag(factor[0])).sum()))
+
+    def _mean(self, points: Floats, slope: float) -> Floats:
+        return self._level + slope * (points[:, 0] - self._centre)
+
+    def _kernel(self, a: Floats, b: Floats, slope: float, remains: float) -> Floats:
+        line = np.multiply.outer(a[:, 0] - self._centre, b[:, 0] - self._centre)
+        apart = np.square((a[:, None] - b[None]) / self._scale).sum(-1)
+        return LEVEL_SD**2 + (SLOPE_SD * slope) ** 2 * line + remains**2 * np.exp(-apart / 2)
