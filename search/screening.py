@@ -84,10 +84,11 @@ def screen(
     rng = np.random.default_rng(seed)
     search = _Front(space, score, cost, limits)
     search.add(np.zeros((1, len(space)), np.int64))
-    search.add(_by_prices(space, score, cost))
-    for _ in range(rounds if len(space) else 0):
-        if not search.add(_changed(space, search.rows, rng)):
-            break
+    if space.segments:
+        search.add(_by_prices(space, score, cost))
+        for _ in range(rounds):
+            if not len(search.rows) or not search.add(_changed(space, search.rows, rng)):
+                break
     return Screened(
         search.rows,
         search.values[:, 0] * -1,

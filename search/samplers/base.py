@@ -9,11 +9,17 @@ from ...results.limits import Limits
 from ...results.records import TrialRecord
 from ...spaces.space import Genotype, Genotypes, UpdateSpace
 from ...spaces.table import UpdateTable
+from ...spaces.trace import Trace
 from ..screens.base import AdditiveScore
 
 
 class SamplerTask(Protocol):
     """What a sampler may look at: the problem, without its images."""
+
+    @property
+    def trace(self) -> Trace:
+        """The backbone."""
+        ...
 
     @property
     def limits(self) -> Limits:
@@ -71,8 +77,8 @@ class Sampler(ABC):
         objectives: Number of values that `tell` is given.
 
     Attributes:
-        knows_better: Whether the published methods need not be scored first: then of them only `last` is, with which all
-            others are compared.
+        knows_better: Whether all that is worth a try is known from the start. Then the published methods need not be
+            scored first: of them only `last` is, with which all others are compared.
     """
 
     knows_better = False

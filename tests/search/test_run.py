@@ -31,7 +31,7 @@ TRIALS = 12
 #: A proxy that learns enough for a front of several members; options of the command line too.
 SMALL = {"shot": 40, "queries": 100, "steps": 25}
 #: What `python -m tinysearch run` and `search` below are both asked.
-OPTIONS = {"backbone": "tiny_net:build", "weights": "none", "trials": TRIALS, "seed": 3}
+OPTIONS = {"backbone": "tiny_net:build", "weights": "none", "trials": TRIALS, "seed": 3, "sampler": "nsga2"}
 FILES = {"request.json", "environment.json", "study.db", "front.json", "policies", "pareto.png", ".lock"}
 
 
@@ -354,3 +354,36 @@ class Assassin(Watcher):
         if len(self.trials) == 2:
             for child in multiprocessing.active_children():
                 child.kill()
+
+
+# --- the default sampler ----------------------------------------------------------------------------------------------
+
+
+def test_the_default_sampler_compares_with_the_head(tmp_path: Path) -> None:
+    found = search(tmp_path / "run", sampler="auto", trials=9)
+    trials = found.trials()
+    assert trials[0].method == "last"
+    assert sum(trial.method is not None for trial in trials) == 1
+    members = found.front.members
+    assert all(member.gain is not None and member.tied is not None for member in members)
+    assert found.front.recommended in members
+    assert found.front.find("recommended") == found.front.recommended
+    assert all(len(bytes.fromhex(trial.answers)) == -(-SMALL["queries"] // 8) for trial in trials)
+
+
+def test_compared_with_the_methods_all_are_scored(tmp_path: Path) -> None:
+    found = search(tmp_path / "run", sampler="auto", compare=True, trials=8)
+    assert all(trial.method is not None for trial in found.trials() if trial.state == "complete")
+
+
+def test_a_network_whose_answers_are_not_finite_is_refused_by_the_screen(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="the network's answers are not finite"):
+        search(tmp_path / "run", sampler="auto", backbone="tiny_net:diverging", trials=3)
+
+
+@pytest.mark.slow
+def test_a_run_that_is_taken_further_finds_what_one_would_have(tmp_path: Path) -> None:
+    whole = search(tmp_path / "whole", sampler="auto", trials=11)
+    search(tmp_path / "parts", sampler="auto", trials=6)
+    parts = search(tmp_path / "parts", sampler="auto", trials=11)
+    assert (parts.path / "front.json").read_bytes() == (whole.path / "front.json").read_bytes()

@@ -1,12 +1,20 @@
 """The built-in samplers pass the suite that others are held to."""
 
+from functools import partial
+
 import pytest
 
-from tinysearch.search.samplers import SAMPLERS, SamplerFactory
+from tinysearch.search.samplers import SAMPLERS, SamplerFactory, auto
 from tinysearch.testing import SamplerSuite
 
 
+@pytest.fixture(autouse=True)
+def few_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Screen a little: every test makes samplers anew."""
+    monkeypatch.setattr(auto, "screen", partial(auto.screen, rounds=1))
+
+
 class TestBuiltIn(SamplerSuite):
-    @pytest.fixture(params=["nsga2", "tpe", "random"])
+    @pytest.fixture(params=list(SAMPLERS))
     def factory(self, request: pytest.FixtureRequest) -> SamplerFactory:
         return SAMPLERS.load(request.param)

@@ -1,0 +1,81 @@
+"""The surrogate: what noise does, what the score says, and what is shared."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tinysearch.search.surrogate import SEED_SD, Evidence, Surrogate
+
+
+def points(scores: list[float]) -> np.ndarray:
+    scores_ = np.array(scores, np.float64)
+    return np.column_stack([scores_, np.full_like(scores_, 17.0), np.full_like(scores_, 0.5), np.full_like(scores_, 9)])
+
+
+def exact(accuracy: list[float], sd: float = 1e-4) -> Evidence:
+    return Evidence(np.array(accuracy), sd**2 * np.eye(len(accuracy)))
+
+
+def test_what_is_measured_exactly_is_believed() -> None:
+    known = points([5, 6, 7])
+    mean, covariance = Surrogate(known, exact([0.5, 0.53, 0.56])).predict(known)
+    np.testing.assert_allclose(mean, [0.5, 0.53, 0.56], atol=2e-3)
+    assert (np.diag(covariance) < 1e-5).all()
+
+
+def test_more_score_is_expected_to_be_more_accurate_also_beyond_the_evidence() -> None:
+    mean, covariance = Surrogate(points([5, 6, 7]), exact([0.5, 0.53, 0.56])).predict(points([4, 6.5, 8]))
+    assert mean[0] < 0.5 < 0.53 < mean[1] < 0.56 < mean[2]
+    assert covariance[2, 2] > covariance[1, 1]
+
+
+def test_a_lucky_result_is_drawn_to_its_likes() -> None:
+    noisy = Evidence(np.array([0.6, 0.6, 0.7, 0.6]), 0.03**2 * np.eye(4))
+    known = points([6, 6, 6, 6])
+    mean, _ = Surrogate(known, noisy).predict(known)
+    assert 0.6 < mean[2] < 0.65
+
+
+def test_one_result_is_enough() -> None:
+    mean, covariance = Surrogate(points([6]), exact([0.6])).predict(points([6, 7]))
+    assert mean[0] == pytest.approx(0.6, abs=1e-3)
+    assert mean[1] > mean[0]
+    assert covariance[1, 1] > covariance[0, 0] >= 0
+
+
+@given(st.integers(2, 8), st.integers(10, 300), st.integers(0, 99))
+def test_noise_is_the_covariance_of_the_answers(policies: int, queries: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    right = rng.integers(0, 2, (policies, queries), dtype=np.uint8)
+    evidence = Evidence.of(list(right.mean(1)), [0.1] * policies, [row.tobytes() for row in right])
+    p = right.mean(1)
+    np.testing.assert_allclose(np.diag(evidence.noise), p * (1 - p) / queries + SEED_SD**2)
+    difference = evidence.noise[0, 0] + evidence.noise[1, 1] - 2 * evidence.noise[0, 1]
+    paired = (right[0].astype(float) - right[1]).var() / queries
+    assert difference == pytest.approx(paired + 2 * SEED_SD**2)
+
+
+def test_policies_that_err_on_the_same_queries_are_told_apart_better() -> None:
+    """Both are hit by hard queries alike: their difference is surer than either."""
+    hard = np.repeat([0, 1], 100).astype(np.uint8)
+    other = hard.copy()
+    other[:10] = 1
+    known = points([6, 7])
+    _, covariance = Surrogate(known, Evidence.of([0.5, 0.55], [0.035] * 2, [hard.tobytes(), other.tobytes()])).predict(
+        known
+    )
+    difference = covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1]
+    assert difference < covariance[0, 0] / 2
+
+
+def test_without_answers_the_standard_errors_count() -> None:
+    evidence = Evidence.of([0.5, 0.6], [0.03, 0.01], [b"", b""])
+    np.testing.assert_allclose(evidence.noise, np.diag([0.03**2 + SEED_SD**2, 0.01**2 + SEED_SD**2]))
+
+
+def test_believing_adds_what_was_expected() -> None:
+    more = exact([0.5, 0.6]).believing(0.7)
+    assert more.accuracy.tolist() == [0.5, 0.6, 0.7]
+    assert more.noise.shape == (3, 3)
+    assert more.noise[2, 2] == pytest.approx(1e-8)
