@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from .results.rundir import RunDirectory
     from .search.data import Dataset, list_datasets, load_dataset
     from .search.finetune import finetune
+    from .search.ground_truth import GroundTruth, ground_truth
     from .search.run import run
     from .search.verify import verify
     from .spaces import methods
@@ -47,6 +48,7 @@ _WHERE = {
     "Dataset": "search.data",
     "DeviceProfile": "devices.profile",
     "Front": "results.front",
+    "GroundTruth": "search.ground_truth",
     "PolicyCost": "devices.breakdown",
     "RunDirectory": "results.rundir",
     "TinySearchError": "core.errors",
@@ -57,6 +59,7 @@ _WHERE = {
     "estimate": "devices.breakdown",
     "export": "results.export",
     "finetune": "search.finetune",
+    "ground_truth": "search.ground_truth",
     "inspect": "devices.inspection",
     "list_backbones": "spaces.backbones",
     "list_datasets": "search.data",
@@ -78,6 +81,7 @@ __all__ = [
     "Dataset",
     "DeviceProfile",
     "Front",
+    "GroundTruth",
     "PolicyCost",
     "RunDirectory",
     "TinySearchError",
@@ -89,6 +93,7 @@ __all__ = [
     "estimate_many",
     "export",
     "finetune",
+    "ground_truth",
     "inspect",
     "list_backbones",
     "list_datasets",

@@ -53,8 +53,9 @@ class Cell:
 
     def load(self, folder: Path) -> Dataset:
         """The data set, its training split cut to size."""
-        path = folder / f"{self.dataset}.npz"
-        whole = load_dataset(str(path)) if path.exists() else load_dataset(self.dataset, folder)
+        arrays = (folder / f"{self.dataset}.npz", folder / self.dataset / f"{self.dataset}.npz")
+        path = next((path for path in arrays if path.exists()), None)
+        whole = load_dataset(self.dataset, folder) if path is None else load_dataset(str(path))
         if self.per_class is None:
             return whole
         return Dataset(self.name, whole.classes, Subset.balanced(whole.train, self.per_class), whole.test, whole.source)

@@ -1,4 +1,7 @@
-"""The policies of the ground truth: every named method, and random ones; those that a screen finds are in `found.py`.
+"""Policies of the ground truth: every named method, and random ones.
+
+Those called `found-DATA-DEVICE@METHOD` and `front-DATA-N` are not made here: they are policies of the front that
+`search/screening.py` finds by the tangent screen, the best at a method's costs and some at random.
 
 Run: python benchmarks/ground_truth/policies.py --out FILE [--random N]
 """
