@@ -24,6 +24,9 @@ SLOPES, SLOPE_SD = (0.01, 0.02, 0.04, 0.08, 0.16), 0.5
 #: The middle of these, and how many times it another gain may be, before there is evidence: standard deviation of its
 #: logarithm.
 USUAL_SLOPE, SLOPE_FACTOR = 0.02, 1.0
+#: How far the gain that short trainings on fewer images show may be from that of full ones. From the ground truth: on
+#: 200 images they showed .02 too little.
+SHORT_SD = 0.015
 #: How far the accuracy of any policy may be from the mean of the evidence.
 LEVEL_SD = 0.3
 #: Sizes of what remains, of which the evidence chooses.
@@ -114,7 +117,9 @@ class Surrogate:
         return self._mean(points, slope) + across @ self._weights, self._kernel(points, points, slope, remains) - known
 
     def _fit(self, slope: float, remains: float) -> _Fit:
-        factor = cho_factor(self._kernel(self._known, self._known, slope, remains) + self._evidence.noise, lower=True)
+        centred = self._known[:, 0] - self._centre
+        noise = self._evidence.noise + SHORT_SD**2 * np.multiply.outer(centred, centred)
+        factor = cho_factor(self._kernel(self._known, self._known, slope, remains) + noise, lower=True)
         residual = self._evidence.accuracy - self._mean(self._known, slope)
         usual = (np.log(slope / USUAL_SLOPE) / SLOPE_FACTOR) ** 2
         fit = residual @ cho_solve(factor, residual) + usual
@@ -126,4 +131,5 @@ class Surrogate:
     def _kernel(self, a: Floats, b: Floats, slope: float, remains: float) -> Floats:
         line = np.multiply.outer(a[:, 0] - self._centre, b[:, 0] - self._centre)
         apart = np.square((a[:, None] - b[None]) / self._scale).sum(-1)
-        return LEVEL_SD**2 + (SLOPE_SD * slope) ** 2 * line + remains**2 * np.exp(-apart / 2)
+        kernel: Floats = LEVEL_SD**2 + (SLOPE_SD * slope) ** 2 * line + remains**2 * np.exp(-apart / 2)
+        return kernel

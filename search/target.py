@@ -92,7 +92,7 @@ class Target:
 
     def _prototypes(self, pictures: Pictures) -> Head:
         labels = pictures.labels.cpu()
-        places = [torch.nonzero(labels == label)[:SHOT, 0] for label in labels.unique()]
+        places = [torch.nonzero(labels == label)[:SHOT, 0] for label in sorted(set(labels.tolist()))]
         picked = torch.cat(places)
         return self._frozen.prototypes(pictures.inputs(picked), pictures.labels[picked.to(self._device)])
 

@@ -24,13 +24,12 @@ CHUNK, CHUNK_ELSEWHERE = 100, 1000
 
 
 class Examples(Protocol):
-    """What a model is trained or measured on.
+    """What a model is trained or measured on."""
 
-    Attributes:
-        labels: Classes, int64 (N,), on the model's device.
-    """
-
-    labels: Tensor
+    @property
+    def labels(self) -> Tensor:
+        """Classes, int64 (N,), on the model's device."""
+        ...
 
     def __len__(self) -> int:
         """How many there are."""

@@ -63,8 +63,10 @@ def sample_episodes(
     """
     if episodes < 1:
         raise InputError(f"episodes must be at least 1, not {episodes}")
-    asked = {"shot": shot, "queries": queries, "size": size, "seed": seed, "way": way}
-    return [draw_episode(split, number=number, **asked) for number in range(episodes)]
+    return [
+        draw_episode(split, shot=shot, queries=queries, size=size, seed=seed, number=number, way=way)
+        for number in range(episodes)
+    ]
 
 
 def _check(

@@ -90,7 +90,7 @@ class Pictures:
     def _pixels(self, picked: Tensor) -> Tensor:
         if self._kept is None:
             return self._split.load(self._chosen[picked.numpy()], self._size).to(self._device)
-        missing = picked[~self._decoded[picked]].unique()
+        missing = torch.unique(picked[~self._decoded[picked]])
         if len(missing):
             self._kept[missing] = self._split.load(self._chosen[missing.numpy()], self._size).to(self._device)
             self._decoded[missing] = True

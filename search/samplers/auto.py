@@ -143,7 +143,8 @@ def _ranks(values: npt.NDArray[np.generic], parts: int) -> npt.NDArray[np.int64]
     """In which of so many equal ranges of its logarithm each value lies."""
     logs = np.log(np.asarray(values, np.float64))
     span = max(float(np.ptp(logs)), 1e-12)
-    return np.minimum(((logs - logs.min()) / span * parts).astype(np.int64), parts - 1)
+    ranges: npt.NDArray[np.int64] = np.minimum(((logs - logs.min()) / span * parts).astype(np.int64), parts - 1)
+    return ranges
 
 
 def _bisected(score: Floats) -> list[int]:

@@ -131,11 +131,11 @@ def norm_backward(
     var: Tensor,
     eps: float,
     wanted: tuple[bool, bool, bool],
-) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-    """Gradients of the input, scale and shift of a batch norm on its running statistics, those that are wanted."""
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of the input, scale and shift of a batch norm on its running statistics; only those that are wanted."""
     # CUDA's kernel asks for the statistics of the batch and does not read them.
     unread = x.new_empty(0)
-    grads: tuple[Tensor | None, Tensor | None, Tensor | None] = _aten.native_batch_norm_backward(
+    grads: tuple[Tensor, Tensor, Tensor] = _aten.native_batch_norm_backward(
         grad, x, scale, mean, var, unread, unread, False, eps, wanted
     )
     return grads

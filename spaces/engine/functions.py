@@ -74,14 +74,14 @@ class FrozenBatchNorm(Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, *outputs: Tensor) -> tuple[Tensor | None, ...]:
         """Gradients of input, scale and shift, each only if asked for."""
         x, scale, mean, var = ctx.saved_tensors
         need_x, need_scale, need_shift = ctx.needs_input_grad[:3]
-        grad = grads[0]
+        grad = outputs[0]
         if need_scale:
-            dx, dscale, dshift = norm_backward(grad, x, scale, mean, var, ctx.eps, (need_x, True, need_shift))
-            return dx if need_x else None, dscale, dshift if need_shift else None, None, None, None
+            grads = norm_backward(grad, x, scale, mean, var, ctx.eps, (need_x, True, need_shift))
+            return grads[0] if need_x else None, grads[1], grads[2] if need_shift else None, None, None, None
         slope = slope_of(scale, var, ctx.eps).to(grad.dtype)
         dx = grad * slope.view(-1, 1, 1) if need_x else None
         return dx, None, grad.sum((0, 2, 3)) if need_shift else None, None, None, None
