@@ -10,11 +10,15 @@ from . import options
 
 @click.command()
 @options.RUN
-@click.option("--policy", default="best", metavar="HASH|best", help="Member of the front.")
+@click.option(
+    "--policy", default="best", metavar="HASH|best|recommended", help="Member of the front, also by a method's name."
+)
 @click.option("--max-memory", metavar="BYTES", help="With best: most peak training memory.")
 @options.DATA_DIR
 @options.MOVED_WEIGHTS
 @click.option("--steps", type=int, help="Optimizer steps.  [default: the policy's, or 200]")
+@click.option("--learning-rate", type=float, help="Highest rate.  [default: found by short trainings]")
+@click.option("--augmentation", default="none", help="How images are varied: none, shift, shift+flip.  [default: none]")
 @click.option("--test-images", type=int, help="Measure on so many test images only.")
 @click.option("--delta", type=click.Path(path_type=Path), help="Keep what training changed in this .safetensors file.")
 def command(run_dir: Path, policy: str, delta: Path | None, **stated: Any) -> None:
