@@ -2,10 +2,10 @@
 
 Run: python benchmarks/ground_truth/at_equal_costs.py
 
-The policies found-DATA-rpi4@METHOD have the highest tangent score, by images of that data set, at no more peak memory and
-no more step time than the method on a Raspberry Pi 4. Nothing was fine-tuned to find them. The accuracies are those of the
-test split after full fine-tuning, each at the best of three rates and over two seeds. Behind +- is the standard error of
-the difference as if the two were measured on other images, which is more than it is.
+The policies found-DATA-rpi4@METHOD have the highest tangent score, by images of that data set, at no more peak memory
+and no more step time than the method on a Raspberry Pi 4. Nothing was fine-tuned to find them. The accuracies are those
+of the test split after full fine-tuning, each at the best of three rates and over two seeds. Behind +- is the standard
+error of the difference as if the two were measured on other images, which is more than it is.
 """
 
 import math

@@ -88,13 +88,15 @@ class AutoSampler(Sampler):
         costs = np.array([[trial.peak_bytes, trial.latency_s] for trial in self._trials], np.float64)
         mean, covariance = Surrogate(known, evidence).predict(known)
         self._uncertainty = self._spread_of_front(mean, covariance, costs)
+        tried = {trial.row for trial in self._trials}
+        known_already = [place for place, row in enumerate(self._rows) if tuple(row.tolist()) in tried]
         order: list[int] = []
         for number in range(min(4, len(self._rows))):
             surrogate = Surrogate(known, evidence)
             front = self._scaled(surrogate.predict(known)[0], costs)
             mean, covariance = surrogate.predict(self._points)
             gains = self._gains(front, mean, np.sqrt(np.maximum(np.diag(covariance), 0)))
-            gains[order] = -1.0
+            gains[[*known_already, *order]] = -1.0
             best = int(gains.argmax())
             if number == 0:
                 self._gain = float(gains[best])

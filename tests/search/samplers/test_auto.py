@@ -1,12 +1,11 @@
 """The default sampler: where it looks, and when it has enough."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 
+from tinysearch.results.limits import Limits
 from tinysearch.search.samplers.auto import FEWEST, AutoSampler, spread
-from tinysearch.search.screening import Screened
+from tinysearch.search.screening import screen
 from tinysearch.spaces.space import UpdateSpace
 from tinysearch.testing.networks import SmallNet, traced
 from tinysearch.testing.samplers import Task, tell
@@ -40,12 +39,11 @@ def test_it_has_enough_when_nothing_is_to_be_gained(sampler: AutoSampler) -> Non
 
 
 def test_candidates_cover_the_front() -> None:
-    rng = np.random.default_rng(0)
-    memory = np.sort(rng.integers(1_000, 1_000_000, 5000))
-    found = Screened(rng.integers(0, 2, (5000, 3)), rng.uniform(size=5000), memory, rng.uniform(0.1, 9, 5000), 0, 0.0)
-    chosen = spread(found, 300)
-    assert 100 < len(chosen) <= 300
+    space = UpdateSpace(traced(SmallNet))
+    found = screen(space, Task(space).score, Task(space).cost_rows, Limits())
+    assert len(found) > 60
+    chosen = spread(found, 60)
+    assert 20 < len(chosen) <= 60
     assert found.scores[chosen].max() == found.scores.max()
-    assert memory[chosen].min() < 5_000
-    assert memory[chosen].max() > 500_000
-    assert len(spread(replace(found, rows=found.rows[:7], scores=found.scores[:7]), 300)) == 7
+    assert found.memory_bytes[chosen].min() < np.quantile(found.memory_bytes, 0.1)
+    assert len(spread(found, len(found))) == len(found)

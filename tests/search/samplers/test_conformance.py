@@ -9,9 +9,9 @@ from tinysearch.testing import SamplerSuite
 
 
 @pytest.fixture(autouse=True)
-def few_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Screen a little: every test makes samplers anew."""
-    monkeypatch.setattr(auto, "screen", partial(auto.screen, rounds=1))
+def few_candidates(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Screen few policies: every test makes samplers anew."""
+    monkeypatch.setattr(auto, "screen", partial(auto.screen, budget=1000))
 
 
 class TestBuiltIn(SamplerSuite):

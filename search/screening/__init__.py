@@ -1,0 +1,5 @@
+"""Screening: the front of an additive score under exactly known costs, found without any training."""
+
+from .rounds import Screened, screen
+
+__all__ = ["Screened", "screen"]
