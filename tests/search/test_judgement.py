@@ -1,0 +1,92 @@
+"""What is believed of trials: ties, gains, and what a front does without."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from tinysearch.devices.costs import cost_table
+from tinysearch.devices.profile import load_device
+from tinysearch.results.records import TrialRecord
+from tinysearch.search.judgement import evidence_of, judge
+from tinysearch.spaces import methods
+from tinysearch.spaces.policy import UpdatePolicy
+from tinysearch.spaces.space import UpdateSpace
+from tinysearch.spaces.table import UpdateTable
+from tinysearch.testing.networks import SmallNet, traced
+from tinysearch.testing.samplers import Task
+
+QUERIES = 400
+Make = Callable[..., TrialRecord]
+
+
+@pytest.fixture(scope="module")
+def task() -> Task:
+    return Task(UpdateSpace(traced(SmallNet)))
+
+
+@pytest.fixture(scope="module")
+def make(task: Task) -> Make:
+    def trial(number: int, policy: UpdatePolicy, right: int, state: str = "complete") -> TrialRecord:
+        """A trial of which so many queries were answered right, the first ones."""
+        costs = cost_table(UpdateTable.of(task.trace, [policy]), load_device("rpi4"))
+        answers = np.arange(QUERIES) < right
+        return TrialRecord(
+            number=number,
+            hash=policy.hash,
+            policy=policy.to_json(),
+            row=None,
+            method=policy.method,
+            state=state,  # type: ignore[arg-type]
+            accuracy=right / QUERIES,
+            accuracy_se=0.025,
+            peak_bytes=int(costs.peak_bytes[0]),
+            latency_s=float(costs.latency_s[0]),
+            answers=np.packbits(answers).tobytes().hex(),
+        )
+
+    return trial
+
+
+def test_gains_are_over_the_head_alone(task: Task, make: Make) -> None:
+    trials = [make(0, methods.last(task.trace), 200), make(1, methods.full(task.trace), 320)]
+    judged = judge(task, trials)
+    assert judged[0].gain == judged[0].gain_se == 0
+    assert judged[1].gain == pytest.approx(judged[1].accuracy - judged[0].accuracy)
+    assert 0.1 < (judged[1].gain or 0) < 0.35
+    assert not judged[0].tied
+    assert judged[1].tied
+    assert not judged[0].covered
+
+
+def test_without_the_head_alone_there_is_no_gain(task: Task, make: Make) -> None:
+    (judgement,) = judge(task, [make(0, methods.full(task.trace), 320)]).values()
+    assert judgement.gain is judgement.gain_se is None
+    assert judgement.tied
+
+
+def test_what_costs_more_and_is_no_better_is_covered(task: Task, make: Make) -> None:
+    trials = [make(0, methods.last(task.trace), 320), make(1, methods.full(task.trace), 250)]
+    judged = judge(task, trials)
+    assert judged[1].covered
+    assert not judged[0].covered
+    assert judged[0].tied
+
+
+def test_of_equals_the_first_stays(task: Task, make: Make) -> None:
+    policy = methods.bias(task.trace)
+    judged = judge(task, [make(0, policy, 300), make(1, policy, 300)])
+    assert (judged[0].covered, judged[1].covered) == (False, True)
+
+
+def test_only_what_was_scored_is_judged(task: Task, make: Make) -> None:
+    trials = [make(0, methods.last(task.trace), 200), make(1, methods.full(task.trace), 1, state="infeasible")]
+    assert judge(task, trials).keys() == {0}
+    assert judge(task, trials[1:]) == {}
+
+
+def test_answers_are_read_as_they_were_written(task: Task, make: Make) -> None:
+    trials = [make(0, methods.last(task.trace), 100), make(1, methods.full(task.trace), 300)]
+    evidence = evidence_of(trials)
+    assert evidence.accuracy.tolist() == [0.25, 0.75]
+    assert evidence.noise[0, 1] == pytest.approx((0.25 - 0.25 * 0.75) / QUERIES)
