@@ -38,13 +38,15 @@ def front_listing(front: Front) -> Listing:
         notes.insert(0, "~ a time that is not fully backed by measurements, as the notes say")
     show_memory, show_saved = METRICS["peak_bytes"].show, METRICS["saved_bytes"].show
     times = [show_time(member.latency_s, member.warnings, run.latency_error) for member in members]
+    gains = _gains(front)
     columns = (
         Column("policy", [member.hash[:8] for member in members], wraps=False),
         Column("method", [member.method or "found" for member in members], wraps=False),
         _number("accuracy", [percent(member.accuracy, member.accuracy_se) for member in members]),
-        *_gains(front),
+        *gains,
         _number("peak", [show_memory(member.peak_bytes) for member in members]),
-        _number("saved", [show_saved(member.saved_bytes) for member in members]),
+        # As many columns as 80 characters hold.
+        *([] if gains else [_number("saved", [show_saved(member.saved_bytes) for member in members])]),
         _number("step", times),
     )
     names = tuple(field.name for field in fields(Member))

@@ -93,7 +93,7 @@ def draw_pareto(front: Front, trials: Sequence[TrialRecord]) -> "Figure":
     left.set_ylabel("top-1 accuracy", color=_GREY)
     right.tick_params(labelleft=False)
     for axes, field in ((left, memory.name), (right, latency.name)):
-        corners = _staircase(axes, points, field)
+        corners = _staircase(axes, [point for point in points if point.on_front], field)
         _draw(axes, points, field, colours, markers)
         _label(axes, points, field, corners)
 
