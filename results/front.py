@@ -35,7 +35,8 @@ class Front:
             state the same two points.
         hypervolume: Share of the box between the two points that the members dominate.
         members: By ascending peak memory.
-        warnings: What to know about the costs of any member, such as a prediction outside its valid range.
+        warnings: What to know about the front, or about the costs of any member, such as a prediction outside its valid
+            range.
 
     Example:
         >>> import tinysearch as ts
@@ -77,6 +78,7 @@ class Front:
         ideal_point: Mapping[str, float],
         objectives: Sequence[Objective] = OBJECTIVES,
         judged: Mapping[int, Judgement] = MappingProxyType({}),
+        warnings: Sequence[str] = (),
     ) -> Self:
         """Choose the front of a run.
 
@@ -90,6 +92,7 @@ class Front:
             ideal_point: The best value thinkable of each objective, in natural units.
             objectives: What is traded.
             judged: By number of a trial, what is believed of its accuracy; of others, what the trial says.
+            warnings: What to know of the front as a whole.
 
         Raises:
             ValueError: An ideal value is not better than its reference.
@@ -112,7 +115,7 @@ class Front:
             ideal_point=dict(ideal_point),
             hypervolume=hypervolume(values, worst, best),
             members=tuple(_member(trial, judged.get(trial.number)) for trial in chosen),
-            warnings=tuple(dict.fromkeys(warning for trial in chosen for warning in trial.warnings)),
+            warnings=tuple(dict.fromkeys([*warnings, *(warning for trial in chosen for warning in trial.warnings)])),
         )
 
     def best(

@@ -21,7 +21,8 @@ def front_listing(front: Front) -> Listing:
         f"{len(members)} of {run.trials} trials, hypervolume {front.hypervolume:.3f}"
     )
     # What holds for every member is said once, below; a row is marked by what sets it apart.
-    marked = [note for note in front.warnings if not all(note in member.warnings for member in members)]
+    counts = {note: sum(note in member.warnings for member in members) for note in front.warnings}
+    marked = [note for note, count in counts.items() if 0 < count < len(members)]
     marks = [
         " ".join(f"[{marked.index(warning) + 1}]" for warning in member.warnings if warning in marked)
         for member in members

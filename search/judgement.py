@@ -1,6 +1,6 @@
 """What is believed of the trials of a run, in the light of all of them together."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -66,6 +66,30 @@ def judge(problem: Judged, trials: Sequence[TrialRecord]) -> dict[int, Judgement
             ),
         )
     return judged
+
+
+def doubts(trials: Sequence[TrialRecord], judged: Mapping[int, Judgement]) -> tuple[str, ...]:
+    """What to be warned of: that the images are too few to tell the policies apart.
+
+    Args:
+        trials: The trials of a run.
+        judged: What is believed of them.
+    """
+    known = [trial for trial in trials if trial.number in judged and trial.answers]
+    if len(known) < 2:
+        return ()
+    noise = evidence_of(known).noise
+    own = np.diag(noise)
+    pairs = np.sqrt(np.maximum(own[:, None] + own - 2 * noise, 0))[np.triu_indices(len(known), 1)]
+    least = APART * float(np.median(pairs))
+    queries = 4 * len(known[0].answers)  # hexadecimal digits, of which the last may not be full
+    accuracies = [judgement.accuracy for judgement in judged.values()]
+    if least <= (max(accuracies) - min(accuracies)) / 2:
+        return ()
+    return (
+        f"about {queries} query images: differences in accuracy below {100 * least:.1f} points mean little; more "
+        "images would tell more",
+    )
 
 
 def evidence_of(trials: Sequence[TrialRecord]) -> Evidence:

@@ -27,7 +27,7 @@ from .budget import check_budget
 from .data import Dataset, load_dataset
 from .data.episodes import Episode
 from .data.images import normalisation_of, to_float
-from .judgement import judge
+from .judgement import doubts, judge
 from .network import load_network
 from .proxies import ProxySettings
 from .request import Request
@@ -225,7 +225,8 @@ class Problem:
             latency_error=self.full_costs.latency_error,
         )
         judged = judge(self, every) if self.request.sampler == "auto" else {}
-        return Front.from_trials(every, info, self.reference_point, self.ideal_point, judged=judged)
+        warnings = doubts(every, judged)
+        return Front.from_trials(every, info, self.reference_point, self.ideal_point, judged=judged, warnings=warnings)
 
     @cached_property
     def backbone_digest(self) -> str:

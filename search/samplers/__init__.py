@@ -39,6 +39,7 @@ SAMPLERS: Registry[SamplerFactory] = Registry(
             "search.samplers.optuna:nsga2",
             "Optuna's NSGA-II, crossing policies over at the boundaries of blocks",
         ),
+        Entry.at("nsga3", "search.samplers.optuna:nsga3", "Optuna's NSGA-III, with the same crossover"),
         Entry.at("tpe", "search.samplers.optuna:tpe", "Optuna's multivariate tree-structured Parzen estimator"),
         Entry.at("random", "search.samplers.random:RandomSampler", "independent draws, spread over the range of costs"),
     ],

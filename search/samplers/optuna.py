@@ -1,5 +1,6 @@
 """Optuna's samplers behind the project's interface."""
 
+import warnings
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -84,6 +85,12 @@ def nsga2(space: UpdateSpace, seed: int, *, warm_up: int, objectives: int) -> Op
     return OptunaSampler(space, seed, lambda seed: _nsga2(space, seed, population), warm_up, objectives)
 
 
+def nsga3(space: UpdateSpace, seed: int, *, warm_up: int, objectives: int) -> OptunaSampler:
+    """NSGA-III, with the same crossover."""
+    population = max(8, min(50, warm_up))
+    return OptunaSampler(space, seed, lambda seed: _nsga3(space, seed, population), warm_up, objectives)
+
+
 def tpe(space: UpdateSpace, seed: int, *, warm_up: int, objectives: int) -> OptunaSampler:
     """The multivariate tree-structured Parzen estimator."""
     return OptunaSampler(space, seed, _tpe, warm_up, objectives)
@@ -93,6 +100,19 @@ def _tpe(seed: int) -> "optuna.samplers.BaseSampler":
     import optuna
 
     return optuna.samplers.TPESampler(seed=seed, multivariate=True, n_startup_trials=0, n_ei_candidates=64)
+
+
+def _nsga3(space: UpdateSpace, seed: int, population: int) -> "optuna.samplers.BaseSampler":
+    import optuna
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # users did not choose its interface
+        return optuna.samplers.NSGAIIISampler(
+            seed=seed,
+            population_size=population,
+            crossover=_segment_crossover(space),
+            mutation_prob=min(1.0, 2 / max(1, len(space))),
+        )
 
 
 def _nsga2(space: UpdateSpace, seed: int, population: int) -> "optuna.samplers.BaseSampler":

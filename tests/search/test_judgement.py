@@ -8,7 +8,7 @@ import pytest
 from tinysearch.devices.costs import cost_table
 from tinysearch.devices.profile import load_device
 from tinysearch.results.records import TrialRecord
-from tinysearch.search.judgement import evidence_of, judge
+from tinysearch.search.judgement import doubts, evidence_of, judge
 from tinysearch.spaces import methods
 from tinysearch.spaces.policy import UpdatePolicy
 from tinysearch.spaces.space import UpdateSpace
@@ -90,3 +90,13 @@ def test_answers_are_read_as_they_were_written(task: Task, make: Make) -> None:
     evidence = evidence_of(trials)
     assert evidence.accuracy.tolist() == [0.25, 0.75]
     assert evidence.noise[0, 1] == pytest.approx((0.25 - 0.25 * 0.75) / QUERIES)
+
+
+def test_too_few_images_are_said_in_numbers(task: Task, make: Make) -> None:
+    """Of 400 queries, one more or less tells nothing; a hundred do."""
+    last, full = methods.last(task.trace), methods.full(task.trace)
+    near, far = ([make(0, last, 200), make(1, full, right)] for right in (201, 300))
+    (warning,) = doubts(near, judge(task, near))
+    assert warning.startswith("about 400 query images: differences in accuracy below ")
+    assert doubts(far, judge(task, far)) == ()
+    assert doubts(near[:1], judge(task, near[:1])) == ()

@@ -34,7 +34,7 @@ MISTAKES = {
     "trials not a number": (["run", "--trials", "many"], 2, "'many' is not a valid integer"),
     "no trials": (["run", "--trials", "0"], 3, "trials"),
     "no jobs": (["run", "--jobs", "0"], 3, "jobs is 0"),
-    "unknown sampler": (["run", "--sampler", "grid"], 3, "nsga2, tpe, random"),
+    "unknown sampler": (["run", "--sampler", "grid"], 3, "nsga2, nsga3, tpe, random"),
     "impossible budget": (["run", *TINY, "--max-memory", "1KiB"], 5, "the smallest policy (head only)"),
     "unknown accounting": (["inspect", *TINY, "--accounting", "tinyml"], 3, "no accounting named 'tinyml'"),
     "unknown option": (["run", "--colour"], 2, "--colour"),

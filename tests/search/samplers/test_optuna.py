@@ -51,7 +51,7 @@ def test_what_was_told_but_not_asked_for_counts(name: str, space: UpdateSpace) -
 
 
 def test_an_unknown_sampler_is_refused_by_name(space: UpdateSpace) -> None:
-    with pytest.raises(InputError, match="'bayes': there are auto, nsga2, tpe, random"):
+    with pytest.raises(InputError, match="'bayes': there are auto, nsga2, nsga3, tpe, random"):
         make("bayes", space)
 
 
