@@ -82,12 +82,13 @@ def doubts(trials: Sequence[TrialRecord], judged: Mapping[int, Judgement]) -> tu
     own = np.diag(noise)
     pairs = np.sqrt(np.maximum(own[:, None] + own - 2 * noise, 0))[np.triu_indices(len(known), 1)]
     least = APART * float(np.median(pairs))
-    queries = 4 * len(known[0].answers)  # hexadecimal digits, of which the last may not be full
+    right = sum(bin(int(digit, 16)).count("1") for digit in known[0].answers)
+    queries = round(right / known[0].accuracy) if known[0].accuracy else 4 * len(known[0].answers)
     accuracies = [judgement.accuracy for judgement in judged.values()]
     if least <= (max(accuracies) - min(accuracies)) / 2:
         return ()
     return (
-        f"about {queries} query images: differences in accuracy below {100 * least:.1f} points mean little; more "
+        f"{queries} query images: differences in accuracy below {100 * least:.1f} points mean little; more "
         "images would tell more",
     )
 

@@ -97,6 +97,6 @@ def test_too_few_images_are_said_in_numbers(task: Task, make: Make) -> None:
     last, full = methods.last(task.trace), methods.full(task.trace)
     near, far = ([make(0, last, 200), make(1, full, right)] for right in (201, 300))
     (warning,) = doubts(near, judge(task, near))
-    assert warning.startswith("about 400 query images: differences in accuracy below ")
+    assert warning.startswith("400 query images: differences in accuracy below ")
     assert doubts(far, judge(task, far)) == ()
     assert doubts(near[:1], judge(task, near[:1])) == ()
