@@ -7,7 +7,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
-import torch
 from torch import nn
 
 from ..core.errors import ConflictError
@@ -26,7 +25,7 @@ from ..spaces.trace import Trace
 from .budget import check_budget
 from .data import Dataset, load_dataset
 from .data.episodes import Episode
-from .data.images import normalisation_of, to_float
+from .data.images import as_input, normalisation_of
 from .judgement import doubts, judge
 from .network import load_network
 from .proxies import ProxySettings
@@ -185,14 +184,8 @@ class Problem:
     def score(self) -> AdditiveScore:
         """What the request's screen says of each tensor, by the support images of the first episode."""
         episode = self.episodes(1)[0]
-        images = to_float(episode.support_images, normalisation_of(self.backbone))
-        task = ScreenTask(
-            self.backbone,
-            self.trace,
-            images.contiguous(memory_format=torch.channels_last),
-            episode.support_labels,
-            self.seed,
-        )
+        images = as_input(episode.support_images, normalisation_of(self.backbone))
+        task = ScreenTask(self.backbone, self.trace, images, episode.support_labels, self.seed)
         with one_thread():
             return make_screen(self.request.screen, task)
 

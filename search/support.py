@@ -4,11 +4,10 @@ from copy import deepcopy
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 
 from .data.episodes import Episode, draw_episode, draw_folds
-from .data.images import ImageSplit, normalisation_of, to_float
+from .data.images import ImageSplit, as_input, normalisation_of
 from .proxies.prototypes import FrozenBackbone, set_head
 from .proxies.settings import ProxySettings
 
@@ -44,8 +43,7 @@ def support_task(backbone: nn.Module, head: str, episode: Episode) -> SupportTas
         episode: Where the images are from.
     """
     frozen = FrozenBackbone(backbone, head)
-    pixels = to_float(episode.support_images, normalisation_of(backbone))
-    images = pixels.contiguous(memory_format=torch.channels_last)
+    images = as_input(episode.support_images, normalisation_of(backbone))
     model = set_head(deepcopy(frozen.module), head, frozen.prototypes(images, episode.support_labels))
     return SupportTask(model, images[:SUPPORT_SEEN], episode.support_labels[:SUPPORT_SEEN])
 

@@ -79,10 +79,6 @@ class Target:
             members = np.flatnonzero(labels == label)
             count = max(1, round(VALIDATION * len(members))) if len(members) > 1 else 0
             judged[members[:count]] = True
-        if judged.all() or not judged.any():  # a single image of each class: better the same than none
-            judged[:] = False
-            part = self.train
-            return part, part, self.prototypes
         part, validation = (self._pictures(self._split, self._chosen[which]) for which in (~judged, judged))
         return part, validation, self._prototypes(part)
 
@@ -129,11 +125,14 @@ class FineTuning:
     def find_rate(self, steps: int, seed: int = 0) -> float:
         """The rate that is best on held-out training images after a quarter of so many steps.
 
-        The search begins at the rate that the policy was tuned to, if it was.
+        The search begins at the rate that the policy was tuned to, if it was, and ends there where no class has an
+        image to hold out.
 
         Raises:
             FloatingPointError: Training diverged at every rate that was tried.
         """
+        if not len(self._target.race[1]):
+            return self._tuned or self._optimizer.default_rate
         return best_rate(self._optimizer, lambda rate: self.attempt(rate, steps, seed), self._tuned)
 
     def attempt(self, rate: float, steps: int, seed: int = 0) -> Answers:

@@ -35,67 +35,30 @@ class Episode:
     query_indices: NDArray[np.int64]
 
 
-def sample_episodes(
-    split: ImageSplit, *, episodes: int, shot: int, queries: int, size: int, seed: int, way: int | None = None
-) -> list[Episode]:
-    """Draw class-balanced episodes, deterministic by seed.
+def draw_episode(
+    split: ImageSplit, *, shot: int, queries: int, size: int, seed: int, number: int = 0, way: int | None = None
+) -> Episode:
+    """Draw a class-balanced episode, deterministic by seed and number.
 
-    Episode i depends on the seed and on i, not on how many are drawn. Where every class has images enough,
-    its queries do not depend on `shot`, and a smaller support is part of a larger one. Support and query
-    never share an image. The images of each come in random order.
+    Where every class has images enough, its queries do not depend on `shot`, and a smaller support is part of a larger
+    one. Support and query never share an image. The images of each come in random order.
 
-    A class with fewer images than asked for shares what it has between support and query in the ratio asked
-    for, rounded, with at least one of each; the other classes are not touched.
+    A class with fewer images than asked for shares what it has between support and query in the ratio asked for,
+    rounded, with at least one of each; the other classes are not touched.
 
     Args:
         split: Where to draw from; nothing else is seen.
-        episodes: How many.
         shot: Support images of each class.
-        queries: Query images over all classes of an episode. Where they do not divide evenly, classes drawn
-            at random get one more.
+        queries: Query images over all classes. Where they do not divide evenly, classes drawn at random get one more.
         size: Side of the images in pixels.
         seed: Same seed, same episodes.
-        way: Classes of an episode, drawn at random and relabelled 0..way-1 in the order of their ids; None
-            takes all classes of the split and keeps their labels.
+        number: Another number, another episode.
+        way: Classes of the episode, drawn at random and relabelled 0..way-1 in the order of their ids; None takes all
+            classes of the split and keeps their labels.
 
     Raises:
         InputError: A number is out of range, or a class has fewer than two images.
     """
-    if episodes < 1:
-        raise InputError(f"episodes must be at least 1, not {episodes}")
-    return [
-        draw_episode(split, shot=shot, queries=queries, size=size, seed=seed, number=number, way=way)
-        for number in range(episodes)
-    ]
-
-
-def _check(
-    classes: NDArray[np.int64],
-    counts: NDArray[np.int64],
-    *,
-    shot: int,
-    queries: int,
-    seed: int,
-    way: int | None,
-) -> None:
-    if way is not None and not 2 <= way <= len(classes):
-        raise InputError(f"an episode of {way} classes cannot be drawn from {len(classes)}: take 2 to {len(classes)}")
-    used = way or len(classes)
-    if used < 2:
-        raise InputError(f"an episode needs two classes or more, and the split has {used}")
-    if shot < 1 or seed < 0:
-        raise InputError(f"shot must be at least 1 and seed 0, not {shot} and {seed}")
-    if queries < used:
-        raise InputError(f"{queries} queries are too few for {used} classes: each needs one")
-    if counts.min() < 2:
-        lonely = int(classes[counts.argmin()])
-        raise InputError(f"class {lonely} has one image: an episode needs two, one to learn and one to ask")
-
-
-def draw_episode(
-    split: ImageSplit, *, shot: int, queries: int, size: int, seed: int, number: int = 0, way: int | None = None
-) -> Episode:
-    """One of the episodes of `sample_episodes`, by its number."""
     classes, counts = np.unique(split.labels, return_counts=True)
     _check(classes, counts, shot=shot, queries=queries, seed=seed, way=way)
     rng = np.random.default_rng([seed, number])
@@ -144,6 +107,29 @@ def draw_folds(
             support.append(np.concatenate([*others, asked[most:]])[:shot])
         episodes.append(_load(split, classes, support, query, size, rng))
     return episodes
+
+
+def _check(
+    classes: NDArray[np.int64],
+    counts: NDArray[np.int64],
+    *,
+    shot: int,
+    queries: int,
+    seed: int,
+    way: int | None,
+) -> None:
+    if way is not None and not 2 <= way <= len(classes):
+        raise InputError(f"an episode of {way} classes cannot be drawn from {len(classes)}: take 2 to {len(classes)}")
+    used = way or len(classes)
+    if used < 2:
+        raise InputError(f"an episode needs two classes or more, and the split has {used}")
+    if shot < 1 or seed < 0:
+        raise InputError(f"shot must be at least 1 and seed 0, not {shot} and {seed}")
+    if queries < used:
+        raise InputError(f"{queries} queries are too few for {used} classes: each needs one")
+    if counts.min() < 2:
+        lonely = int(classes[counts.argmin()])
+        raise InputError(f"class {lonely} has one image: an episode needs two, one to learn and one to ask")
 
 
 def _load(

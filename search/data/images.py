@@ -210,6 +210,13 @@ def normalisation_of(backbone: object) -> Normalisation:
     return stated
 
 
+def as_input(images: "torch.Tensor", normalisation: Normalisation) -> "torch.Tensor":
+    """As `to_float`, in channels-last order: the one that convolutions on a CPU compute in."""
+    import torch
+
+    return to_float(images, normalisation).contiguous(memory_format=torch.channels_last)
+
+
 def to_float(images: "torch.Tensor", normalisation: Normalisation) -> "torch.Tensor":
     """Scale to [0, 1], subtract the mean and divide by the standard deviation of each channel.
 

@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from .images import ImageSplit, Normalisation, to_float
+from .images import ImageSplit, Normalisation, as_input
 
 #: Most bytes of decoded images that are kept; of a larger set every image is decoded each time.
 KEPT_BYTES = 2 * 2**30
@@ -77,15 +77,13 @@ class Pictures:
 
     def inputs(self, picked: Tensor) -> Tensor:
         """Some of them, normalised, float32 (n, 3, S, S) in channels-last order."""
-        return self._prepared(self._pixels(picked))
+        return as_input(self._pixels(picked), self._normalisation)
 
     def varied(self, picked: Tensor, generator: torch.Generator) -> Tensor:
         """Likewise, augmented."""
         pixels = self._pixels(picked)
-        return self._prepared(pixels if self._augmentation is None else self._augmentation(pixels, generator))
-
-    def _prepared(self, pixels: Tensor) -> Tensor:
-        return to_float(pixels, self._normalisation).contiguous(memory_format=torch.channels_last)
+        varied = pixels if self._augmentation is None else self._augmentation(pixels, generator)
+        return as_input(varied, self._normalisation)
 
     def _pixels(self, picked: Tensor) -> Tensor:
         if self._kept is None:

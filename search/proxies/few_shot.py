@@ -23,7 +23,7 @@ from ...spaces.methods import last, mobiletl
 from ...spaces.optimizers import Optimizer
 from ...spaces.policy import UpdatePolicy
 from ..data.episodes import Episode
-from ..data.images import Normalisation, normalisation_of, to_float
+from ..data.images import Normalisation, as_input, normalisation_of
 from ..rates import best_rate, highest_that_holds
 from ..training import Answers, Features, Recipe, Start, Step, answer, fit
 from .base import Proxy, ProxyTask, Score
@@ -185,8 +185,7 @@ def prepare(task: ProxyTask, settings: FewShotSettings) -> "Callable[[], FewShot
 
 def _images(episode: Episode, normalisation: Normalisation, device: torch.device) -> _Images:
     support, query = (
-        to_float(images.to(device), normalisation).contiguous(memory_format=torch.channels_last)
-        for images in (episode.support_images, episode.query_images)
+        as_input(images.to(device), normalisation) for images in (episode.support_images, episode.query_images)
     )
     labels = episode.support_labels.to(device), episode.query_labels.to(device)
     return _Images(Features(support, labels[0]), Features(query, labels[1]))

@@ -2,11 +2,10 @@
 
 from collections.abc import Sequence
 
-import moocore
 import numpy as np
 import numpy.typing as npt
 
-from ...results.pareto import OBJECTIVES, as_minimised
+from ...results.pareto import OBJECTIVES, as_minimised, hypervolume
 from ...results.records import TrialRecord
 from ...spaces.space import Genotype, UpdateSpace
 from ..judgement import evidence_of, trial_features
@@ -93,7 +92,7 @@ class AutoSampler(Sampler):
         order: list[int] = []
         for number in range(min(4, len(self._rows))):
             surrogate = Surrogate(known, evidence)
-            front = self._scaled(surrogate.predict(known)[0], costs)
+            front = _minimised(surrogate.predict(known)[0], costs)
             mean, covariance = surrogate.predict(self._points)
             gains = self._gains(front, mean, np.sqrt(np.maximum(np.diag(covariance), 0)))
             gains[[*known_already, *order]] = -1.0
@@ -109,23 +108,21 @@ class AutoSampler(Sampler):
 
     def _gains(self, front: Floats, mean: Floats, sd: Floats) -> Floats:
         """Expected gain of hypervolume by each candidate, (N,)."""
-        now = _volume(front)
+        now = self._volume(front)
         gains = np.zeros(len(mean))
         for draw in DRAWS:
-            points = self._scaled(mean + draw * sd, self._costs)
-            gains += [_volume(np.concatenate([front, point[None]])) - now for point in points]
+            points = _minimised(mean + draw * sd, self._costs)
+            gains += [self._volume(np.concatenate([front, point[None]])) - now for point in points]
         return gains / len(DRAWS)
 
     def _spread_of_front(self, mean: Floats, covariance: Floats, costs: Floats) -> float:
         rng = np.random.default_rng(self.seed)
         root = np.linalg.cholesky(covariance + 1e-12 * np.eye(len(mean)))
         draws = mean + rng.standard_normal((FRONTS, len(mean))) @ root.T
-        return float(np.std([_volume(self._scaled(draw, costs)) for draw in draws]))
+        return float(np.std([self._volume(_minimised(draw, costs)) for draw in draws]))
 
-    def _scaled(self, accuracy: Floats, costs: Floats) -> Floats:
-        """Points of (accuracy, memory, time) between the ideal, 0, and the reference, 1."""
-        points = as_minimised(np.column_stack([accuracy, costs]), OBJECTIVES)
-        return np.clip((points - self._best) / (self._worst - self._best), 0.0, 1.0)
+    def _volume(self, points: Floats) -> float:
+        return hypervolume(points, self._worst, self._best)
 
 
 def spread(found: Screened, count: int) -> npt.NDArray[np.int64]:
@@ -157,5 +154,6 @@ def _bisected(score: Floats) -> list[int]:
     return list(dict.fromkeys([*first, *map(int, order)]))
 
 
-def _volume(points: Floats) -> float:
-    return float(moocore.hypervolume(points, ref=np.ones(points.shape[1])))
+def _minimised(accuracy: Floats, costs: Floats) -> Floats:
+    """Points of (accuracy, memory, time) of which all is to be small, (N, 3)."""
+    return as_minimised(np.column_stack([accuracy, costs]), OBJECTIVES)

@@ -105,3 +105,9 @@ def test_the_policys_own_steps_are_made_unless_others_are_asked_for(problem: Pro
         own.loss == finetune(problem.backbone, policy.with_training(steps=None), problem.dataset, steps=3, **few).loss
     )
     assert own.loss != asked.loss
+
+
+def test_where_nothing_can_be_held_out_the_policys_own_rate_is_kept(problem: Problem) -> None:
+    policy = methods.last(problem.trace).with_training(learning_rate=0.017)
+    result = finetune(problem.backbone, policy, problem.dataset, steps=2, train_images=1, test_images=20)
+    assert result.learning_rate == 0.017
