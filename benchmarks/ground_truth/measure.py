@@ -23,12 +23,13 @@ from tinysearch.search.data import load_dataset
 from tinysearch.search.data.images import Dataset, Subset
 from tinysearch.search.finetune import AUGMENTATIONS
 from tinysearch.search.network import load_network
-from tinysearch.search.proxies.few_shot import FewShotProxy
+from tinysearch.search.proxies.few_shot import FewShotProxy, reference_of
 from tinysearch.search.proxies.settings import FewShotSettings
 from tinysearch.search.support import draw_episodes
 from tinysearch.search.target import FineTuning, Target
 from tinysearch.search.training import Answers, Step
 from tinysearch.spaces.policy import UpdatePolicy
+from tinysearch.spaces.trace import Trace
 
 SEEDS = (0, 1)
 #: All are measured: how well a policy does at the rate that a user would find can then be worked out for any rule.
@@ -103,22 +104,22 @@ def work(options: argparse.Namespace, number: int) -> None:
                 if time.time() > options.deadline:
                     return
                 if target is None or proxy is None:
-                    dataset, backbone = load(cell, policy, options)
+                    dataset, backbone, trace = load(cell, policy, options)
                     target = make_target(dataset, backbone, policy, options)
-                    proxy = make_proxy(dataset, backbone, policy, make_step)
+                    proxy = make_proxy(dataset, backbone, trace, policy, make_step)
                 record = measure(target, policy, proxy, options, make_step)
                 known = {"cell": cell.name, "hash": policy.hash, "names": entry["names"]}
                 file.write(json.dumps(known | record) + "\n")
                 file.flush()
 
 
-def load(cell: Cell, policy: UpdatePolicy, options: argparse.Namespace) -> tuple[Dataset, nn.Module]:
-    """A cell's data, and the backbone on the device."""
+def load(cell: Cell, policy: UpdatePolicy, options: argparse.Namespace) -> tuple[Dataset, nn.Module, Trace]:
+    """A cell's data, and the backbone on the device with its trace."""
     dataset = cell.load(options.data)
-    backbone, _ = load_network(
+    backbone, trace = load_network(
         options.backbone, classes=len(dataset.classes), weights=options.weights, input_size=policy.input_shape[1]
     )
-    return dataset, backbone.to(options.device)
+    return dataset, backbone.to(options.device), trace
 
 
 def make_target(dataset: Dataset, backbone: nn.Module, policy: UpdatePolicy, options: argparse.Namespace) -> Target:
@@ -128,11 +129,13 @@ def make_target(dataset: Dataset, backbone: nn.Module, policy: UpdatePolicy, opt
     return Target(backbone, policy.head, dataset, size, test_images=TESTED, augmentation=augmentation)
 
 
-def make_proxy(dataset: Dataset, backbone: nn.Module, policy: UpdatePolicy, make_step: type[Step]) -> FewShotProxy:
+def make_proxy(
+    dataset: Dataset, backbone: nn.Module, trace: Trace, policy: UpdatePolicy, make_step: type[Step]
+) -> FewShotProxy:
     """The few-shot proxy, as a search asks it."""
     settings = FewShotSettings()
     episodes = draw_episodes(dataset.train, settings, size=policy.input_shape[1], seed=0, number=0)
-    return FewShotProxy(backbone, policy.head, episodes, settings, make_step=make_step)
+    return FewShotProxy(backbone, policy.head, episodes, settings, reference_of(trace), make_step=make_step)
 
 
 def measure(

@@ -22,6 +22,7 @@ from ...spaces.engine.split import frozen_boundary, suffix
 from ...spaces.methods import last, mobiletl
 from ...spaces.optimizers import Optimizer
 from ...spaces.policy import UpdatePolicy
+from ...spaces.trace import Trace
 from ..data.episodes import Episode
 from ..data.images import Normalisation, as_input, normalisation_of
 from ..rates import best_rate, highest_that_holds
@@ -179,8 +180,13 @@ def prepare(task: ProxyTask, settings: FewShotSettings) -> "Callable[[], FewShot
     """A picklable function that makes the proxy of a task."""
     trace = task.trace
     head = trace.layers[trace.head].name
-    reference = mobiletl(trace, min(REFERENCE, len(trace.blocks))) if trace.blocks else last(trace)
-    return partial(FewShotProxy, task.backbone, head, task.episodes(settings.episodes), settings, reference, task.seed)
+    episodes = task.episodes(settings.episodes)
+    return partial(FewShotProxy, task.backbone, head, episodes, settings, reference_of(trace), task.seed)
+
+
+def reference_of(trace: Trace) -> UpdatePolicy:
+    """The policy of middling size that the learning rate of all is found by."""
+    return mobiletl(trace, min(REFERENCE, len(trace.blocks))) if trace.blocks else last(trace)
 
 
 def _images(episode: Episode, normalisation: Normalisation, device: torch.device) -> _Images:

@@ -35,11 +35,17 @@ SAMPLERS: Registry[SamplerFactory] = Registry(
             "what a screen of all policies and the fine-tunings so far promise most of; stops where that is noise",
         ),
         Entry.at(
+            "exact",
+            "search.samplers.exact:ExactSampler",
+            "the front of the screen under exact costs, evenly: the screen taken at its word",
+        ),
+        Entry.at(
             "nsga2",
             "search.samplers.optuna:nsga2",
             "Optuna's NSGA-II, crossing policies over at the boundaries of blocks",
         ),
         Entry.at("nsga3", "search.samplers.optuna:nsga3", "Optuna's NSGA-III, with the same crossover"),
+        Entry.at("gp", "search.samplers.optuna:gp", "Optuna's Gaussian process; slow with many genes"),
         Entry.at("tpe", "search.samplers.optuna:tpe", "Optuna's multivariate tree-structured Parzen estimator"),
         Entry.at("random", "search.samplers.random:RandomSampler", "independent draws, spread over the range of costs"),
     ],

@@ -3,13 +3,12 @@
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 
 from ...results.pareto import OBJECTIVES, as_minimised, hypervolume
 from ...results.records import TrialRecord
 from ...spaces.space import Genotype, UpdateSpace
 from ..judgement import evidence_of, trial_features
-from ..screening import Screened, screen
+from ..screening import screen, spread
 from ..surrogate import Floats, Surrogate, features
 from .base import Sampler, SamplerTask
 
@@ -123,27 +122,6 @@ class AutoSampler(Sampler):
 
     def _volume(self, points: Floats) -> float:
         return hypervolume(points, self._worst, self._best)
-
-
-def spread(found: Screened, count: int) -> npt.NDArray[np.int64]:
-    """Places of at most so many policies of a front: the best of each part of the plane of memory and time."""
-    if len(found) <= count:
-        return np.arange(len(found))
-    parts = int(np.sqrt(2 * count))  # a front fills about half of the plane
-    best: dict[tuple[int, int], int] = {}
-    cells = np.column_stack([_ranks(found.memory_bytes, parts), _ranks(found.latency_s, parts)])
-    for place in np.argsort(found.scores, kind="stable"):
-        best[int(cells[place, 0]), int(cells[place, 1])] = int(place)
-    chosen = sorted(best.values(), key=lambda place: -found.scores[place])
-    return np.array(chosen[:: max(1, -(-len(chosen) // count))])
-
-
-def _ranks(values: npt.NDArray[np.generic], parts: int) -> npt.NDArray[np.int64]:
-    """In which of so many equal ranges of its logarithm each value lies."""
-    logs = np.log(np.asarray(values, np.float64))
-    span = max(float(np.ptp(logs)), 1e-12)
-    ranges: npt.NDArray[np.int64] = np.minimum(((logs - logs.min()) / span * parts).astype(np.int64), parts - 1)
-    return ranges
 
 
 def _bisected(score: Floats) -> list[int]:

@@ -96,6 +96,19 @@ def tpe(space: UpdateSpace, seed: int, *, warm_up: int, objectives: int) -> Optu
     return OptunaSampler(space, seed, _tpe, warm_up, objectives)
 
 
+def gp(space: UpdateSpace, seed: int, *, warm_up: int, objectives: int) -> OptunaSampler:
+    """A Gaussian process over the genes, and the logarithm of the expected improvement of the hypervolume."""
+    return OptunaSampler(space, seed, _gp, warm_up, objectives)
+
+
+def _gp(seed: int) -> "optuna.samplers.BaseSampler":
+    import optuna
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # users did not choose its interface
+        return optuna.samplers.GPSampler(seed=seed, n_startup_trials=0)
+
+
 def _tpe(seed: int) -> "optuna.samplers.BaseSampler":
     import optuna
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from tinysearch.results.limits import Limits
-from tinysearch.search.samplers.auto import FEWEST, AutoSampler, spread
-from tinysearch.search.screening import screen
+from tinysearch.search.samplers.auto import FEWEST, AutoSampler
+from tinysearch.search.screening import screen, spread
 from tinysearch.spaces.space import UpdateSpace
 from tinysearch.testing.networks import SmallNet, traced
 from tinysearch.testing.samplers import Task, tell
