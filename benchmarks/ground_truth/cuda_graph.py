@@ -1,11 +1,32 @@
 """Optimizer steps on a CUDA device, recorded once as a graph: small kernels cost more to launch than to run."""
 
+from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import replace
+
 import torch
 from torch import Tensor, nn
 
+from tinysearch.search.problem import Problem
+from tinysearch.search.proxies import make_proxy
+from tinysearch.search.proxies.base import Proxy
 from tinysearch.search.training import Start, Step
 from tinysearch.spaces.engine import masks
 from tinysearch.spaces.optimizers import Optimizer
+
+
+def steps_on(device: str) -> Callable[[nn.Module, Optimizer], Step]:
+    """What makes steps on a device: those of a CUDA device are recorded."""
+    if device == "cpu":
+        return Step
+    keep_whole_masks()
+    return Graphed()
+
+
+def few_shot(problem: Problem, device: str) -> Proxy:
+    """The few-shot proxy of a problem, computing on a device."""
+    made = make_proxy(replace(problem, backbone=deepcopy(problem.backbone).to(device)))
+    return made.func(*made.args, make_step=steps_on(device))  # type: ignore[attr-defined]  # a partial
 
 
 def keep_whole_masks() -> None:
@@ -22,7 +43,8 @@ class GraphedStep(Step):
         self._inputs, self._labels = inputs.clone(), labels.clone()
         self._rate = torch.tensor(0.0, device=inputs.device)
         for group in self._stepper.param_groups:
-            group["capturable"] = True  # what Adam needs to be recorded
+            # A rate that is a tensor can be recorded by Adam so, and by SGD so.
+            group["capturable" if "betas" in group else "fused"] = True
         start = Start(model)
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from cuda_graph import steps_on
 from torch import nn
 
 from tinysearch.search.data import load_dataset
@@ -82,12 +83,7 @@ def work(options: argparse.Namespace, number: int) -> None:
     """Measure every `jobs`-th policy of every cell, the cells one after another."""
     torch.set_num_threads(1)
     torch.backends.cudnn.allow_tf32 = False
-    make_step = Step
-    if options.device != "cpu":
-        from cuda_graph import Graphed, keep_whole_masks
-
-        keep_whole_masks()
-        make_step = Graphed()
+    make_step = steps_on(options.device)
     entries = [json.loads(line) for line in options.policies.read_text().splitlines()]
     done = {
         (record["cell"], record["hash"], record["augmentation"])

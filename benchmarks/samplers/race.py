@@ -12,9 +12,9 @@ import json
 import multiprocessing
 import sys
 import time
+import traceback
 from collections.abc import Iterator, MutableMapping, Sequence
-from copy import deepcopy
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -23,10 +23,12 @@ import torch
 from cells import CELLS
 from peers import PEERS
 
+sys.path.append(str(Path(__file__).parents[1] / "ground_truth"))
+from cuda_graph import few_shot
+
 from tinysearch.results.records import TrialRecord
 from tinysearch.search.engine import Search
 from tinysearch.search.problem import Problem
-from tinysearch.search.proxies import make_proxy
 from tinysearch.search.proxies.base import Proxy, Score
 from tinysearch.search.run import WARM_UP
 from tinysearch.search.samplers import make_sampler
@@ -90,18 +92,6 @@ class Shared:
             yield place, score
 
 
-def proxy_of(problem: Problem, device: str) -> Proxy:
-    """The few-shot proxy of a problem, which computes on a device."""
-    if device == "cpu":
-        return make_proxy(problem)()
-    sys.path.append(str(Path(__file__).parents[1] / "ground_truth"))
-    from cuda_graph import Graphed, keep_whole_masks
-
-    keep_whole_masks()
-    made = make_proxy(replace(problem, backbone=deepcopy(problem.backbone).to(device)))
-    return made.func(*made.args, make_step=Graphed())  # type: ignore[attr-defined]  # the few-shot proxy's, a partial
-
-
 def search(problem: Problem, name: str, evaluate: Shared, path: Path) -> None:
     """A whole search by one sampler."""
     begun = time.perf_counter()
@@ -140,16 +130,17 @@ def work(options: argparse.Namespace, jobs: Any, scores: Any) -> None:
     torch.set_num_threads(1)
     torch.backends.cudnn.allow_tf32 = False
     problems: dict[tuple[str, int], tuple[Problem, Proxy]] = {}
+    failed = False
     while not jobs.empty():
         try:
             cell, seed, name = jobs.get(timeout=1)
         except Exception:  # another was faster
-            return
+            break
         if time.time() > options.deadline:
-            return
+            break
         if (cell, seed) not in problems:
             problem = CELLS[cell].problem(options.data, options.weights, seed)
-            problems = {(cell, seed): (problem, proxy_of(problem, options.device))}
+            problems = {(cell, seed): (problem, few_shot(problem, options.device))}
         problem, proxy = problems[cell, seed]
         evaluate = Shared(problem, proxy, scores)
         if name == "methods":
@@ -157,7 +148,13 @@ def work(options: argparse.Namespace, jobs: Any, scores: Any) -> None:
             continue
         path = options.out / f"{cell}_{seed}_{name}.jsonl"
         path.unlink(missing_ok=True)
-        search(problem, name, evaluate, path)
+        try:
+            search(problem, name, evaluate, path)
+        except Exception:  # others go on; what is finished of this one is kept
+            traceback.print_exc()
+            failed = True
+    if failed:
+        sys.exit(1)
 
 
 def fits(problem: Problem, policy: UpdatePolicy) -> bool:
@@ -187,7 +184,7 @@ def main() -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     context = multiprocessing.get_context("spawn")
     with context.Manager() as manager:
-        scores = manager.dict()
+        scores, failed = manager.dict(), False
         missing = [
             (cell, seed, name)
             for seed, name, cell in product(options.seeds, options.samplers, options.cells)
@@ -205,8 +202,9 @@ def main() -> None:
                 worker.start()
             for worker in workers:
                 worker.join()
-            if any(worker.exitcode for worker in workers):
-                raise SystemExit("a worker failed: what is finished is kept")
+            failed |= any(worker.exitcode for worker in workers)
+        if failed:
+            raise SystemExit("a worker failed: what is finished is kept")
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ import torch
 from cells import CELLS
 
 sys.path.append(str(Path(__file__).parents[1] / "ground_truth"))
+from cuda_graph import steps_on
 from measure import BATCH, RATES, SEEDS, steps_of
 
 from tinysearch.results.front import Front
@@ -28,7 +29,6 @@ from tinysearch.results.records import TrialRecord
 from tinysearch.search.judgement import judge
 from tinysearch.search.problem import Problem
 from tinysearch.search.target import FineTuning, Target
-from tinysearch.search.training import Step
 from tinysearch.spaces.policy import UpdatePolicy
 
 AFTER = (8, 15, 30, 60)
@@ -88,12 +88,7 @@ def work(options: argparse.Namespace, policies: dict[str, dict[str, str]], numbe
     """Fine-tune every `jobs`-th policy, those of one cell after those of another."""
     torch.set_num_threads(1)
     torch.backends.cudnn.allow_tf32 = False
-    make_step: Any = Step
-    if options.device != "cpu":
-        from cuda_graph import Graphed, keep_whole_masks
-
-        keep_whole_masks()
-        make_step = Graphed()
+    make_step = steps_on(options.device)
     done = {
         (line["cell"], line["hash"])
         for path in options.out.glob(TRUTH.format("*"))

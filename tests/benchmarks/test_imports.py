@@ -5,12 +5,14 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-SCRIPTS = sorted((ROOT / "benchmarks").glob("*.py"))
+SCRIPTS = sorted((ROOT / "benchmarks").rglob("*.py"))
+FOLDERS = sorted({str(script.parent) for script in SCRIPTS})
 #: Imports the scripts one after another, as importing torch takes longer than all of them.
 DRIVER = """
 import importlib, sys
-sys.path[:0] = sys.argv[1:3]
-for name in sys.argv[3:]:
+folders, names = sys.argv[1].split(":"), sys.argv[2:]
+sys.path[:0] = folders
+for name in names:
     importlib.import_module(name)
 """
 
@@ -24,8 +26,7 @@ def test_every_benchmark_finds_what_it_imports() -> None:
         "error::DeprecationWarning:__main__",
         "-c",
         DRIVER,
-        str(ROOT / "benchmarks"),
-        str(ROOT),
+        ":".join([*FOLDERS, str(ROOT)]),
         *names,
     ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
