@@ -5,6 +5,7 @@ The file format, version 1, is described in docs/run-directory.md.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, fields, replace
+from itertools import pairwise
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Self
@@ -59,8 +60,8 @@ class Front:
 
     @field_validator("members")
     @classmethod
-    def _by_memory(cls, members: tuple[Member, ...]) -> tuple[Member, ...]:
-        return tuple(sorted(members, key=lambda m: (m.peak_bytes, m.latency_s, m.trial)))
+    def _sorted(cls, members: tuple[Member, ...]) -> tuple[Member, ...]:
+        return tuple(_by_memory(members))
 
     @model_validator(mode="after")
     def _points_name_the_objectives(self) -> Self:
@@ -114,7 +115,7 @@ class Front:
             reference_point=dict(reference_point),
             ideal_point=dict(ideal_point),
             hypervolume=hypervolume(values, worst, best),
-            members=tuple(_member(trial, judged.get(trial.number)) for trial in chosen),
+            members=tuple(_compared((_member(trial, judged.get(trial.number)) for trial in chosen), judged)),
             warnings=tuple(dict.fromkeys([*warnings, *(warning for trial in chosen for warning in trial.warnings)])),
         )
 
@@ -194,7 +195,7 @@ class Front:
         """The front as JSON values, with its format and version."""
         content: dict[str, Any] = TypeAdapter(Front).dump_python(self, mode="json")
         for member in content["members"]:
-            for name in ("arena_bytes", "gain", "gain_se", "tied"):
+            for name in ("arena_bytes", "gain", "gain_se", "tied", "cheaper_as_good"):
                 if member[name] is None:  # left out, so that programs from before there was one read the file
                     del member[name]
         return self.FORMAT.values(content)
@@ -228,6 +229,19 @@ class Front:
     def save(self, path: str | Path) -> Path:
         """Write the front as a file, whose folder must exist, and return its path."""
         return write_atomically(Path(path), self.to_json())
+
+
+def _by_memory(members: Iterable[Member]) -> list[Member]:
+    return sorted(members, key=lambda member: (member.peak_bytes, member.latency_s, member.trial))
+
+
+def _compared(members: Iterable[Member], judged: Mapping[int, Judgement]) -> list[Member]:
+    """The members by memory, each compared with the one before it."""
+    ordered = _by_memory(members)
+    for place, (before, member) in enumerate(pairwise(ordered), start=1):
+        if member.trial in judged:
+            ordered[place] = replace(member, cheaper_as_good=judged[member.trial].as_good.get(before.trial))
+    return ordered
 
 
 def _believed(trial: TrialRecord, judgement: Judgement | None) -> TrialRecord:

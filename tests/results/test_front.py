@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from tinysearch.core.errors import InputError
 from tinysearch.results.front import Front
-from tinysearch.results.records import Member
+from tinysearch.results.records import Judgement, Member, RunInfo
 
 
 def test_members_are_the_trials_that_nothing_dominates(trial, front):
@@ -206,3 +206,27 @@ def test_a_member_without_an_arena_is_written_as_before_there_was_one(trial, fro
     assert arena.to_dict()["members"][0]["arena_bytes"] == 50_000
     for written in (eager, arena):
         assert Front.from_json(written.to_json()) == written
+
+
+def test_a_member_is_compared_with_the_one_before_it(trial):
+    trials = [
+        trial(0, accuracy=0.9, peak_bytes=900),
+        trial(1, accuracy=0.5, peak_bytes=100),
+        trial(2, accuracy=0.4, peak_bytes=500),
+        trial(3, accuracy=0.6, peak_bytes=700),
+    ]
+    judged = {
+        n: Judgement(t.accuracy, 0.1, as_good={m: (10 * m + n) / 100 for m in range(4)}) for n, t in enumerate(trials)
+    }
+    run = RunInfo(device="rpi4", dataset="digits", backbone="net", batch=8, proxy="few-shot", seed=0, trials=0)
+    chosen = Front.from_trials(
+        trials,
+        run,
+        {"accuracy": 0.1, "peak_bytes": 1e3, "latency_s": 1.0},
+        {"accuracy": 1.0, "peak_bytes": 0.0, "latency_s": 0.0},
+        judged=judged,
+    )
+    # Of 3, that 1 is as good, and of 0, that 3 is: 2 is no member.
+    assert [(m.trial, m.cheaper_as_good) for m in chosen.members] == [(1, None), (3, 0.13), (0, 0.3)]
+    assert Front.from_json(chosen.to_json()) == chosen
+    assert ["cheaper_as_good" in m for m in chosen.to_dict()["members"]] == [False, True, True]
