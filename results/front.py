@@ -5,7 +5,6 @@ The file format, version 1, is described in docs/run-directory.md.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, fields, replace
-from itertools import pairwise
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Self
@@ -22,6 +21,9 @@ from .records import STRICT, Judgement, Member, RunInfo, Share, TrialRecord, pol
 
 if TYPE_CHECKING:
     import pandas as pd
+
+#: Times whose ratio is less are the same: no prediction is that exact.
+SAME_TIME = 1.02
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -60,8 +62,8 @@ class Front:
 
     @field_validator("members")
     @classmethod
-    def _sorted(cls, members: tuple[Member, ...]) -> tuple[Member, ...]:
-        return tuple(_by_memory(members))
+    def _by_memory(cls, members: tuple[Member, ...]) -> tuple[Member, ...]:
+        return tuple(sorted(members, key=lambda m: (m.peak_bytes, m.latency_s, m.trial)))
 
     @model_validator(mode="after")
     def _points_name_the_objectives(self) -> Self:
@@ -115,9 +117,13 @@ class Front:
             reference_point=dict(reference_point),
             ideal_point=dict(ideal_point),
             hypervolume=hypervolume(values, worst, best),
-            members=tuple(_compared((_member(trial, judged.get(trial.number)) for trial in chosen), judged)),
+            members=_compared([_member(trial, judged.get(trial.number)) for trial in chosen], judged),
             warnings=tuple(dict.fromkeys([*warnings, *(warning for trial in chosen for warning in trial.warnings)])),
         )
+
+    def rival(self, member: Member) -> Member | None:
+        """The most accurate of the members that cost less memory and are no slower; None if there is none."""
+        return _rival(member, self.members)
 
     def best(
         self,
@@ -231,17 +237,24 @@ class Front:
         return write_atomically(Path(path), self.to_json())
 
 
-def _by_memory(members: Iterable[Member]) -> list[Member]:
-    return sorted(members, key=lambda member: (member.peak_bytes, member.latency_s, member.trial))
+def _rival(member: Member, members: Iterable[Member]) -> Member | None:
+    cheaper = (
+        other
+        for other in members
+        if other.peak_bytes < member.peak_bytes and other.latency_s <= SAME_TIME * member.latency_s
+    )
+    return max(cheaper, key=lambda other: (other.accuracy, -other.peak_bytes), default=None)
 
 
-def _compared(members: Iterable[Member], judged: Mapping[int, Judgement]) -> list[Member]:
-    """The members by memory, each compared with the one before it."""
-    ordered = _by_memory(members)
-    for place, (before, member) in enumerate(pairwise(ordered), start=1):
-        if member.trial in judged:
-            ordered[place] = replace(member, cheaper_as_good=judged[member.trial].as_good.get(before.trial))
-    return ordered
+def _compared(members: Sequence[Member], judged: Mapping[int, Judgement]) -> tuple[Member, ...]:
+    """The members, each compared with its rival."""
+    rivals = [(member, _rival(member, members)) for member in members]
+    return tuple(
+        member
+        if rival is None or member.trial not in judged
+        else replace(member, cheaper_as_good=judged[member.trial].as_good.get(rival.trial))
+        for member, rival in rivals
+    )
 
 
 def _believed(trial: TrialRecord, judgement: Judgement | None) -> TrialRecord:

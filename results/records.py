@@ -140,8 +140,8 @@ class Member:
         gain: Accuracy above that of `last`, the head alone; None where it is not known.
         gain_se: Its standard error, in which what all policies have in common cancels.
         tied: Whether it cannot be told from the most accurate member, at two standard errors.
-        cheaper_as_good: Probability that the member before it, of less memory, is at least as accurate: then this one
-            buys nothing, unless it is faster. None for the first, and where it is not known.
+        cheaper_as_good: Probability that the most accurate of the members that cost less memory and are no slower is at
+            least as accurate: then this one buys nothing. None where there is no such member, or it is not known.
     """
 
     policy: str

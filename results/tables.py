@@ -37,7 +37,7 @@ def front_listing(front: Front) -> Listing:
         notes.insert(1, "gain: points of accuracy above the head alone, in which what all have in common cancels")
         notes.insert(
             2,
-            "cheaper as good: probability that the member before, of less memory, is at least as accurate as this one",
+            "cheaper as good: probability that a member of less memory, no slower, is at least as accurate as this one",
         )
     if time_mark(front.warnings):
         notes.insert(0, "~ a time that is not fully backed by measurements, as the notes say")

@@ -4,32 +4,35 @@ The most accurate of many noisy results owes a part of that to chance, and all o
 images and one seed. So when a search has ended, what decides its answer is scored again on another draw, with another
 seed:
 
-1. Undecided is the recommended member against the most accurate one, where they are two; and each member if the one
-   before it, of less memory, is at least as accurate with a probability of more than `UNSURE`.
+1. Undecided is the recommended member against the most accurate one, where they are two; and each member against the
+   best of those that cost less, unless the one or the other is better with a probability of 1 - `UNSURE`.
 2. Of these, the most undecided first, as many are scored again as the search has fine-tunings to spare: one in `SHARE`,
    in all rounds together. `last` is among them, since gains are differences to it.
 3. What is undecided then is scored again in the next round, up to the number of rounds that the user allows.
 
-Nothing is scored again where the largest gain is `CLEAR` times its standard error: images are plenty then, and what is
-still undecided are differences that hardly matter.
+Nothing is scored again where the largest gain is `CLEAR` times the noise of one: images are plenty then, and what is
+still undecided are differences that hardly matter. (The standard error that fronts state is larger, by how far short
+trainings may mislead, which scoring again would not change.)
 
 Every decision depends on nothing but the trials and on rounds that are complete. So a run that is killed goes on with
 the same finalists, and one that is taken further finds what it would have found at once.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 from ..results.front import Front
 from ..results.records import Member, Rescore, TrialRecord
+from .judgement import evidence_of
 
-#: Above this probability that the cheaper member is at least as accurate, which of two is better is not decided.
+#: Probability of the opposite below which it is decided which of two is better.
 UNSURE = 0.1
-#: Fine-tunings of the search for each that is done again: what a fourth of its time pays for.
-SHARE = 4
-#: Standard errors of the largest gain that make it clear enough.
-CLEAR = 10.0
+#: Fine-tunings of the search for each that is done again. Finalists are cheap ones: they take less than this share of
+#: the time.
+SHARE = 3
+#: Standard errors of a single gain, by answers and seed, that make the largest one clear.
+CLEAR = 5.0
 #: Fewest that are worth a round: `last`, and one to compare with it.
 FEWEST = 2
 
@@ -68,7 +71,7 @@ def standing(believe: Believe, trials: Sequence[TrialRecord], rescores: Sequence
     number = 1
     while True:
         front = believe(counted)
-        chosen = _chosen(front, head, spare)
+        chosen = () if _clear(front, trials, head) else _chosen(front, head, spare)
         missing = tuple(trial for trial in chosen if (number, trial) not in done)
         counted += [done[number, trial] for trial in chosen if trial not in missing]
         if missing or not chosen:
@@ -87,13 +90,24 @@ def _chosen(front: Front, head: int | None, most: int) -> tuple[int, ...]:
     return tuple(sorted(chosen)) if len(chosen) >= FEWEST else ()
 
 
+def _clear(front: Front, trials: Sequence[TrialRecord], head: int | None) -> bool:
+    """Whether the largest gain is far above what chance makes of one."""
+    if head is None or not front.members or (best := front.best()).gain is None or best.trial == head:
+        return False
+    noise = evidence_of([trial for trial in trials if trial.number in (head, best.trial)]).noise
+    error = math.sqrt(max(noise[0, 0] + noise[1, 1] - 2 * noise[0, 1], 0.0))
+    return best.gain >= CLEAR * error
+
+
 def _undecided(front: Front) -> list[tuple[Member, Member]]:
     """Pairs of members whose order is not known, the most important first."""
     if len(front.members) < 2:
         return []
     best, recommended = front.best(), front.recommended
-    if best.gain is not None and best.gain >= CLEAR * (best.gain_se or 0.0):
-        return []
     pairs = [] if recommended is None or recommended is best else [(recommended, best)]
-    unsure = [pair for pair in pairwise(front.members) if (pair[1].cheaper_as_good or 0.0) > UNSURE]
-    return pairs + sorted(unsure, key=lambda pair: -(pair[1].cheaper_as_good or 0.0))
+    doubts = []
+    for member in front.members:
+        rival, probability = front.rival(member), member.cheaper_as_good or 0.0
+        if rival is not None and (doubt := min(probability, 1 - probability)) > UNSURE:
+            doubts.append((doubt, rival, member))
+    return pairs + [(rival, member) for _, rival, member in sorted(doubts, key=lambda each: -each[0])]

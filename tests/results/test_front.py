@@ -208,15 +208,17 @@ def test_a_member_without_an_arena_is_written_as_before_there_was_one(trial, fro
         assert Front.from_json(written.to_json()) == written
 
 
-def test_a_member_is_compared_with_the_one_before_it(trial):
+def test_a_member_is_compared_with_the_most_accurate_of_those_that_cost_less(trial):
     trials = [
-        trial(0, accuracy=0.9, peak_bytes=900),
-        trial(1, accuracy=0.5, peak_bytes=100),
-        trial(2, accuracy=0.4, peak_bytes=500),
-        trial(3, accuracy=0.6, peak_bytes=700),
+        trial(0, accuracy=0.5, peak_bytes=100, latency_s=0.10),
+        trial(1, accuracy=0.7, peak_bytes=200, latency_s=0.30),
+        trial(2, accuracy=0.6, peak_bytes=300, latency_s=0.20),  # not compared with 1, which is slower
+        trial(3, accuracy=0.8, peak_bytes=400, latency_s=0.299),  # with 1: no prediction is so exact
+        trial(4, accuracy=0.4, peak_bytes=500, latency_s=0.05),  # the fastest, compared with none
+        trial(5, accuracy=0.3, peak_bytes=600, latency_s=0.40),  # no member
     ]
     judged = {
-        n: Judgement(t.accuracy, 0.1, as_good={m: (10 * m + n) / 100 for m in range(4)}) for n, t in enumerate(trials)
+        n: Judgement(t.accuracy, 0.1, as_good={m: (10 * m + n) / 100 for m in range(6)}) for n, t in enumerate(trials)
     }
     run = RunInfo(device="rpi4", dataset="digits", backbone="net", batch=8, proxy="few-shot", seed=0, trials=0)
     chosen = Front.from_trials(
@@ -226,7 +228,8 @@ def test_a_member_is_compared_with_the_one_before_it(trial):
         {"accuracy": 1.0, "peak_bytes": 0.0, "latency_s": 0.0},
         judged=judged,
     )
-    # Of 3, that 1 is as good, and of 0, that 3 is: 2 is no member.
-    assert [(m.trial, m.cheaper_as_good) for m in chosen.members] == [(1, None), (3, 0.13), (0, 0.3)]
+    found = {member.trial: member.cheaper_as_good for member in chosen.members}
+    assert found == {0: None, 1: 0.01, 2: 0.02, 3: 0.13, 4: None}
+    assert chosen.rival(chosen.members[3]) == chosen.members[1]
     assert Front.from_json(chosen.to_json()) == chosen
-    assert ["cheaper_as_good" in m for m in chosen.to_dict()["members"]] == [False, True, True]
+    assert ["cheaper_as_good" in member for member in chosen.to_dict()["members"]] == [False, True, True, True, False]
