@@ -10,7 +10,6 @@ from tinysearch.devices.costs import cost_table
 from tinysearch.devices.profile import load_device
 from tinysearch.results.records import Rescore, TrialRecord
 from tinysearch.search.judgement import doubts, evidence_of, judge
-from tinysearch.search.surrogate import ROUND_SD
 from tinysearch.spaces import methods
 from tinysearch.spaces.policy import UpdatePolicy
 from tinysearch.spaces.space import UpdateSpace
@@ -91,7 +90,7 @@ def test_answers_are_read_as_they_were_written(task: Task, make: Make) -> None:
     trials = [make(0, methods.last(task.trace), 100), make(1, methods.full(task.trace), 300)]
     evidence = evidence_of(trials)
     assert evidence.accuracy.tolist() == [0.25, 0.75]
-    assert evidence.noise[0, 1] == pytest.approx((0.25 - 0.25 * 0.75) / QUERIES + ROUND_SD**2)
+    assert evidence.noise[0, 1] == pytest.approx((0.25 - 0.25 * 0.75) / QUERIES)
 
 
 def test_too_few_images_are_said_in_numbers(task: Task, make: Make) -> None:

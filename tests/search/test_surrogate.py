@@ -50,7 +50,7 @@ def test_noise_is_the_covariance_of_the_answers(policies: int, queries: int, see
     right = rng.integers(0, 2, (policies, queries), dtype=np.uint8)
     evidence = Evidence.of(list(right.mean(1)), [0.1] * policies, [row.tobytes() for row in right])
     p = right.mean(1)
-    np.testing.assert_allclose(np.diag(evidence.noise), p * (1 - p) / queries + SEED_SD**2 + ROUND_SD**2)
+    np.testing.assert_allclose(np.diag(evidence.noise), p * (1 - p) / queries + SEED_SD**2)
     difference = evidence.noise[0, 0] + evidence.noise[1, 1] - 2 * evidence.noise[0, 1]
     paired = (right[0].astype(float) - right[1]).var() / queries
     assert difference == pytest.approx(paired + 2 * SEED_SD**2)
@@ -71,7 +71,7 @@ def test_policies_that_err_on_the_same_queries_are_told_apart_better() -> None:
 
 def test_without_answers_the_standard_errors_count() -> None:
     evidence = Evidence.of([0.5, 0.6], [0.03, 0.01], [b"", b""])
-    np.testing.assert_allclose(evidence.noise, np.diag([0.03**2 + SEED_SD**2, 0.01**2 + SEED_SD**2]) + ROUND_SD**2)
+    np.testing.assert_allclose(evidence.noise, np.diag([0.03**2 + SEED_SD**2, 0.01**2 + SEED_SD**2]))
 
 
 def test_believing_adds_what_was_expected() -> None:
