@@ -38,8 +38,8 @@ LEVEL_SD = 0.3
 REMAINS_SD = (0.002, 0.004, 0.008)
 #: How far two trainings with other seeds differ; from the ground truth.
 SEED_SD = 0.008
-#: How far a round of episodes and its seed move all policies alike. Assumed: as far as a seed moves one; four policies in
-#: four rounds, on 300 images, gave .009.
+#: How far a round of episodes and its seed move all policies alike. Assumed: as far as a seed moves one; four policies
+#: in four rounds, on 300 images, gave .009.
 ROUND_SD = 0.008
 
 
