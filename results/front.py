@@ -22,6 +22,9 @@ from .records import STRICT, Judgement, Member, RunInfo, Share, TrialRecord, pol
 if TYPE_CHECKING:
     import pandas as pd
 
+#: Times whose ratio is less are the same: no prediction is that exact.
+SAME_TIME = 1.02
+
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class Front:
@@ -114,9 +117,13 @@ class Front:
             reference_point=dict(reference_point),
             ideal_point=dict(ideal_point),
             hypervolume=hypervolume(values, worst, best),
-            members=tuple(_member(trial, judged.get(trial.number)) for trial in chosen),
+            members=_compared([_member(trial, judged.get(trial.number)) for trial in chosen], judged),
             warnings=tuple(dict.fromkeys([*warnings, *(warning for trial in chosen for warning in trial.warnings)])),
         )
+
+    def rival(self, member: Member) -> Member | None:
+        """The most accurate of the members that cost less memory and are no slower; None if there is none."""
+        return _rival(member, self.members)
 
     def best(
         self,
@@ -194,7 +201,7 @@ class Front:
         """The front as JSON values, with its format and version."""
         content: dict[str, Any] = TypeAdapter(Front).dump_python(self, mode="json")
         for member in content["members"]:
-            for name in ("arena_bytes", "gain", "gain_se", "tied"):
+            for name in ("arena_bytes", "gain", "gain_se", "tied", "cheaper_as_good"):
                 if member[name] is None:  # left out, so that programs from before there was one read the file
                     del member[name]
         return self.FORMAT.values(content)
@@ -228,6 +235,26 @@ class Front:
     def save(self, path: str | Path) -> Path:
         """Write the front as a file, whose folder must exist, and return its path."""
         return write_atomically(Path(path), self.to_json())
+
+
+def _rival(member: Member, members: Iterable[Member]) -> Member | None:
+    cheaper = (
+        other
+        for other in members
+        if other.peak_bytes < member.peak_bytes and other.latency_s <= SAME_TIME * member.latency_s
+    )
+    return max(cheaper, key=lambda other: (other.accuracy, -other.peak_bytes), default=None)
+
+
+def _compared(members: Sequence[Member], judged: Mapping[int, Judgement]) -> tuple[Member, ...]:
+    """The members, each compared with its rival."""
+    rivals = [(member, _rival(member, members)) for member in members]
+    return tuple(
+        member
+        if rival is None or member.trial not in judged
+        else replace(member, cheaper_as_good=judged[member.trial].as_good.get(rival.trial))
+        for member, rival in rivals
+    )
 
 
 def _believed(trial: TrialRecord, judgement: Judgement | None) -> TrialRecord:

@@ -3,6 +3,8 @@
 Every record is immutable and checked when it is made, from Python values (NumPy scalars too) or from a file.
 """
 
+from collections.abc import Mapping
+from dataclasses import field
 from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field
@@ -15,6 +17,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=0)]
 Amount = Annotated[float, Field(ge=0)]
 Hash = Annotated[str, Field(pattern=r"^[0-9a-f]{8,64}$")]
+Answers = Annotated[str, Field(pattern=r"^([0-9a-f]{2})*$")]
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -45,6 +48,7 @@ class TrialRecord:
         error: Why it failed or is infeasible.
         started: When it began, ISO 8601.
         answers: Whether each query of the proxy was answered right, as hexadecimal digits of packed bits.
+        images: Where the image of each query is in the training split; empty where the proxy does not say.
     """
 
     number: Count
@@ -68,7 +72,8 @@ class TrialRecord:
     seconds: Amount = 0.0
     error: str | None = None
     started: str = ""
-    answers: Annotated[str, Field(pattern=r"^([0-9a-f]{2})*$")] = ""
+    answers: Answers = ""
+    images: tuple[Count, ...] = ()
 
     @property
     def tried(self) -> bool:
@@ -76,11 +81,40 @@ class TrialRecord:
         return self.state != "infeasible"
 
 
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Rescore:
+    """A trial's policy, scored again: on episodes that no search has looked at, and with another seed.
+
+    Attributes:
+        trial: Number of the trial.
+        round: Which draw of episodes, from 1; the trials themselves are of round 0.
+        accuracy: Top-1 accuracy by the proxy, 0 to 1; None where it failed. Likewise the fields that follow, as in
+            `TrialRecord`.
+        accuracy_se: Its standard error.
+        loss: Mean query loss, nats.
+        answers: Whether each query was answered right.
+        images: Where their images are in the training split.
+        seconds: Time that it took, s.
+        error: Why it failed; None where it did not.
+    """
+
+    trial: Count
+    round: Annotated[int, Field(ge=1)]
+    accuracy: Share | None = None
+    accuracy_se: Amount | None = None
+    loss: float | None = None
+    answers: Answers = ""
+    images: tuple[Count, ...] = ()
+    seconds: Amount = 0.0
+    error: str | None = None
+
+
 @dataclass(frozen=True)
 class Judgement:
     """What is believed of a trial's policy, of all evidence together. Fields as in `Member`.
 
     Attributes:
+        as_good: By number of each other trial, the probability that its policy is at least as accurate.
         covered: Whether another policy costs no more in memory and time, and is not told apart in accuracy: then a
             front does without this one.
     """
@@ -91,6 +125,7 @@ class Judgement:
     gain_se: float | None = None
     tied: bool | None = None
     covered: bool = False
+    as_good: Mapping[int, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -105,6 +140,8 @@ class Member:
         gain: Accuracy above that of `last`, the head alone; None where it is not known.
         gain_se: Its standard error, in which what all policies have in common cancels.
         tied: Whether it cannot be told from the most accurate member, at two standard errors.
+        cheaper_as_good: Probability that the most accurate of the members that cost less memory and are no slower is at
+            least as accurate: then this one buys nothing. None where there is no such member, or it is not known.
     """
 
     policy: str
@@ -126,6 +163,7 @@ class Member:
     gain: float | None = None
     gain_se: Amount | None = None
     tied: bool | None = None
+    cheaper_as_good: Share | None = None
 
     @property
     def memory_bytes(self) -> int:

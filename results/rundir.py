@@ -20,7 +20,7 @@ from .environment import environment, now
 from .front import Front
 from .identity import differences, normalised
 from .pareto import OBJECTIVES, Objective
-from .records import Member, TrialRecord, policy_file
+from .records import Member, Rescore, TrialRecord, policy_file
 from .trials import TrialStore
 
 if TYPE_CHECKING:
@@ -167,6 +167,15 @@ class RunDirectory:
         """
         with TrialStore.load(self.path / STUDY) as store:
             return store.all()
+
+    def rescores(self) -> list[Rescore]:
+        """What was scored again of the finalists, by round and trial.
+
+        Raises:
+            InputError: There are no trials, or they cannot be read.
+        """
+        with TrialStore.load(self.path / STUDY) as store:
+            return store.rescores
 
     def write_front(self, front: Front, trials: Mapping[int, TrialRecord]) -> Path:
         """Write front.json and a policy file for each of its members, and remove those of former members.

@@ -35,6 +35,10 @@ def front_listing(front: Front) -> Listing:
             "accurate (=)",
         )
         notes.insert(1, "gain: points of accuracy above the head alone, in which what all have in common cancels")
+        notes.insert(
+            2,
+            "cheaper as good: probability that a member of less memory, no slower, is at least as accurate as this one",
+        )
     if time_mark(front.warnings):
         notes.insert(0, "~ a time that is not fully backed by measurements, as the notes say")
     show_memory, show_saved = METRICS["peak_bytes"].show, METRICS["saved_bytes"].show
@@ -42,11 +46,14 @@ def front_listing(front: Front) -> Listing:
     gains = _gains(front)
     columns = (
         Column("policy", [member.hash[:8] for member in members], wraps=False),
-        Column("method", [member.method or "found" for member in members], wraps=False),
-        _number("accuracy", [percent(member.accuracy, member.accuracy_se) for member in members]),
+        Column("method", [member.method or "found" for member in members], wraps=bool(gains)),
+        _number(
+            # As many columns, and signs, as 80 characters hold.
+            "accuracy %" if gains else "accuracy",
+            [percent(m.accuracy, m.accuracy_se).removesuffix(" %" if gains else "") for m in members],
+        ),
         *gains,
         _number("peak", [show_memory(member.peak_bytes) for member in members]),
-        # As many columns as 80 characters hold.
         *([] if gains else [_number("saved", [show_saved(member.saved_bytes) for member in members])]),
         _number("step", times),
     )
@@ -56,14 +63,15 @@ def front_listing(front: Front) -> Listing:
 
 
 def _gains(front: Front) -> list[Column]:
-    """What is gained over the head alone, and whether that can be told from the most accurate; none if unknown."""
+    """What is gained over the head alone, and how likely a cheaper member does as well; none if unknown."""
     if all(member.gain is None for member in front.members):
         return []
-    cells = []
+    gains, as_good = [], []
     for member in front.members:
         told = "" if member.gain is None else f"{100 * member.gain:+.1f} ± {100 * (member.gain_se or 0):.1f}"
-        cells.append(told + (" =" if member.tied else "  "))
-    return [_number("gain", cells)]
+        gains.append(told + (" =" if member.tied else "  "))
+        as_good.append("" if member.cheaper_as_good is None else f"{100 * member.cheaper_as_good:.0f} %")
+    return [_number("gain", gains), _number("cheaper\nas good", as_good)]
 
 
 def front_table(front: Front) -> "Group":

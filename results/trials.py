@@ -4,6 +4,9 @@ A trial is written when it has ended, never before, so a killed run leaves no tr
 unfinished transaction back. The fields of a `TrialRecord` are user attributes of the study's trial. The
 encoded policy is one of them and not a parameter per gene, because Optuna runs queries for each parameter:
 with 150 genes that is many times slower (`python benchmarks/trial_store.py`).
+
+A trial that has ended cannot be changed. Where its policy is scored again, that is an attribute of the study, one
+transaction each as well; programs that do not know them pass over them.
 """
 
 import warnings
@@ -20,7 +23,7 @@ from pydantic import TypeAdapter, ValidationError
 from ..core.errors import ConflictError, InputError
 from ..core.files import move_durably, temporary_path
 from .pareto import OBJECTIVES, Objective
-from .records import TrialRecord
+from .records import Rescore, TrialRecord
 
 if TYPE_CHECKING:
     from optuna.storages import RDBStorage
@@ -28,6 +31,8 @@ if TYPE_CHECKING:
 
 #: Name of the study inside its file.
 STUDY = "tinysearch"
+#: What the study's attributes that hold re-scores begin with; round and trial follow.
+_RESCORE = "rescore:"
 #: How the study's trials show the states of ours.
 _STATES = {"complete": "COMPLETE", "infeasible": "PRUNED", "failed": "FAIL"}
 
@@ -42,6 +47,8 @@ class TrialStore:
         self._study = study
         records = (_record(trial.user_attrs, path) for trial in study.get_trials(deepcopy=False))
         self._records = {record.number: record for record in records}
+        again = (_rescore(value, path) for key, value in study.user_attrs.items() if key.startswith(_RESCORE))
+        self._rescores = {(rescore.round, rescore.trial): rescore for rescore in again}
 
     @classmethod
     def open(cls, path: str | Path, genes: Mapping[str, int], objectives: Sequence[Objective] = OBJECTIVES) -> Self:
@@ -117,6 +124,11 @@ class TrialStore:
         """The trials that `all` gives, by number: a view, which grows with the store."""
         return MappingProxyType(self._records)
 
+    @property
+    def rescores(self) -> list[Rescore]:
+        """What was scored again, by round and trial, as of when this store was loaded, and those added since."""
+        return [self._rescores[place] for place in sorted(self._rescores)]
+
     def append(self, trial: TrialRecord) -> None:
         """Add a finished trial; once this returns, the trial survives a kill and a power cut.
 
@@ -148,6 +160,23 @@ class TrialStore:
         entry.datetime_start = entry.datetime_complete - timedelta(seconds=trial.seconds)
         self._study.add_trial(entry)
         self._records[trial.number] = trial
+
+    def add_rescore(self, rescore: Rescore) -> None:
+        """Add what a trial's policy was scored again as; once this returns, it survives a kill and a power cut.
+
+        Args:
+            rescore: Of a complete trial that is here, and not there yet of that round.
+
+        Raises:
+            ValueError: It is not.
+        """
+        place = (rescore.round, rescore.trial)
+        trial = self._records.get(rescore.trial)
+        if place in self._rescores or trial is None or trial.state != "complete":
+            raise ValueError(f"trial {rescore.trial} is not to be scored again in round {rescore.round}")
+        values = {key: value for key, value in asdict(rescore).items() if value is not None}
+        self._study.set_user_attr(f"{_RESCORE}{rescore.round}:{rescore.trial}", values)
+        self._rescores[place] = rescore
 
     def close(self) -> None:
         """Close the file."""
@@ -211,6 +240,15 @@ def _storage(path: Path, new: bool = False) -> "RDBStorage":
         return sqlite3.connect(address, uri=True, timeout=60, check_same_thread=False)
 
     return RDBStorage("sqlite:///study.db", engine_kwargs={"creator": connect}, skip_table_creation=not new)
+
+
+def _rescore(values: object, path: Path) -> Rescore:
+    try:
+        return TypeAdapter(Rescore).validate_python(values)
+    except ValidationError as error:
+        from ..core.validation import first_error
+
+        raise InputError(f"{path}: what was scored again: {first_error(error)}") from error
 
 
 def _record(attributes: Mapping[str, Any], path: Path) -> TrialRecord:

@@ -216,5 +216,11 @@ def _scored(policy: UpdatePolicy, score: Score) -> dict[str, Any]:
         "loss": score.loss,
         "learning_rate": score.learning_rate,
         "seconds": score.seconds,
-        "answers": np.packbits(np.frombuffer(score.answers, np.uint8)).tobytes().hex(),
+        "answers": packed(score.answers),
+        "images": score.images,
     }
+
+
+def packed(answers: bytes) -> str:
+    """Answers as they are kept: a bit each, as hexadecimal digits."""
+    return np.packbits(np.frombuffer(answers, np.uint8)).tobytes().hex()

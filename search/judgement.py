@@ -4,8 +4,9 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
+from scipy.special import ndtr
 
-from ..results.records import Judgement, TrialRecord
+from ..results.records import Judgement, Rescore, TrialRecord
 from ..spaces.policy import UpdatePolicy
 from ..spaces.table import UpdateTable
 from ..spaces.trace import Trace
@@ -35,18 +36,36 @@ class Judged(Protocol):
         ...
 
 
-def judge(problem: Judged, trials: Sequence[TrialRecord]) -> dict[int, Judgement]:
+def judge(problem: Judged, trials: Sequence[TrialRecord], rescores: Sequence[Rescore] = ()) -> dict[int, Judgement]:
     """What is believed of each complete trial, by its number.
 
     A surrogate weighs every fine-tuning against the screen and against the others. So the best of many noisy results is
-    not taken at its word: it is drawn to what policies like it have reached.
+    not taken at its word: it is drawn to what policies like it have reached, and to what it reached itself when it was
+    scored again.
+
+    Args:
+        problem: What was searched.
+        trials: The trials of a run.
+        rescores: What was scored again of them.
     """
     known = [trial for trial in trials if trial.state == "complete"]
     if not known:
         return {}
     points = trial_features(problem, known)
-    mean, covariance = Surrogate(points, evidence_of(known)).predict(points)
-    best = int(mean.argmax())
+    again = [rescore for rescore in rescores if rescore.accuracy is not None]
+    places = {trial.number: place for place, trial in enumerate(known)}
+    observed = [*range(len(known)), *(places[rescore.trial] for rescore in again)]
+    mean, covariance = Surrogate(points[observed], evidence_of([*known, *again])).predict(points)
+    covered = [
+        any(
+            _covers(other, trial) and _within(mean, covariance, place, rival)
+            for rival, other in enumerate(known)
+            if rival != place
+        )
+        for place, trial in enumerate(known)
+    ]
+    # Of those that a front has: another may look better by less than its error, which ties would be measured by.
+    best = int(np.where(covered, -np.inf, mean).argmax())
     errors = np.sqrt(np.maximum(np.diag(covariance), 0))
     last = next((place for place, trial in enumerate(known) if trial.method == "last"), None)
     judged = {}
@@ -59,11 +78,12 @@ def judge(problem: Judged, trials: Sequence[TrialRecord]) -> dict[int, Judgement
             gain=gain,
             gain_se=gain_se,
             tied=behind <= APART * behind_se,
-            covered=any(
-                _covers(other, trial) and _within(mean, covariance, place, rival)
+            covered=covered[place],
+            as_good={
+                other.number: _as_good(mean, covariance, rival, place)
                 for rival, other in enumerate(known)
                 if rival != place
-            ),
+            },
         )
     return judged
 
@@ -93,12 +113,24 @@ def doubts(trials: Sequence[TrialRecord], judged: Mapping[int, Judgement]) -> tu
     )
 
 
-def evidence_of(trials: Sequence[TrialRecord]) -> Evidence:
-    """What complete trials say."""
-    answers = [np.unpackbits(np.frombuffer(bytes.fromhex(trial.answers), np.uint8)).tobytes() for trial in trials]
+def evidence_of(scored: Sequence[TrialRecord | Rescore]) -> Evidence:
+    """What complete trials say, and what was scored again of them."""
+    rounds = [each.round if isinstance(each, Rescore) else 0 for each in scored]
+    # Trials from before images were noted answered the same queries as those that note them.
+    images = {number: each.images for number, each in zip(rounds, scored, strict=True) if each.images}
     return Evidence.of(
-        [trial.accuracy or 0.0 for trial in trials], [trial.accuracy_se or 0.0 for trial in trials], answers
+        [each.accuracy or 0.0 for each in scored],
+        [each.accuracy_se or 0.0 for each in scored],
+        [_answers(each, len(images.get(number, ())) or None) for number, each in zip(rounds, scored, strict=True)],
+        rounds,
+        images,
     )
+
+
+def _answers(scored: TrialRecord | Rescore, queries: int | None) -> bytes:
+    """Whether each query was answered right, a byte each; of an unknown number, up to seven more that were not."""
+    packed = np.frombuffer(bytes.fromhex(scored.answers), np.uint8)
+    return np.unpackbits(packed)[:queries].tobytes()
 
 
 def trial_features(problem: Judged, trials: Sequence[TrialRecord]) -> Floats:
@@ -120,6 +152,12 @@ def _within(mean: Floats, covariance: Floats, place: int, rival: int) -> bool:
     """Whether a policy is not clearly ahead of a rival."""
     ahead, error = _difference(mean, covariance, place, rival)
     return ahead <= AHEAD * error
+
+
+def _as_good(mean: Floats, covariance: Floats, place: int, rival: int) -> float:
+    """The probability that a policy is at least as accurate as a rival."""
+    ahead, error = _difference(mean, covariance, place, rival)
+    return float(ndtr(ahead / error)) if error > 0 else float(ahead >= 0)
 
 
 def _difference(mean: Floats, covariance: Floats, a: int, b: int) -> tuple[float, float]:

@@ -1,12 +1,13 @@
 """A request with everything that it names loaded: what a search is about."""
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
+import numpy as np
 from torch import nn
 
 from ..core.errors import ConflictError
@@ -14,7 +15,7 @@ from ..devices.costs import Costs, cost_rows, cost_table, planned_costs
 from ..devices.profile import DeviceProfile, load_device
 from ..results.front import Front
 from ..results.limits import Limits
-from ..results.records import RunInfo, TrialRecord
+from ..results.records import Judgement, Rescore, RunInfo, TrialRecord
 from ..results.rundir import RunDirectory
 from ..spaces import methods
 from ..spaces.backbones.choice import default_weights
@@ -26,6 +27,7 @@ from .budget import check_budget
 from .data import Dataset, load_dataset
 from .data.episodes import Episode
 from .data.images import as_input, normalisation_of
+from .finalists import Standing, standing
 from .judgement import doubts, judge
 from .network import load_network
 from .proxies import ProxySettings
@@ -33,6 +35,9 @@ from .request import Request
 from .screens import AdditiveScore, ScreenTask, make_screen
 from .support import SupportTask, draw_episodes, support_task
 from .threads import one_thread
+
+#: Draws of episodes between the first of a round and the first of the next: more than a proxy takes.
+DRAWS = 1000
 
 
 @dataclass(frozen=True)
@@ -48,6 +53,7 @@ class Problem:
         space: Its policies.
         limits: What a step may cost.
         batch: Samples of a step on the device.
+        round: Which draw of episodes, and with it of all that is left to chance: the search is of round 0.
     """
 
     request: Request
@@ -58,6 +64,7 @@ class Problem:
     space: UpdateSpace
     limits: Limits
     batch: int
+    round: int = 0
 
     @classmethod
     def of(cls, request: Request, *, for_costs: bool = False) -> Self:
@@ -131,8 +138,10 @@ class Problem:
 
     @property
     def seed(self) -> int:
-        """Seed of episodes and search."""
-        return self.request.seed
+        """Seed of all that is drawn but the episodes: in round 0 the request's, in others one that follows from it."""
+        if not self.round:
+            return self.request.seed
+        return int(np.random.SeedSequence([self.request.seed, self.round]).generate_state(1)[0])
 
     @property
     def proxy(self) -> ProxySettings:
@@ -160,20 +169,23 @@ class Problem:
         return policy.with_training(optimizer=self.device.optimizer, batch=self.batch)
 
     def episodes(self, count: int) -> list[Episode]:
-        """The first rounds of few-shot episodes of the training split; see `draw_episodes`."""
-        for number in range(len(self._rounds), count):
-            size = self.trace.input_shape[1]
-            self._rounds.append(draw_episodes(self.dataset.train, self.proxy, size=size, seed=self.seed, number=number))
-        return [episode for drawn in self._rounds[:count] for episode in drawn]
+        """The round's first draws of few-shot episodes of the training split; see `draw_episodes`."""
+        first, size = self.round * DRAWS, self.trace.input_shape[1]
+        for number in range(first, first + count):
+            if number not in self._drawn:
+                self._drawn[number] = draw_episodes(
+                    self.dataset.train, self.proxy, size=size, seed=self.request.seed, number=number
+                )
+        return [episode for number in range(first, first + count) for episode in self._drawn[number]]
 
     def support_task(self) -> SupportTask:
         """What a method that chooses its policy from the user's data, such as TinyTrain, may look at."""
         return support_task(self.backbone, self.trace.layers[self.trace.head].name, self.episodes(1)[0])
 
     @cached_property
-    def _rounds(self) -> list[list[Episode]]:
+    def _drawn(self) -> dict[int, list[Episode]]:
         """Those drawn so far: decoding their images takes time."""
-        return []
+        return {}
 
     @cached_property
     def full_costs(self) -> Costs:
@@ -204,9 +216,21 @@ class Problem:
         """Everything right, at no cost."""
         return {"accuracy": 1.0, "peak_bytes": 0.0, "latency_s": 0.0}
 
-    def front(self, trials: Iterable[TrialRecord]) -> Front:
-        """The front of some trials, by what is believed of each in the light of all."""
+    def front(self, trials: Iterable[TrialRecord], rescores: Sequence[Rescore] = ()) -> Front:
+        """The front of some trials, by what is believed of each in the light of all.
+
+        With other samplers than `auto` it is what each trial says, until some were scored again.
+        """
         every = list(trials)
+        if rescores:
+            return self.standing(every, rescores).front
+        return self._front(every, judge(self, every) if self.request.sampler == "auto" else {})
+
+    def standing(self, trials: Sequence[TrialRecord], rescores: Sequence[Rescore]) -> Standing:
+        """How far the re-scoring of some trials is; see `standing` of `finalists`."""
+        return standing(lambda counted: self._front(trials, judge(self, trials, counted)), trials, rescores)
+
+    def _front(self, trials: Sequence[TrialRecord], judged: Mapping[int, Judgement]) -> Front:
         info = RunInfo(
             device=self.device.name,
             dataset=self.dataset.name,
@@ -217,9 +241,8 @@ class Problem:
             trials=0,  # `from_trials` counts them
             latency_error=self.full_costs.latency_error,
         )
-        judged = judge(self, every) if self.request.sampler == "auto" else {}
-        warnings = doubts(every, judged)
-        return Front.from_trials(every, info, self.reference_point, self.ideal_point, judged=judged, warnings=warnings)
+        warnings = doubts(trials, judged)
+        return Front.from_trials(trials, info, self.reference_point, self.ideal_point, judged=judged, warnings=warnings)
 
     @cached_property
     def backbone_digest(self) -> str:
@@ -230,9 +253,9 @@ class Problem:
         return digest.hexdigest()
 
     def identity(self) -> dict[str, Any]:
-        """What decides a run's outcome. How long it may go on does not: a finished run can be taken further."""
+        """What a run is. How long it may go on is no part of that: a finished run can be taken further."""
         request, train = self.request, self.dataset.train
-        content = request.model_dump(mode="json", exclude={"trials", "time_budget", "data_dir", "weights"})
+        content = request.model_dump(mode="json", exclude={"trials", "rescore", "time_budget", "data_dir", "weights"})
         return content | {
             "input_size": self.trace.input_shape[1],
             "batch": self.batch,

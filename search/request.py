@@ -28,7 +28,8 @@ class Request(BaseModel):
         weights: `bundled`, `imagenet`, `none` or a file; None takes what is published for the backbone.
         input_size: Side of the images in pixels; None takes the weights' own, or 96 if that is less.
         trials: Policies to score.
-        time_budget: Seconds after which no further round of trials begins.
+        rescore: Rounds at most in which finalists are scored again.
+        time_budget: Seconds after which no further round begins, of trials or of scoring again.
         seed: Seed of episodes and search.
         sampler: How policies are proposed.
         screen: How the sampler `auto` ranks all policies before any is trained.
@@ -49,6 +50,7 @@ class Request(BaseModel):
     weights: str | None = None
     input_size: int | None = Field(default=None, ge=16, le=1024)
     trials: int = Field(default=30, ge=1, le=100_000)
+    rescore: int = Field(default=2, ge=0, le=100)
     time_budget: float | None = Field(default=None, gt=0)
     seed: int = Field(default=0, ge=0, lt=2**32)
     sampler: str = "auto"

@@ -1,24 +1,29 @@
 """A run: from a device, a data set and a backbone to a Pareto front of policies that train."""
 
+import math
 import os
+import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
 from ..core.errors import InputError, TinySearchError
 from ..results.front import Front
 from ..results.identity import run_name
-from ..results.records import TrialRecord
+from ..results.records import Rescore, TrialRecord
 from ..results.rundir import RunDirectory
 from ..results.trials import TrialStore
 from .distributed.local import evaluator
 from .engine import ROUND, Search
+from .finalists import Standing
 from .problem import Problem
 from .proxies import make_proxy
 from .request import Request
+from .rescoring import score_again
 from .samplers import make_sampler
 from .seeds import seeds_of
-from .stopping import AfterSeconds, AfterTrials, FirstOf
+from .stopping import AfterSeconds, AfterTrials, FirstOf, Progress
 from .threads import one_thread
 
 #: Policies that spread over the space, the published methods among them, before the sampler takes over.
@@ -47,8 +52,26 @@ class Observer(Protocol):
         """
         ...
 
+    def rescoring(self, number: int, trials: Sequence[TrialRecord]) -> None:
+        """The search has ended, and a round begins in which finalists are scored again.
+
+        Args:
+            number: Which round, from 1.
+            trials: What is scored again.
+        """
+        ...
+
+    def rescored(self, rescore: Rescore, front: Front | None) -> None:
+        """A finalist was scored again, and that is kept.
+
+        Args:
+            rescore: As what.
+            front: The front as it stands now.
+        """
+        ...
+
     def ended(self, reason: str) -> None:
-        """The search is over; not told where there was nothing to do, or where it was interrupted.
+        """The run is over; not told where there was nothing to do, or where it was interrupted.
 
         Args:
             reason: Why, in words.
@@ -65,6 +88,7 @@ def run(
     weights: str | None = None,
     input_size: int | None = None,
     trials: int | None = None,
+    rescore: int | None = None,
     time_budget: str | float | None = None,
     seed: int | None = None,
     sampler: str | None = None,
@@ -91,7 +115,9 @@ def run(
         weights: "bundled", "imagenet", "none" or a file; what is published for the backbone.
         input_size: Side of the images in pixels; the weights' own, or 96 if that is less.
         trials: Policies to score; 30.
-        time_budget: After this no further round of trials begins, such as "10min", or in seconds; no bound.
+        rescore: Rounds at most in which finalists are scored again, on other images of the training split, before the
+            front is final; 0 for none; 2.
+        time_budget: After this no further round begins, such as "10min", or in seconds; no bound.
         seed: Seed of episodes and search; 0.
         sampler: How policies are proposed; "auto".
         screen: How "auto" ranks all policies before any is trained; "tangent".
@@ -136,6 +162,7 @@ def run(
         weights=weights,
         input_size=input_size,
         trials=trials,
+        rescore=rescore,
         time_budget=time_budget,
         seed=seed,
         sampler=sampler,
@@ -157,8 +184,7 @@ def run(
             if observer is not None:
                 observer.prepared(problem, directory, done)
             try:
-                if sum(record.tried for record in done) < request.trials:
-                    _search(problem, directory, store, jobs, observer)
+                _work(problem, directory, store, jobs, observer)
             finally:
                 if _write_front(problem, directory, store) is not None:
                     directory.plot_pareto()
@@ -166,7 +192,28 @@ def run(
     return RunDirectory.load(path)
 
 
-def _search(problem: Problem, directory: RunDirectory, store: TrialStore, jobs: int, observer: Observer | None) -> None:
+def _work(problem: Problem, directory: RunDirectory, store: TrialStore, jobs: int, observer: Observer | None) -> None:
+    """Search, score the finalists again, and say why that is all."""
+    request, begun = problem.request, time.monotonic()
+    reasons = []
+    if _tried(store) < request.trials:
+        reasons.append(_search(problem, directory, store, jobs, observer))
+    over = AfterSeconds(request.time_budget or math.inf)
+    if request.rescore and any(record.state == "complete" for record in store.all()):
+        again = 0
+        while (now := problem.standing(store.all(), store.rescores)).due and now.round <= request.rescore:
+            if over.left(Progress(_tried(store), time.monotonic() - begun)) <= 0:
+                break
+            again += len(now.due)
+            _score_again(problem, directory, store, now, jobs, observer)
+        if again:
+            reasons.append(f"{again} fine-tunings of finalists were repeated on other images")
+    if reasons and observer is not None:
+        observer.ended("; ".join(reasons))
+
+
+def _search(problem: Problem, directory: RunDirectory, store: TrialStore, jobs: int, observer: Observer | None) -> str:
+    """Find new trials; why no more."""
     request = problem.request
     make = make_proxy(problem)
     sampler = make_sampler(request.sampler, problem.space, request.seed, warm_up=WARM_UP)
@@ -193,8 +240,24 @@ def _search(problem: Problem, directory: RunDirectory, store: TrialStore, jobs: 
             front = _write_front(problem, directory, store)
             if observer is not None:
                 observer.trial(record, front)
-        if observer is not None:
-            observer.ended(search.ended)
+    return search.ended
+
+
+def _score_again(
+    problem: Problem, directory: RunDirectory, store: TrialStore, now: Standing, jobs: int, observer: Observer | None
+) -> None:
+    """Score finalists again in one round."""
+    if observer is not None:
+        observer.rescoring(now.round, [store.by_number[number] for number in now.due])
+    with evaluator(make_proxy(replace(problem, round=now.round)), min(jobs, len(now.due))) as evaluate:
+        for rescore in score_again(store, now, evaluate):
+            front = _write_front(problem, directory, store)
+            if observer is not None:
+                observer.rescored(rescore, front)
+
+
+def _tried(store: TrialStore) -> int:
+    return sum(record.tried for record in store.all())
 
 
 def _write_front(problem: Problem, directory: RunDirectory, store: TrialStore) -> Front | None:
@@ -202,7 +265,7 @@ def _write_front(problem: Problem, directory: RunDirectory, store: TrialStore) -
     trials = store.all()
     if not any(record.state == "complete" for record in trials):
         return None
-    front = problem.front(trials)
+    front = problem.front(trials, store.rescores)
     directory.write_front(front, store.by_number)
     return front
 

@@ -55,6 +55,8 @@ class Score:
         seconds: Wall time that it took.
         answers: Whether each query was answered right, a byte each, in an order that all policies share; empty where
             the proxy asks none. Policies are compared by the queries that they answer differently.
+        images: Where the image of each query is in the training split, in the order of the answers; empty where the
+            proxy does not say. By these, rounds are seen to ask for the same images.
     """
 
     accuracy: float
@@ -63,6 +65,7 @@ class Score:
     learning_rate: float
     seconds: float
     answers: bytes = b""
+    images: tuple[int, ...] = ()
 
 
 class Proxy(ABC):
@@ -76,7 +79,9 @@ class Proxy(ABC):
     3. Every worker process calls that function once, so it must be picklable, and so must be what it refers to. With
        one job it is called in the run's own process. Computing is restricted to one thread in all of them.
     4. The proxy is called with one policy after another. Which process is asked, and in what order, is by chance.
-    5. Nobody tells it when the run is over.
+    5. When the search has ended, the policies that it found are judged again: 2 to 4 are done once more, with a problem
+       whose `seed` and `episodes` are others. The policies have the learning rate then that the first score said.
+    6. Nobody tells it when the run is over.
 
     So a score must depend on nothing but the problem and the policy: not on what was scored before, nor on the global
     random state. Otherwise a run that is resumed finds another front. A proxy may look at the training split of the

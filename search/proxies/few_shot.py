@@ -2,9 +2,9 @@
 
 Every policy sees the same episodes and the same batches, starts from the same prototype head (Snell et al. 2017) and is
 trained as the model that `apply` gives. All are trained at one learning rate, which is found by a policy of middling
-size: with warm-up and clipping the target decides which rate is best, more than the policy does. What the frozen part
-of the network computes is computed once per episode and boundary, and reused; so is the applied model, whose values are
-set back before each fine-tuning.
+size: with warm-up and clipping the target decides which rate is best, more than the policy does. A policy that states
+its rate keeps it. What the frozen part of the network computes is computed once per episode and boundary, and reused;
+so is the applied model, whose values are set back before each fine-tuning.
 """
 
 import math
@@ -107,6 +107,7 @@ class FewShotProxy(Proxy):
         self._make_step = make_step
         device = next(backbone.parameters()).device
         self._episodes = [_images(episode, normalisation_of(backbone), device) for episode in episodes]
+        self._asked = tuple(int(place) for episode in episodes for place in episode.query_indices)
         self._cache: OrderedDict[tuple[int, str], _Images] = OrderedDict()
         supports = (images.support for images in self._episodes)
         self._prototypes = [self._frozen.prototypes(support.values, support.labels) for support in supports]
@@ -120,7 +121,9 @@ class FewShotProxy(Proxy):
         start = time.perf_counter()
         student = self._student(policy)
         rate, first = highest_that_holds(
-            student.optimizer, lambda rate: self._fine_tune(student, 0, rate), self._rate(student.optimizer)
+            student.optimizer,
+            lambda rate: self._fine_tune(student, 0, rate),
+            policy.training.learning_rate or self._rate(student.optimizer),
         )
         results = [first, *(self._fine_tune(student, number, rate) for number in range(1, len(self._episodes)))]
         together = Answers.of_all(results)
@@ -137,6 +140,7 @@ class FewShotProxy(Proxy):
             learning_rate=rate,
             seconds=time.perf_counter() - start,
             answers=together.right.numpy().tobytes(),
+            images=self._asked,
         )
 
     def _rate(self, optimizer: Optimizer) -> float:

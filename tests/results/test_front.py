@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from tinysearch.core.errors import InputError
 from tinysearch.results.front import Front
-from tinysearch.results.records import Member
+from tinysearch.results.records import Judgement, Member, RunInfo
 
 
 def test_members_are_the_trials_that_nothing_dominates(trial, front):
@@ -206,3 +206,30 @@ def test_a_member_without_an_arena_is_written_as_before_there_was_one(trial, fro
     assert arena.to_dict()["members"][0]["arena_bytes"] == 50_000
     for written in (eager, arena):
         assert Front.from_json(written.to_json()) == written
+
+
+def test_a_member_is_compared_with_the_most_accurate_of_those_that_cost_less(trial):
+    trials = [
+        trial(0, accuracy=0.5, peak_bytes=100, latency_s=0.10),
+        trial(1, accuracy=0.7, peak_bytes=200, latency_s=0.30),
+        trial(2, accuracy=0.6, peak_bytes=300, latency_s=0.20),  # not compared with 1, which is slower
+        trial(3, accuracy=0.8, peak_bytes=400, latency_s=0.299),  # with 1: no prediction is so exact
+        trial(4, accuracy=0.4, peak_bytes=500, latency_s=0.05),  # the fastest, compared with none
+        trial(5, accuracy=0.3, peak_bytes=600, latency_s=0.40),  # no member
+    ]
+    judged = {
+        n: Judgement(t.accuracy, 0.1, as_good={m: (10 * m + n) / 100 for m in range(6)}) for n, t in enumerate(trials)
+    }
+    run = RunInfo(device="rpi4", dataset="digits", backbone="net", batch=8, proxy="few-shot", seed=0, trials=0)
+    chosen = Front.from_trials(
+        trials,
+        run,
+        {"accuracy": 0.1, "peak_bytes": 1e3, "latency_s": 1.0},
+        {"accuracy": 1.0, "peak_bytes": 0.0, "latency_s": 0.0},
+        judged=judged,
+    )
+    found = {member.trial: member.cheaper_as_good for member in chosen.members}
+    assert found == {0: None, 1: 0.01, 2: 0.02, 3: 0.13, 4: None}
+    assert chosen.rival(chosen.members[3]) == chosen.members[1]
+    assert Front.from_json(chosen.to_json()) == chosen
+    assert ["cheaper_as_good" in member for member in chosen.to_dict()["members"]] == [False, True, True, True, False]

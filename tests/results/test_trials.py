@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from tinysearch.core.errors import ConflictError, InputError
 from tinysearch.results.pareto import Objective
+from tinysearch.results.records import Rescore
 from tinysearch.results.trials import STUDY, TrialStore
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -232,3 +233,48 @@ def test_records_are_plain_dataclasses(trial):
     record = trial(0)
     assert replace(record, method="full").method == "full"
     assert asdict(record)["row"] == (0, 0, 0)
+
+
+def test_what_is_scored_again_comes_back_and_leaves_the_trials_as_they_were(path, genes, trial):
+    again = [
+        Rescore(trial=1, round=2, accuracy=0.5, accuracy_se=0.1, loss=1.5, answers="a0", images=(7, 2, 9), seconds=3.0),
+        Rescore(trial=0, round=1, error="loss is NaN \N{SNOWMAN}"),
+        Rescore(trial=1, round=1, accuracy=np.float64(0.25)),
+    ]
+    with TrialStore.open(path, genes) as store:
+        assert store.rescores == []
+        store.append(trial(0))
+        store.append(trial(1, images=(3, 1)))
+        for rescore in again:
+            store.add_rescore(rescore)
+        assert store.rescores == [again[1], again[2], again[0]]
+    with TrialStore.open(path, genes) as store:
+        assert store.rescores == [again[1], again[2], again[0]]
+        assert store.all() == [trial(0), trial(1, images=(3, 1))]
+
+
+def test_what_cannot_be_scored_again_is_refused(path, genes, trial):
+    with TrialStore.open(path, genes) as store:
+        store.append(trial(0))
+        store.append(trial(1, state="failed", accuracy=None))
+        store.add_rescore(Rescore(trial=0, round=1, accuracy=0.5))
+        for number, round_ in ((0, 1), (1, 1), (2, 1)):
+            with pytest.raises(ValueError, match=f"trial {number} is not to be scored again"):
+                store.add_rescore(Rescore(trial=number, round=round_, accuracy=0.5))
+        assert len(store.rescores) == 1
+    for wrong in ({"round": 0}, {"accuracy": float("nan")}, {"accuracy": 1.5}, {"spam": 1}, {"answers": "a"}):
+        with pytest.raises(ValidationError):
+            Rescore(**{"trial": 0, "round": 1, **wrong})
+
+
+def test_an_edited_rescore_is_refused(path, genes, trial):
+    import sqlite3
+
+    with TrialStore.open(path, genes) as store:
+        store.append(trial(0))
+        store.add_rescore(Rescore(trial=0, round=1, accuracy=0.5))
+    with sqlite3.connect(path) as database:
+        database.execute("UPDATE study_user_attributes SET value_json = '[]' WHERE key LIKE 'rescore:%'")
+    database.close()
+    with pytest.raises(InputError, match="what was scored again"):
+        TrialStore.load(path)

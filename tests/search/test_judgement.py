@@ -1,13 +1,14 @@
 """What is believed of trials: ties, gains, and what a front does without."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from tinysearch.devices.costs import cost_table
 from tinysearch.devices.profile import load_device
-from tinysearch.results.records import TrialRecord
+from tinysearch.results.records import Rescore, TrialRecord
 from tinysearch.search.judgement import doubts, evidence_of, judge
 from tinysearch.spaces import methods
 from tinysearch.spaces.policy import UpdatePolicy
@@ -100,3 +101,58 @@ def test_too_few_images_are_said_in_numbers(task: Task, make: Make) -> None:
     assert warning.startswith("400 query images: differences in accuracy below ")
     assert doubts(far, judge(task, far)) == ()
     assert doubts(near[:1], judge(task, near[:1])) == ()
+
+
+def again(trial: TrialRecord, right: int | None, number: int = 1) -> Rescore:
+    if right is None:
+        return Rescore(trial=trial.number, round=number, error="broke")
+    answers = np.packbits(np.arange(QUERIES) < right).tobytes().hex()
+    return Rescore(trial=trial.number, round=number, accuracy=right / QUERIES, accuracy_se=0.025, answers=answers)
+
+
+def test_what_was_scored_again_counts_and_what_failed_does_not(task: Task, make: Make) -> None:
+    trials = [make(0, methods.last(task.trace), 200), make(1, methods.full(task.trace), 320)]
+    once = judge(task, trials)
+    assert judge(task, trials, [again(trials[1], None)]) == once
+    worse = judge(task, trials, [again(trials[0], 200), again(trials[1], 240)])
+    assert 0 < (worse[1].gain or 0) < (once[1].gain or 0)
+    assert (worse[1].gain_se or 0) < (once[1].gain_se or 0)
+
+
+def test_rounds_that_agree_make_gains_surer(task: Task, make: Make) -> None:
+    trials = [make(0, methods.last(task.trace), 200), make(1, methods.full(task.trace), 240)]
+    rescores = [
+        again(trial, right, number) for number in (1, 2) for trial, right in zip(trials, (200, 240), strict=True)
+    ]
+    errors = [judge(task, trials, rescores[:count])[1].gain_se or 0 for count in (0, 2, 4)]
+    assert errors == sorted(errors, reverse=True)
+
+
+def test_how_likely_another_is_as_good_is_the_share_of_the_posterior(task: Task, make: Make) -> None:
+    policies = (methods.last(task.trace), methods.bias(task.trace), methods.full(task.trace))
+    trials = [
+        make(number, policy, right)
+        for number, (policy, right) in enumerate(zip(policies, (190, 200, 207), strict=True))
+    ]
+    judged = judge(task, trials)
+    assert all(judged[number].as_good.keys() == {0, 1, 2} - {number} for number in judged)
+    for one, other in ((0, 1), (0, 2), (1, 2)):
+        assert judged[one].as_good[other] + judged[other].as_good[one] == pytest.approx(1)
+    gain, error = judged[2].gain or 0, judged[2].gain_se or 0
+    draws = np.random.default_rng(0).normal(gain, error, 200_000)
+    assert judged[2].as_good[0] == pytest.approx(float((draws <= 0).mean()), abs=0.01)
+
+
+def test_of_trials_without_answers_the_standard_errors_count(task: Task, make: Make) -> None:
+    trials = [
+        replace(make(n, p, 300), answers="") for n, p in enumerate((methods.last(task.trace), methods.full(task.trace)))
+    ]
+    once, twice = judge(task, trials), judge(task, trials, [replace(again(t, 300), answers="") for t in trials])
+    assert (twice[1].gain_se or 0) < (once[1].gain_se or 0)
+
+
+def test_trials_that_do_not_note_their_images_answered_those_that_others_note(task: Task, make: Make) -> None:
+    trials = [make(0, methods.last(task.trace), 200), make(1, methods.full(task.trace), 240)]
+    noted = [replace(trial, images=tuple(range(QUERIES))) for trial in trials]
+    mixed, known = evidence_of([trials[0], noted[1]]), evidence_of(noted)
+    np.testing.assert_array_equal(mixed.noise, known.noise)

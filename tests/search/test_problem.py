@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -94,3 +95,32 @@ def test_methods_see_support_images_of_the_training_split(make_problem: Callable
     with torch.no_grad():
         right = (task.model(task.images).argmax(1) == task.labels).float().mean()
     assert right > 0.25  # prototypes, not the new head of ten random classes
+
+
+def test_another_round_has_other_episodes_and_another_seed(make_problem: Callable[..., Problem]) -> None:
+    problem = make_problem()
+    rounds = [replace(problem, round=number) for number in (0, 1, 2)]
+    assert len({each.seed for each in rounds}) == 3
+    assert all(0 <= each.seed < 2**32 for each in rounds)
+    drawn = [each.episodes(2) for each in rounds]
+    asked = {tuple(episode.query_indices.tolist()) for episodes in drawn for episode in episodes}
+    assert len(asked) == sum(len(episodes) for episodes in drawn) == 6
+    # However many are asked for, the first is the same.
+    assert rounds[1].episodes(1)[0] is drawn[1][0]
+    again = replace(make_problem(), round=1)
+    assert again.seed == rounds[1].seed
+    assert (again.episodes(1)[0].query_indices == drawn[1][0].query_indices).all()
+
+
+def test_a_small_split_is_asked_for_the_same_images_in_every_round(make_problem: Callable[..., Problem]) -> None:
+    problem = make_problem(shot=1000, queries=2000)
+    asked = [
+        sorted(int(place) for episode in replace(problem, round=number).episodes(1) for place in episode.query_indices)
+        for number in (0, 1)
+    ]
+    assert asked[0] == asked[1]
+    assert len(asked[0]) == len(problem.dataset.train)
+
+
+def test_how_often_finalists_are_scored_again_is_no_part_of_what_a_run_is(make_problem: Callable[..., Problem]) -> None:
+    assert make_problem(rescore=0).identity() == make_problem(rescore=5).identity()

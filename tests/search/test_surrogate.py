@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tinysearch.search.surrogate import SEED_SD, SHORT_SD, Evidence, Surrogate
+from tinysearch.search.surrogate import ROUND_SD, SEED_SD, SHORT_SD, Evidence, Surrogate
 
 
 def points(scores: list[float]) -> np.ndarray:
@@ -79,3 +79,64 @@ def test_believing_adds_what_was_expected() -> None:
     assert more.accuracy.tolist() == [0.5, 0.6, 0.7]
     assert more.noise.shape == (3, 3)
     assert more.noise[2, 2] == pytest.approx(1e-8)
+
+
+def evidence(answers: list[np.ndarray], rounds: list[int], images: dict[int, list[int]]) -> Evidence:
+    given = [each.astype(np.uint8).tobytes() for each in answers]
+    return Evidence.of([float(each.mean()) for each in answers], [0.1] * len(answers), given, rounds, images)
+
+
+def test_images_that_are_asked_for_again_are_hard_again() -> None:
+    """Another order of the same images says nothing new of them; other images do."""
+    hard = np.repeat([0, 1], 50)
+    order = np.random.default_rng(0).permutation(100)
+    images = list(range(100))
+    same = evidence([hard, hard[order]], [0, 1], {0: images, 1: order.tolist()}).noise
+    assert same[0, 1] == pytest.approx(0.25 / 100)
+    assert same[0, 0] == same[1, 1] == pytest.approx(0.25 / 100 + SEED_SD**2 + ROUND_SD**2)
+    other = evidence([hard, hard], [0, 1], {0: images, 1: list(range(100, 200))}).noise
+    assert other[0, 1] == 0
+    unknown = evidence([hard, hard], [0, 1], {0: images}).noise
+    np.testing.assert_array_equal(unknown, other)
+
+
+def test_of_images_that_are_asked_for_in_part_those_count() -> None:
+    right = np.array([1, 0, 0, 1])
+    noise = evidence([right, right], [0, 1], {0: [4, 5, 6, 7], 1: [7, 8, 9, 10]}).noise
+    assert noise[0, 1] == pytest.approx(0.5 * 0.5 / 16)
+
+
+def test_a_round_moves_all_its_policies_alike() -> None:
+    right = [np.array([0, 1]), np.array([1, 0]), np.array([0, 1])]
+    noise = evidence(right, [0, 0, 1], {0: [1, 2], 1: [3, 4]}).noise
+    assert noise[0, 1] == pytest.approx(-0.25 / 2 + ROUND_SD**2)
+    assert noise[0, 2] == 0
+
+
+def test_images_that_do_not_fit_the_answers_say_nothing() -> None:
+    right = np.array([0, 1, 1])
+    noise = evidence([right, right], [0, 1], {0: [1, 2, 3], 1: [1, 2]}).noise
+    assert noise[0, 1] == 0
+
+
+@given(st.integers(1, 5), st.integers(0, 99))
+def test_noise_is_a_covariance_whatever_is_asked_for(rounds: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    numbers = rng.integers(0, rounds, 12).tolist()
+    images = {number: rng.choice(40, 20).tolist() for number in range(rounds)}
+    noise = evidence([rng.integers(0, 2, 20) for _ in numbers], numbers, images).noise
+    assert np.linalg.eigvalsh(noise).min() > 0
+
+
+def test_what_is_observed_again_is_believed_the_more() -> None:
+    """A lucky first result is taken back by a second on other images."""
+    known = points([6, 6.5, 7])
+    rng = np.random.default_rng(0)
+    answers = [rng.random(200) < p for p in (0.5, 0.52, 0.62, 0.53)]
+    once = evidence(answers[:3], [0, 0, 0], {})
+    twice = evidence(answers, [0, 0, 0, 1], {})
+    (first, one), (second, two) = (
+        Surrogate(known[rows], each).predict(known) for rows, each in (([0, 1, 2], once), ([0, 1, 2, 2], twice))
+    )
+    assert second[2] < first[2]
+    assert two[2, 2] < one[2, 2]

@@ -41,7 +41,10 @@ def _read_config(context: click.Context, parameter: click.Parameter, value: Path
 @options.WEIGHTS
 @options.INPUT_SIZE
 @click.option("--trials", type=int, help="Policies to score.  [default: 30]")
-@click.option("--time-budget", metavar="TIME", help="Begin no round of trials after this long, such as 10min.")
+@click.option(
+    "--rescore", type=int, help="Rounds at most in which finalists are scored again on other images.  [default: 2]"
+)
+@click.option("--time-budget", metavar="TIME", help="Begin no round after this long, such as 10min.")
 @click.option("--seed", type=int, help="Seed of episodes and search.  [default: 0]")
 @click.option(
     "--out", type=click.Path(path_type=Path), help="Run directory.  [default: a name from the request in runs/]"

@@ -12,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from ..core.units import format_bytes
 from ..devices.latency.caveats import show_time
 from ..results.front import Front
-from ..results.records import TrialRecord
+from ..results.records import Rescore, TrialRecord
 from ..results.rundir import RunDirectory
 from ..results.tables import front_table, percent
 from ..search.problem import Problem
@@ -33,6 +33,7 @@ class Terminal:
             disable=not self._console.is_terminal,
         )
         self._start = time.monotonic()
+        self._names: dict[int, str] = {}  # of what is scored again, by number of the trial
 
     def prepared(self, problem: Problem, run: RunDirectory, done: Sequence[TrialRecord]) -> None:
         """Say what is searched and where it is kept."""
@@ -67,9 +68,22 @@ class Terminal:
         else:
             self._say(f"[{self._tried}/{self._wanted}] {text}" + (f" ({summary})" if summary else ""))
 
+    def rescoring(self, number: int, trials: Sequence[TrialRecord]) -> None:
+        """Say how many finalists are scored again."""
+        self._names = {record.number: record.method or record.hash[:8] for record in trials}
+        self._progress.update(self._bar, visible=False)
+        self._bar = self._progress.add_task(f"re-scoring, round {number}", total=len(trials))
+        self._say(f"re-scoring {len(trials)} finalists on other images (round {number})")
+
+    def rescored(self, rescore: Rescore, front: Front | None) -> None:
+        """Show what a finalist was scored again as."""
+        self._progress.update(self._bar, advance=1)
+        said = rescore.error or percent(rescore.accuracy or 0.0, rescore.accuracy_se)
+        self._say(f"{self._names[rescore.trial]} again: {said}")
+
     def ended(self, reason: str) -> None:
-        """Say why the search is over, where it is not that all policies were tried that were asked for."""
-        if self._tried < self._wanted:
+        """Say why the run is over, where it is not that all policies were tried that were asked for."""
+        if self._tried < self._wanted or self._names:
             self._say(f"the search ends: {reason}")
 
     def conclude(self, run: RunDirectory) -> None:

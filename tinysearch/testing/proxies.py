@@ -81,8 +81,22 @@ class ProxySuite:
             assert 0 <= score.accuracy <= 1
             assert score.accuracy_se >= 0
             assert math.isfinite(score.loss)
+            assert len(score.images) in (0, len(score.answers))
             assert policy.with_training(learning_rate=score.learning_rate).hash == policy.hash
             assert kind.prepare(problem, problem.request.proxy)()(policy).seconds >= 0
+
+    def test_policies_can_be_scored_again_in_another_round(
+        self, kind: ProxyKind, problem: Problem, policies: list[UpdatePolicy]
+    ) -> None:
+        """With other episodes, another seed, and the rates that the first scores said; and the same each time."""
+        rated = [
+            policy.with_training(learning_rate=score.learning_rate)
+            for policy, score in zip(policies, self._scores(kind, problem, policies), strict=True)
+        ]
+        another = replace(problem, round=1)
+        again = self._scores(kind, another, rated)
+        assert again == self._scores(kind, another, rated)
+        assert all(0 <= score.accuracy <= 1 and math.isfinite(score.loss) for score in again)
 
     def test_scores_do_not_depend_on_what_was_scored_before(
         self, kind: ProxyKind, problem: Problem, policies: list[UpdatePolicy]

@@ -234,6 +234,25 @@ def test_what_is_answered_is_kept(problem: Problem, proxy: FewShotProxy, policie
 # --- learning rates --------------------------------------------------------------------------------------------------
 
 
+def test_a_policy_keeps_the_rate_that_it_states(problem: Problem, policies: dict[str, UpdatePolicy]) -> None:
+    """So what is scored again is not tuned again, and one that is found to suit is used as it is."""
+    free, proxy = few_shot(problem), few_shot(problem)
+    found = free(policies["last"])
+    rates = policies["last"].training.stepper.rates
+    other = next(rate for rate in rates if rate != found.learning_rate)
+    assert said(proxy(policies["last"].with_training(learning_rate=found.learning_rate))) == said(found)
+    assert proxy(policies["last"].with_training(learning_rate=other)).learning_rate == other
+    assert proxy._rates == {}
+
+
+def test_scores_say_which_images_were_asked(
+    problem: Problem, proxy: FewShotProxy, policies: dict[str, UpdatePolicy]
+) -> None:
+    score = proxy(policies["last"])
+    assert score.images == tuple(place for each in problem.episodes(1) for place in each.query_indices.tolist())
+    assert len(score.images) == len(score.answers)
+
+
 def test_a_rate_that_diverges_does_not_win_whatever_its_accuracy(
     make_problem: Callable[..., Problem], policies: dict[str, UpdatePolicy], request: pytest.FixtureRequest
 ) -> None:
