@@ -168,8 +168,8 @@ def test_an_observer_is_told_every_trial_with_the_front_as_it_stands(
     computed: list[Front] = []
     compute = Problem.front
 
-    def front(problem: Problem, trials: Sequence[TrialRecord]) -> Front:
-        computed.append(compute(problem, trials))
+    def front(problem: Problem, trials: Sequence[TrialRecord], rescores: Sequence[Rescore]) -> Front:
+        computed.append(compute(problem, trials, rescores))
         return computed[-1]
 
     monkeypatch.setattr(Problem, "front", front)
