@@ -36,6 +36,8 @@ from .screens import AdditiveScore, ScreenTask, make_screen
 from .support import SupportTask, draw_episodes, support_task
 from .threads import one_thread
 
+#: Samplers that screen all policies before any is trained, so that a surrogate can tell what to believe.
+SCREENING = ("auto", "exact")
 #: Draws of episodes between the first of a round and the first of the next: more than a proxy takes.
 DRAWS = 1000
 
@@ -219,12 +221,12 @@ class Problem:
     def front(self, trials: Iterable[TrialRecord], rescores: Sequence[Rescore] = ()) -> Front:
         """The front of some trials, by what is believed of each in the light of all.
 
-        With other samplers than `auto` it is what each trial says, until some were scored again.
+        With samplers that do not screen it is what each trial says, until some were scored again.
         """
         every = list(trials)
         if rescores:
             return self.standing(every, rescores).front
-        return self._front(every, judge(self, every) if self.request.sampler == "auto" else {})
+        return self._front(every, judge(self, every) if self.request.sampler in SCREENING else {})
 
     def standing(self, trials: Sequence[TrialRecord], rescores: Sequence[Rescore]) -> Standing:
         """How far the re-scoring of some trials is; see `standing` of `finalists`."""
