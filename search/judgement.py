@@ -9,7 +9,8 @@ from ..results.records import Judgement, TrialRecord
 from ..spaces.policy import UpdatePolicy
 from ..spaces.table import UpdateTable
 from ..spaces.trace import Trace
-from .surrogate import Evidence, Floats, Surrogate, features
+from .beliefs import Belief, joined
+from .surrogate import Evidence, Floats, features
 
 if TYPE_CHECKING:
     from .screens.base import AdditiveScore
@@ -41,16 +42,31 @@ def judge(problem: Judged, trials: Sequence[TrialRecord]) -> dict[int, Judgement
     A surrogate weighs every fine-tuning against the screen and against the others. So the best of many noisy results is
     not taken at its word: it is drawn to what policies like it have reached.
     """
-    known = [trial for trial in trials if trial.state == "complete"]
-    if not known:
+    return judge_together([problem], [trials])
+
+
+def judge_together(problems: Sequence[Judged], trials: Sequence[Sequence[TrialRecord]]) -> dict[int, Judgement]:
+    """As `judge`, of the trials of several networks, whose numbers differ: each gains over the head of its own.
+
+    Args:
+        problems: The networks.
+        trials: The trials of each.
+    """
+    every = [[trial for trial in own if trial.state == "complete"] for own in trials]
+    scored = [(problem, own) for problem, own in zip(problems, every, strict=True) if own]
+    if not scored:
         return {}
-    points = trial_features(problem, known)
-    mean, covariance = Surrogate(points, evidence_of(known)).predict(points)
+    mean, covariance = joined([believe(problem, own) for problem, own in scored])
     best = int(mean.argmax())
     errors = np.sqrt(np.maximum(np.diag(covariance), 0))
-    last = next((place for place, trial in enumerate(known) if trial.method == "last"), None)
+    known = [trial for _, own in scored for trial in own]
+    lasts: list[int | None] = []
+    for _, own in scored:
+        begin = len(lasts)
+        last = next((begin + place for place, trial in enumerate(own) if trial.method == "last"), None)
+        lasts += [last] * len(own)
     judged = {}
-    for place, trial in enumerate(known):
+    for place, (trial, last) in enumerate(zip(known, lasts, strict=True)):
         gain, gain_se = (None, None) if last is None else _difference(mean, covariance, place, last)
         behind, behind_se = _difference(mean, covariance, best, place)
         judged[trial.number] = Judgement(
@@ -93,11 +109,15 @@ def doubts(trials: Sequence[TrialRecord], judged: Mapping[int, Judgement]) -> tu
     )
 
 
+def believe(problem: Judged, trials: Sequence[TrialRecord]) -> Belief:
+    """What is believed of complete trials of one network, one or more, in the light of all of them."""
+    return Belief.of(trial_features(problem, trials), evidence_of(trials), _answers(trials))
+
+
 def evidence_of(trials: Sequence[TrialRecord]) -> Evidence:
     """What complete trials say."""
-    answers = [np.unpackbits(np.frombuffer(bytes.fromhex(trial.answers), np.uint8)).tobytes() for trial in trials]
     return Evidence.of(
-        [trial.accuracy or 0.0 for trial in trials], [trial.accuracy_se or 0.0 for trial in trials], answers
+        [trial.accuracy or 0.0 for trial in trials], [trial.accuracy_se or 0.0 for trial in trials], _answers(trials)
     )
 
 
@@ -107,6 +127,10 @@ def trial_features(problem: Judged, trials: Sequence[TrialRecord]) -> Floats:
     table = UpdateTable.of(problem.trace, policies)
     memory = np.array([trial.peak_bytes for trial in trials], np.int64)
     return features(table, problem.score(table), memory)
+
+
+def _answers(trials: Sequence[TrialRecord]) -> list[bytes]:
+    return [np.unpackbits(np.frombuffer(bytes.fromhex(trial.answers), np.uint8)).tobytes() for trial in trials]
 
 
 def _covers(other: TrialRecord, trial: TrialRecord) -> bool:
