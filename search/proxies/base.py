@@ -76,7 +76,8 @@ class Proxy(ABC):
     3. Every worker process calls that function once, so it must be picklable, and so must be what it refers to. With
        one job it is called in the run's own process. Computing is restricted to one thread in all of them.
     4. The proxy is called with one policy after another. Which process is asked, and in what order, is by chance.
-    5. Nobody tells it when the run is over.
+    5. Where a run has several networks, it may be told to `rest` while another's is asked.
+    6. Nobody tells it when the run is over.
 
     So a score must depend on nothing but the problem and the policy: not on what was scored before, nor on the global
     random state. Otherwise a run that is resumed finds another front. A proxy may look at the training split of the
@@ -106,6 +107,9 @@ class Proxy(ABC):
             RuntimeError: It cannot be judged. The run records the reason as this policy's failure and goes on.
             FloatingPointError: Likewise.
         """
+
+    def rest(self) -> None:  # noqa: B027  # most proxies hold little
+        """Free the memory of what can be computed again: for a while nothing will be asked."""
 
 
 @dataclass(frozen=True, slots=True)
