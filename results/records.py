@@ -105,6 +105,8 @@ class Member:
         gain: Accuracy above that of `last`, the head alone; None where it is not known.
         gain_se: Its standard error, in which what all policies have in common cancels.
         tied: Whether it cannot be told from the most accurate member, at two standard errors.
+        backbone: In a run of several networks, the one that it trains; else None.
+        input_size: Likewise, the side of its images in pixels.
     """
 
     policy: str
@@ -126,6 +128,13 @@ class Member:
     gain: float | None = None
     gain_se: Amount | None = None
     tied: bool | None = None
+    backbone: str | None = None
+    input_size: Annotated[int, Field(ge=1)] | None = None
+
+    @property
+    def network(self) -> str:
+        """In a run of several networks, the one that it trains, as "mcunet-5fps 128"; else empty."""
+        return "" if self.backbone is None else f"{self.backbone} {self.input_size or ''}".rstrip()
 
     @property
     def memory_bytes(self) -> int:

@@ -37,6 +37,12 @@ class _Point:
     latency_s: float
     method: str | None
     on_front: bool
+    network: str = ""
+
+    @property
+    def label(self) -> str:
+        """What is written beside it: its method, and on a front of several networks which one it is of."""
+        return ", ".join(filter(None, [self.method, self.network]))
 
 
 def plot_pareto(front: Front, trials: Sequence[TrialRecord], path: str | Path) -> Path:
@@ -123,6 +129,7 @@ def _point(record: TrialRecord | Member, on_front: bool) -> _Point:
         record.latency_s,
         record.method,
         on_front,
+        record.network if isinstance(record, Member) else "",
     )
 
 
@@ -206,7 +213,7 @@ def _staircase(axes: "Axes", points: Sequence[_Point], field: str) -> list[tuple
 def _label(axes: "Axes", points: Sequence[_Point], field: str, corners: Sequence[tuple[float, float]]) -> None:
     marked = [point for point in points if point.on_front or point.method is not None]
     obstacles = [(getattr(point, field), point.accuracy) for point in marked]
-    labels = [(getattr(p, field), p.accuracy, _cut(p.method, 22)) for p in marked if p.method is not None]
+    labels = [(getattr(p, field), p.accuracy, _cut(p.label, 22 + len(p.network))) for p in marked if p.label]
     place_labels(axes, labels, obstacles, corners, size=8.5, color=_INK)
 
 
