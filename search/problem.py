@@ -1,15 +1,15 @@
 """A request with everything that it names loaded: what a search is about."""
 
 import hashlib
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
 from torch import nn
 
-from ..core.errors import ConflictError
+from ..core.errors import ConflictError, InputError
 from ..devices.costs import Costs, cost_rows, cost_table, planned_costs
 from ..devices.profile import DeviceProfile, load_device
 from ..results.front import Front
@@ -48,6 +48,8 @@ class Problem:
         space: Its policies.
         limits: What a step may cost.
         batch: Samples of a step on the device.
+        reference: From where the front's hypervolume is measured, if not from this network's own `reference_point`: in
+            a run of several networks, which have one.
     """
 
     request: Request
@@ -58,15 +60,19 @@ class Problem:
     space: UpdateSpace
     limits: Limits
     batch: int
+    reference: Mapping[str, float] | None = None
+    # Those drawn so far: decoding their images takes time.
+    _rounds: list[list[Episode]] = field(default_factory=list, repr=False, compare=False)
 
     @classmethod
-    def of(cls, request: Request, *, for_costs: bool = False) -> Self:
+    def of(cls, request: Request, *, for_costs: bool = False, beside: Sequence["Problem"] = ()) -> Self:
         """Load what a request names, and refuse a budget that nothing fits.
 
         Args:
             request: What was asked.
             for_costs: Whether nothing but costs will be asked of the network, so that unless the request states weights
                 random ones will do.
+            beside: Problems of other networks on the same data and seed, with which this one shares its images.
 
         Raises:
             InputError: A name or file is wrong.
@@ -74,7 +80,7 @@ class Problem:
             BudgetError: No policy fits; the smallest one and what it needs are named.
         """
         device = load_device(request.device)
-        dataset = load_dataset(request.dataset, request.data_dir)
+        dataset = beside[0].dataset if beside else load_dataset(request.dataset, request.data_dir)
         backbone, trace = load_network(
             request.backbone,
             classes=len(dataset.classes),
@@ -89,7 +95,8 @@ class Problem:
             energy_j=request.max_energy,
         )
         batch = request.batch or device.batch
-        problem = cls(request, device, dataset, backbone, trace, UpdateSpace(trace), limits, batch)
+        drawn = next((other._rounds for other in beside if other.trace.input_shape == trace.input_shape), [])
+        problem = cls(request, device, dataset, backbone, trace, UpdateSpace(trace), limits, batch, _rounds=drawn)
         check_budget(limits, problem.exact(UpdateTable.frozen(trace, 1)), device, trace, batch)
         return problem
 
@@ -112,10 +119,12 @@ class Problem:
                 nor compared.
 
         Raises:
-            InputError: A name or file is wrong.
+            InputError: A name or file is wrong, or the run is of several networks.
             MissingDataError: Data or weights are missing.
             ConflictError: The weights are not those of the run.
         """
+        if run.networks:
+            raise InputError(f"{run.path} is a run of {len(run.networks)} networks: take one of its networks")
         stated = {key: value for key, value in run.request.items() if key in Request.model_fields}
         if for_costs:
             del stated["weights"]
@@ -171,11 +180,6 @@ class Problem:
         return support_task(self.backbone, self.trace.layers[self.trace.head].name, self.episodes(1)[0])
 
     @cached_property
-    def _rounds(self) -> list[list[Episode]]:
-        """Those drawn so far: decoding their images takes time."""
-        return []
-
-    @cached_property
     def full_costs(self) -> Costs:
         """What full fine-tuning costs: one policy, from which the front's hypervolume is measured."""
         return self.cost(UpdateTable.of(self.trace, [methods.full(self.trace)]))
@@ -192,6 +196,8 @@ class Problem:
     @cached_property
     def reference_point(self) -> Mapping[str, float]:
         """From where the front's hypervolume is measured: chance, and the costs of full fine-tuning."""
+        if self.reference is not None:
+            return self.reference
         full = self.full_costs
         return {
             "accuracy": 1 / len(self.dataset.classes),
@@ -207,19 +213,23 @@ class Problem:
     def front(self, trials: Iterable[TrialRecord]) -> Front:
         """The front of some trials, by what is believed of each in the light of all."""
         every = list(trials)
-        info = RunInfo(
+        judged = judge(self, every) if self.request.sampler == "auto" else {}
+        points = self.reference_point, self.ideal_point
+        return Front.from_trials(every, self.info, *points, judged=judged, warnings=doubts(every, judged))
+
+    @property
+    def info(self) -> RunInfo:
+        """What a front says of the search, but for the number of trials."""
+        return RunInfo(
             device=self.device.name,
             dataset=self.dataset.name,
             backbone=self.trace.name,
             batch=self.batch,
             proxy=self.request.proxy.describe(),
             seed=self.request.seed,
-            trials=0,  # `from_trials` counts them
+            trials=0,
             latency_error=self.full_costs.latency_error,
         )
-        judged = judge(self, every) if self.request.sampler == "auto" else {}
-        warnings = doubts(every, judged)
-        return Front.from_trials(every, info, self.reference_point, self.ideal_point, judged=judged, warnings=warnings)
 
     @cached_property
     def backbone_digest(self) -> str:
