@@ -9,7 +9,7 @@ from ..core.errors import BudgetError, InputError
 from ..results.networks import network_name
 from ..spaces.backbones.choice import NO_WEIGHTS
 from .problem import Problem
-from .request import Request
+from .request import DEFAULT_BACKBONE, Request
 
 #: Most networks of a run.
 MOST = 16
@@ -34,10 +34,11 @@ def requests_of(
     Raises:
         InputError: A value is wrong, or asked of one network only.
     """
-    backbones, sizes = _listed("backbone", backbone), [_pixels(size) for size in _listed("input_size", input_size)]
-    files = weights_of(weights, [name for name in backbones if name is not None])
+    backbones = [DEFAULT_BACKBONE if name is None else name for name in _listed("backbone", backbone)]
+    sizes = [_pixels(size) for size in _listed("input_size", input_size)]
+    files = weights_of(weights, backbones)
     requests = [
-        Request.make(backbone=name, input_size=size, weights=files.get(name or ""), **others)
+        Request.make(backbone=name, input_size=size, weights=files.get(name), **others)
         for name in backbones
         for size in sizes
     ]
@@ -63,7 +64,7 @@ def weights_of(stated: str | Mapping[str, str] | None, backbones: Sequence[str])
     Args:
         stated: For one backbone what it is; for several, `bundled`, `imagenet` or `none` for all of them, or each one's
             own as a mapping, or as text: `NAME=FILE,NAME=FILE`. None, or nothing said of a backbone, leaves the choice.
-        backbones: Their names; none stands for the default backbone, under the name "".
+        backbones: Their names.
 
     Raises:
         InputError: It is not said which backbone a file is for, or it is for none of them.
@@ -72,12 +73,12 @@ def weights_of(stated: str | Mapping[str, str] | None, backbones: Sequence[str])
         >>> weights_of("a=a.pth,b=bundled", ["a", "b"])
         {'a': 'a.pth', 'b': 'bundled'}
     """
-    names = list(dict.fromkeys(backbones)) or [""]
-    if stated is None or (isinstance(stated, str) and (len(names) == 1 or stated in _FOR_ALL)):
+    names = list(dict.fromkeys(backbones))
+    if not isinstance(stated, Mapping) and (not isinstance(stated, str) or len(names) == 1 or stated in _FOR_ALL):
         return dict.fromkeys(names, stated)
     if isinstance(stated, str):
         # A file's name may have a comma in it.
-        parts = re.split(rf",(?=(?:{'|'.join(map(re.escape, names))})=)", stated)
+        parts = re.split(rf",(?=(?:{'|'.join(re.escape(str(name)) for name in names)})=)", stated)
         pairs = [part.partition("=") for part in parts]
         if unclear := next((file or name for name, sign, file in pairs if not sign or name not in names), None):
             raise InputError(

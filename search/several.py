@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Self
 from warnings import warn
 
-from ..core.errors import TinySearchError
+from ..core.errors import InputError, TinySearchError
 from ..results.front import Front
 from ..results.identity import run_name
 from ..results.networks import NETWORKS, network_name, numbered_together
@@ -174,8 +174,11 @@ def _search(several: Several, request: Request, jobs: int, observer: Observer | 
     problems = [part.problem for part in several.parts]
     samplers = [AutoSampler(problem.space, problem.seed) for problem in problems]
     with one_thread():
-        for sampler, problem in zip(samplers, problems, strict=True):
-            sampler.prepare(problem)
+        for sampler, part in zip(samplers, several.parts, strict=True):
+            try:
+                sampler.prepare(part.problem)
+            except InputError as error:  # which speaks of "the network"
+                raise InputError(f"{part.directory.path.name}: {error}", *error.options) from error
             sampler.rivals = [other for other in samplers if other is not sampler]
     enough = AfterTrials(request.trials)
     budget = request.time_budget

@@ -135,7 +135,7 @@ def verify(
     run = run if isinstance(run, RunDirectory) else RunDirectory.load(run)
     members = chosen_members(run, policy)
     runs = {own.path: own for own in map(run.of, members)}
-    files = weights_of(weights, [str(own.request["backbone"]) for own in runs.values()])
+    files = weights_of(weights, [own.request["backbone"] for own in runs.values()])
     measured: dict[str, MemberMeasurement] = {}
     for path, own in runs.items():  # one network after another is held
         problem = Problem.of_run(own, data_dir, files[own.request["backbone"]])

@@ -83,15 +83,19 @@ def test_the_table_has_the_network_of_each(several, width):
         assert any(member.hash[:8] in line and "ms" in line for line in lines)
 
 
-def test_the_picture_says_the_network_of_each_member(several, trial):
-    figure = draw_pareto(several, [trial(number) for number in range(4)])
-    texts = [note.get_text() for note in figure.axes[0].texts]
-    assert sorted(texts) == [
-        "last, mcunet-5fps 128",
-        "last, mobilenetv2-w0.35-tf 128",
-        "mcunet-5fps 128",
-        "mobilenetv2-w0.35-tf 128",
-    ]
+def test_the_picture_says_the_network_where_it_changes(several, trial):
+    """Members 0 and 2 are of the first network, 1 and 3 of the second; the last member is followed by one like it."""
+    first, second, third, fourth = several.members
+    several = replace(several, members=(first, second, replace(third, backbone=second.backbone), fourth))
+    policy = '{"backbone": "mcunet-5fps", "input_shape": [3, 96, 96]}'
+    figure = draw_pareto(several, [trial(9, method="bias", policy=policy), trial(10, policy=policy, accuracy=0.1)])
+    for axes in figure.axes[:1]:
+        assert sorted(note.get_text() for note in axes.texts) == [
+            "bias, mcunet-5fps 96",
+            "last, mcunet-5fps 128",
+            "last, mobilenetv2-w0.35-tf 128",
+            "mcunet-5fps 128",
+        ]
 
 
 # --- the run directory -----------------------------------------------------------------------------------------------

@@ -207,6 +207,11 @@ def test_a_network_that_fails_leaves_the_front_to_the_others(tmp_path: Path, mon
     assert again.front == found.front
 
 
+def test_a_network_that_the_screen_refuses_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="diverging-16: the network's answers are not finite"):
+        search(tmp_path / "run", backbone="tiny_net:build,tiny_net:diverging", input_size=16)
+
+
 def test_where_all_networks_fail_the_run_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _fail(monkeypatch, "tiny_net")
     for _ in range(2):  # and again when it is resumed
