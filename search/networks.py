@@ -98,7 +98,8 @@ def load_networks(requests: Sequence[Request]) -> tuple[list[Problem], list[str]
     All share their images and the point that hypervolumes are measured from: the largest costs of full fine-tuning.
 
     Returns:
-        The problems of those networks that fit the device, and of each that does not a line that says so.
+        The problems of those networks that fit the device, by name and size whatever the order that they were asked in,
+        and of each that does not a line that says so.
 
     Raises:
         InputError: A name or file is wrong, or a network is asked for twice.
@@ -119,9 +120,10 @@ def load_networks(requests: Sequence[Request]) -> tuple[list[Problem], list[str]
         problems[network_name(name, size)] = problem
     if not problems:
         raise BudgetError(f"none of {len(requests)} networks fits; the first: {refused[0]}", *refused[0].options)
-    points = [problem.reference_point for problem in problems.values()]
+    ordered = sorted(problems.values(), key=lambda problem: (problem.trace.name, problem.trace.input_shape))
+    points = [problem.reference_point for problem in ordered]
     worst = {key: max(point[key] for point in points) for key in points[0]}
-    return [replace(problem, reference=worst) for problem in problems.values()], [f"left out: {e}" for e in refused]
+    return [replace(problem, reference=worst) for problem in ordered], [f"left out: {error}" for error in refused]
 
 
 def _listed(name: str, stated: Any) -> list[Any]:
