@@ -134,11 +134,11 @@ def verify(
     """
     run = run if isinstance(run, RunDirectory) else RunDirectory.load(run)
     members = chosen_members(run, policy)
-    runs = {own.path: own for own in map(run.of, members)}
-    files = weights_of(weights, [own.request["backbone"] for own in runs.values()])
+    runs = {own.path: own for own in map(run.of, members)} or {run.path: run}
+    files = weights_of(weights, [str(own.request.get("backbone")) for own in runs.values()])
     measured: dict[str, MemberMeasurement] = {}
     for path, own in runs.items():  # one network after another is held
-        problem = Problem.of_run(own, data_dir, files[own.request["backbone"]])
+        problem = Problem.of_run(own, data_dir, files[str(own.request.get("backbone"))])
         count, most = problem.batch if batch is None else batch, len(problem.dataset.train)
         if not 1 <= count <= most:
             raise InputError(f"batch {count}: it must be from 1 to the {most} training images", "batch")
