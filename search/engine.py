@@ -76,7 +76,7 @@ class Search:
         stop: When to end.
         exact: As `cost`, with the memory that a plan of each policy needs: for those that are about to be trained.
             None is `cost` itself.
-        first: Policies of the first round.
+        opening: Policies of the first rounds, where those are to be smaller than `ROUND`.
 
     Attributes:
         ended: Why the search ended, in words; empty until it has.
@@ -92,7 +92,7 @@ class Search:
     seeds: Sequence[UpdatePolicy]
     stop: Stop
     exact: Callable[[UpdateTable], Costs] | None = None
-    first: int = ROUND
+    opening: Sequence[int] = ()
     ended: str = field(default="", init=False)
     _seen: set[str] = field(default_factory=set, init=False)
     _repair: Repair = field(init=False)
@@ -110,7 +110,7 @@ class Search:
         done = {record.number: record for record in self.store.all()}
         tried = sum(record.tried for record in done.values())
         number = 0
-        seeds = list(self.seeds)
+        seeds, sizes = list(self.seeds), iter(self.opening)
         while True:
             progress = Progress(tried, time.monotonic() - begun)
             left = self.stop.left(progress)
@@ -121,8 +121,7 @@ class Search:
             if number >= len(done) and (enough := self.sampler.enough()):
                 self.ended = enough
                 return
-            most = ROUND if number else self.first
-            proposals = dict(enumerate(islice(self._proposals(seeds), most), start=number))
+            proposals = dict(enumerate(islice(self._proposals(seeds), next(sizes, ROUND)), start=number))
             if not proposals:
                 self.ended = f"there is nothing new to try: {len(self._seen)} policies are known"
                 return

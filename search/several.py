@@ -28,7 +28,7 @@ from .samplers.auto import AutoSampler
 from .seeds import seeds_of
 from .stopping import AfterSeconds, AfterTrials, FirstOf
 from .threads import one_thread
-from .turns import Together, Turns
+from .turns import OPENING, Together, Turns
 
 #: Of a network's request, what others of the same run may have otherwise.
 _OWN = ("backbone", "input_size", "weights", "backbone_sha256")
@@ -197,7 +197,7 @@ def _search(several: Several, request: Request, jobs: int, observer: Observer | 
                 store=part.store,
                 seeds=seeds_of(part.problem, only_last=True),
                 stop=stop,
-                first=1,
+                opening=[1] * OPENING,
             )
             for part, sampler in zip(several.parts, samplers, strict=True)
         ]

@@ -8,6 +8,9 @@ from .engine import Search
 from .samplers.auto import AutoSampler
 from .stopping import Progress, Stop
 
+#: Turns that every network has before they go to what promises most, of one policy each.
+OPENING = 2
+
 
 class Together(Stop):
     """A rule for several searches, whose policies and time count together.
@@ -40,10 +43,11 @@ class Together(Stop):
 class Turns:
     """Has several searches take turns, a round at a time.
 
-    First each has one with the head alone, which its other policies are compared with. Then a round goes to the network
-    whose best candidate is expected to add most to the hypervolume of the front of all of them. So a network that could
-    only add what others reach at no more cost gets no more. What was done in earlier sessions is gone through again, in
-    the same order.
+    First each has `OPENING` turns, a policy in each: the head alone, which its others are compared with, and its best
+    candidate by that, which says how much it gains by training more. Then a round goes to the network whose best
+    candidate is expected to add most to the hypervolume of the front of all of them. So a network that could only add
+    what others reach at no more cost gets no more. What was done in earlier sessions is gone through again, in the same
+    order.
 
     Args:
         searches: One for each network, all with `stop` for their rule.
@@ -61,8 +65,9 @@ class Turns:
 
     def __iter__(self) -> Iterator[tuple[int, TrialRecord]]:
         """Yield every new trial once it is in its store, with the place of its network."""
-        for place in range(len(self._searches)):
-            yield from self._turn(place)
+        for place in list(range(len(self._searches))) * OPENING:
+            if place in self._open:
+                yield from self._turn(place)
         while not self.ended:
             promises = {place: self._samplers[place].promise() for place in self._open}
             if all(promise == -float("inf") for promise in promises.values()):
