@@ -24,11 +24,11 @@ from .problem import Problem
 from .proxies import make_proxy
 from .proxies.several import SeveralProxies
 from .request import Request
-from .samplers.auto import AutoSampler
+from .samplers.auto import OPENING, AutoSampler
 from .seeds import seeds_of
 from .stopping import AfterSeconds, AfterTrials, FirstOf
 from .threads import one_thread
-from .turns import OPENING, Together, Turns
+from .turns import Together, Turns
 
 #: Of a network's request, what others of the same run may have otherwise.
 _OWN = ("backbone", "input_size", "weights", "backbone_sha256")

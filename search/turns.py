@@ -5,11 +5,8 @@ from collections.abc import Iterator, Sequence
 
 from ..results.records import TrialRecord
 from .engine import Search
-from .samplers.auto import AutoSampler
+from .samplers.auto import OPENING, AutoSampler
 from .stopping import Progress, Stop
-
-#: Turns that every network has before they go to what promises most, of one policy each.
-OPENING = 2
 
 
 class Together(Stop):

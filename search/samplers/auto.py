@@ -20,6 +20,8 @@ CANDIDATES = 300
 DRAWS = np.array([-1.28, -0.52, 0.0, 0.52, 1.28])
 #: Fewest fine-tunings before the search may end.
 FEWEST = 8
+#: With several networks, fine-tunings of each before they go to what promises most; of all but one, these come on top.
+OPENING = 2
 #: The search ends where no candidate is expected to add this share of what the front's hypervolume is uncertain by.
 WORTH = 0.25
 #: Draws of the accuracies of the front, to see how uncertain its hypervolume is.
@@ -81,8 +83,7 @@ class AutoSampler(Sampler):
         """Whether what the best candidate promises is lost in the uncertainty of the front."""
         if not self._trials:
             return ""
-        # The head alone of each further network, which a run begins with, says nothing of what else may be gained.
-        if sum(len(sampler._trials) for sampler in (self, *self.rivals)) < FEWEST + len(self.rivals):
+        if sum(len(sampler._trials) for sampler in (self, *self.rivals)) < FEWEST + OPENING * len(self.rivals):
             return ""
         if self.promise() >= WORTH * self._uncertainty:
             return ""
