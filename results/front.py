@@ -1,6 +1,6 @@
 """A Pareto front: the policies of a run that no other policy of the run dominates.
 
-The file format, version 1, is described in docs/run-directory.md.
+The file format, version 2, is described in docs/run-directory.md.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -50,7 +50,7 @@ class Front:
         True
     """
 
-    FORMAT: ClassVar[Format] = Format("tinysearch.front", 1, "front")
+    FORMAT: ClassVar[Format] = Format("tinysearch.front", 2, "front")
 
     run: RunInfo
     objectives: tuple[Objective, ...] = Field(min_length=1)
@@ -201,10 +201,11 @@ class Front:
         """The front as JSON values, with its format and version."""
         content: dict[str, Any] = TypeAdapter(Front).dump_python(self, mode="json")
         for member in content["members"]:
-            for name in ("arena_bytes", "gain", "gain_se", "tied", "cheaper_as_good"):
+            for name in ("arena_bytes", "gain", "gain_se", "tied", "cheaper_as_good", "backbone", "input_size"):
                 if member[name] is None:  # left out, so that programs from before there was one read the file
                     del member[name]
-        return self.FORMAT.values(content)
+        # What has no networks is as it was in version 1.
+        return self.FORMAT.values(content) | ({} if any(m.network for m in self.members) else {"version": 1})
 
     def to_json(self) -> str:
         """The front as JSON text."""

@@ -142,6 +142,8 @@ class Member:
         tied: Whether it cannot be told from the most accurate member, at two standard errors.
         cheaper_as_good: Probability that the most accurate of the members that cost less memory and are no slower is at
             least as accurate: then this one buys nothing. None where there is no such member, or it is not known.
+        backbone: In a run of several networks, the one that it trains; else None.
+        input_size: Likewise, the side of its images in pixels.
     """
 
     policy: str
@@ -164,6 +166,13 @@ class Member:
     gain_se: Amount | None = None
     tied: bool | None = None
     cheaper_as_good: Share | None = None
+    backbone: str | None = None
+    input_size: Annotated[int, Field(ge=1)] | None = None
+
+    @property
+    def network(self) -> str:
+        """In a run of several networks, the one that it trains, as "mcunet-5fps 128"; else empty."""
+        return "" if self.backbone is None else f"{self.backbone} {self.input_size or ''}".rstrip()
 
     @property
     def memory_bytes(self) -> int:

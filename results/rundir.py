@@ -19,6 +19,7 @@ from ..core.formats import Format
 from .environment import environment, now
 from .front import Front
 from .identity import differences, normalised
+from .networks import NETWORKS, numbered_together
 from .pareto import OBJECTIVES, Objective
 from .records import Member, Rescore, TrialRecord, policy_file
 from .trials import TrialStore
@@ -159,12 +160,32 @@ class RunDirectory:
         self._require_lock()
         return TrialStore.open(self.path / STUDY, genes, objectives)
 
+    @property
+    def networks(self) -> "tuple[RunDirectory, ...]":
+        """The runs of the networks, each on its own, in a run of several; else empty.
+
+        Raises:
+            InputError: One is missing, or lies elsewhere.
+        """
+        names = self.request.get(NETWORKS, {})
+        if not isinstance(names, dict) or any(name in ("", ".", "..") or Path(name).name != name for name in names):
+            raise InputError(f"{self.path / REQUEST}: a network's name is no name of a folder")
+        return tuple(RunDirectory.load(self.path / NETWORKS / name) for name in names)
+
+    def of(self, member: Member) -> "RunDirectory":
+        """The run that a member was found in: this one, or that of its network."""
+        networks = self.networks
+        return networks[member.trial % len(networks)] if networks else self
+
     def trials(self) -> list[TrialRecord]:
-        """All finished trials.
+        """All finished trials; of several networks, numbered as `numbered_together` says.
 
         Raises:
             InputError: There are none, or they cannot be read.
         """
+        if networks := self.networks:
+            together = numbered_together([network.trials() for network in networks])
+            return sorted((trial for trials in together for trial in trials), key=lambda trial: trial.number)
         with TrialStore.load(self.path / STUDY) as store:
             return store.all()
 

@@ -20,9 +20,11 @@ def front_listing(front: Front) -> Listing:
         f"{run.dataset} on {run.device}: {run.backbone}, batch {run.batch}, "
         f"{len(members)} of {run.trials} trials, hypervolume {front.hypervolume:.3f}"
     )
+    several = any(member.network for member in members)
     # What holds for every member is said once, below; a row is marked by what sets it apart.
     counts = {note: sum(note in member.warnings for member in members) for note in front.warnings}
-    marked = [note for note, count in counts.items() if 0 < count < len(members)]
+    # Of several networks each has warnings of its own, and their names need the room.
+    marked = [note for note, count in counts.items() if 0 < count < len(members) and not several]
     marks = [
         " ".join(f"[{marked.index(warning) + 1}]" for warning in member.warnings if warning in marked)
         for member in members
@@ -34,7 +36,8 @@ def front_listing(front: Front) -> Listing:
             f"recommended: {front.recommended.hash[:8]}, the least memory of those that cannot be told from the most "
             "accurate (=)",
         )
-        notes.insert(1, "gain: points of accuracy above the head alone, in which what all have in common cancels")
+        alone = "the head alone of the same network" if several else "the head alone"
+        notes.insert(1, f"gain: points of accuracy above {alone}, in which what all have in common cancels")
         notes.insert(
             2,
             "cheaper as good: probability that a member of less memory, no slower, is at least as accurate as this one",
@@ -46,7 +49,7 @@ def front_listing(front: Front) -> Listing:
     gains = _gains(front)
     columns = (
         Column("policy", [member.hash[:8] for member in members], wraps=False),
-        Column("method", [member.method or "found" for member in members], wraps=bool(gains)),
+        _what(front) if several else Column("method", [m.method or "found" for m in members], wraps=bool(gains)),
         _number(
             # As many columns, and signs, as 80 characters hold.
             "accuracy %" if gains else "accuracy",
@@ -54,12 +57,18 @@ def front_listing(front: Front) -> Listing:
         ),
         *gains,
         _number("peak", [show_memory(member.peak_bytes) for member in members]),
-        *([] if gains else [_number("saved", [show_saved(member.saved_bytes) for member in members])]),
+        *([] if gains or several else [_number("saved", [show_saved(member.saved_bytes) for member in members])]),
         _number("step", times),
     )
     names = tuple(field.name for field in fields(Member))
     rows = [astuple(member) for member in members]
     return Listing(title, names, rows, notes=tuple(notes), table=columns, marks=marks, whole=front.to_dict())
+
+
+def _what(front: Front) -> Column:
+    """The network of each member, and the method that it is."""
+    cells = [", ".join(filter(None, [member.network, member.method])) for member in front.members]
+    return Column("network, method", cells)
 
 
 def _gains(front: Front) -> list[Column]:

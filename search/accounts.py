@@ -1,6 +1,9 @@
 """The front of a run as another accounting counts it."""
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from ..core.listing import Listing
 from ..devices.inspection import compare
@@ -23,14 +26,23 @@ def count_front(run: RunDirectory | str | Path, accounting: str, data_dir: str |
         MissingDataError: The run's data set is not there.
     """
     run = run if isinstance(run, RunDirectory) else RunDirectory.load(run)
-    problem, members = Problem.of_run(run, data_dir, for_costs=True), run.front.members
-    names = {
-        "policy": [member.hash[:8] for member in members],
-        "method": [member.method or "found" for member in members],
-        "accuracy": [percent(member.accuracy, member.accuracy_se) for member in members],
-    }
-    policies = [UpdatePolicy.load(run.policy_path(member)) for member in members]
-    title = f"{run.path}: {problem.trace.name}, batch {problem.batch}, accounting {accounting}"
-    return compare(
-        problem.trace, policies, names, problem.device, batch=problem.batch, accounting=accounting, title=title
-    )
+    front = run.front
+    runs = {own.path: own for own in map(run.of, front.members)} or {run.path: run}
+    counted: dict[str, Sequence[Any]] = {}
+    for path, own in runs.items():
+        members = [member for member in front.members if run.of(member).path == path]
+        problem = Problem.of_run(own, data_dir, for_costs=True)
+        names = {
+            "policy": [member.hash[:8] for member in members],
+            **({"network": [member.network for member in members]} if run.networks else {}),
+            "method": [member.method or "found" for member in members],
+            "accuracy": [percent(member.accuracy, member.accuracy_se) for member in members],
+        }
+        policies = [UpdatePolicy.load(run.policy_path(member)) for member in members]
+        title = f"{run.path}: {front.run.backbone}, batch {problem.batch}, accounting {accounting}"
+        listing = compare(
+            problem.trace, policies, names, problem.device, batch=problem.batch, accounting=accounting, title=title
+        )
+        counted |= {member.hash: row for member, row in zip(members, listing.rows, strict=True)}
+    rows = [counted[member.hash] for member in front.members]
+    return replace(listing, rows=rows, show={**listing.show, "accuracy": str})  # it is text already

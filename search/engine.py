@@ -76,6 +76,7 @@ class Search:
         stop: When to end.
         exact: As `cost`, with the memory that a plan of each policy needs: for those that are about to be trained.
             None is `cost` itself.
+        opening: Policies of the first rounds, where those are to be smaller than `ROUND`.
 
     Attributes:
         ended: Why the search ended, in words; empty until it has.
@@ -91,6 +92,7 @@ class Search:
     seeds: Sequence[UpdatePolicy]
     stop: Stop
     exact: Callable[[UpdateTable], Costs] | None = None
+    opening: Sequence[int] = ()
     ended: str = field(default="", init=False)
     _seen: set[str] = field(default_factory=set, init=False)
     _repair: Repair = field(init=False)
@@ -100,11 +102,15 @@ class Search:
 
     def __iter__(self) -> Iterator[TrialRecord]:
         """Yield every new trial once it is in the store."""
+        return (record for record in self.steps() if record is not None)
+
+    def steps(self) -> Iterator[TrialRecord | None]:
+        """Yield every new trial, and None when a round is over, resumed or not: there a search may be left waiting."""
         begun = time.monotonic()
         done = {record.number: record for record in self.store.all()}
         tried = sum(record.tried for record in done.values())
         number = 0
-        seeds = list(self.seeds)
+        seeds, sizes = list(self.seeds), iter(self.opening)
         while True:
             progress = Progress(tried, time.monotonic() - begun)
             left = self.stop.left(progress)
@@ -115,7 +121,7 @@ class Search:
             if number >= len(done) and (enough := self.sampler.enough()):
                 self.ended = enough
                 return
-            proposals = dict(enumerate(islice(self._proposals(seeds), ROUND), start=number))
+            proposals = dict(enumerate(islice(self._proposals(seeds), next(sizes, ROUND)), start=number))
             if not proposals:
                 self.ended = f"there is nothing new to try: {len(self._seen)} policies are known"
                 return
@@ -129,6 +135,7 @@ class Search:
             for n in proposals:
                 self._learn(done[n])
             number += len(proposals)
+            yield None
 
     def _proposals(self, seeds: list[UpdatePolicy]) -> Iterator[Proposal]:
         """Policies not proposed before, until `MAX_ATTEMPTS` questions to the sampler are spent."""

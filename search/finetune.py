@@ -199,5 +199,5 @@ def _of_run(
         raise InputError("finetune: with a run, name a member of its front and leave out the data set: it is the run's")
     run = run if isinstance(run, RunDirectory) else RunDirectory.load(run)
     member = run.front.find(policy, max_memory)
-    problem = Problem.of_run(run, data_dir, weights)
+    problem = Problem.of_run(run.of(member), data_dir, weights)
     return _Subject(problem.backbone, UpdatePolicy.load(run.policy_path(member)), problem.dataset, member)

@@ -10,7 +10,8 @@ from ..results.records import Judgement, Rescore, TrialRecord
 from ..spaces.policy import UpdatePolicy
 from ..spaces.table import UpdateTable
 from ..spaces.trace import Trace
-from .surrogate import Evidence, Floats, Surrogate, features
+from .beliefs import Belief, joined
+from .surrogate import Evidence, Floats, features
 
 if TYPE_CHECKING:
     from .screens.base import AdditiveScore
@@ -48,14 +49,36 @@ def judge(problem: Judged, trials: Sequence[TrialRecord], rescores: Sequence[Res
         trials: The trials of a run.
         rescores: What was scored again of them.
     """
-    known = [trial for trial in trials if trial.state == "complete"]
+    known = _complete(trials)
     if not known:
         return {}
-    points = trial_features(problem, known)
     again = [rescore for rescore in rescores if rescore.accuracy is not None]
-    places = {trial.number: place for place, trial in enumerate(known)}
-    observed = [*range(len(known)), *(places[rescore.trial] for rescore in again)]
-    mean, covariance = Surrogate(points[observed], evidence_of([*known, *again])).predict(points)
+    return _judgements([known], [believe(problem, known, again)])
+
+
+def judge_together(problems: Sequence[Judged], trials: Sequence[Sequence[TrialRecord]]) -> dict[int, Judgement]:
+    """As `judge`, of the trials of several networks, whose numbers differ: each gains over the head of its own.
+
+    Args:
+        problems: The networks.
+        trials: The trials of each.
+    """
+    scored = [(problem, known) for problem, own in zip(problems, trials, strict=True) if (known := _complete(own))]
+    if not scored:
+        return {}
+    return _judgements([own for _, own in scored], [believe(problem, own) for problem, own in scored])
+
+
+def _judgements(scored: Sequence[Sequence[TrialRecord]], beliefs: Sequence[Belief]) -> dict[int, Judgement]:
+    """What is to be said of the trials of each network."""
+    mean, covariance = joined(beliefs)
+    errors = np.sqrt(np.maximum(np.diag(covariance), 0))
+    known = [trial for own in scored for trial in own]
+    lasts: list[int | None] = []
+    for own in scored:
+        begin = len(lasts)
+        last = next((begin + place for place, trial in enumerate(own) if trial.method == "last"), None)
+        lasts += [last] * len(own)
     covered = [
         any(
             _covers(other, trial) and _within(mean, covariance, place, rival)
@@ -66,10 +89,8 @@ def judge(problem: Judged, trials: Sequence[TrialRecord], rescores: Sequence[Res
     ]
     # Of those that a front has: another may look better by less than its error, which ties would be measured by.
     best = int(np.where(covered, -np.inf, mean).argmax())
-    errors = np.sqrt(np.maximum(np.diag(covariance), 0))
-    last = next((place for place, trial in enumerate(known) if trial.method == "last"), None)
     judged = {}
-    for place, trial in enumerate(known):
+    for place, (trial, last) in enumerate(zip(known, lasts, strict=True)):
         gain, gain_se = (None, None) if last is None else _difference(mean, covariance, place, last)
         behind, behind_se = _difference(mean, covariance, best, place)
         judged[trial.number] = Judgement(
@@ -113,24 +134,46 @@ def doubts(trials: Sequence[TrialRecord], judged: Mapping[int, Judgement]) -> tu
     )
 
 
+def believe(problem: Judged, trials: Sequence[TrialRecord], rescores: Sequence[Rescore] = ()) -> Belief:
+    """What is believed of complete trials of one network, one or more, in the light of all of them.
+
+    Args:
+        problem: What was searched.
+        trials: The trials.
+        rescores: What was scored again of them, and did not fail.
+    """
+    places = {trial.number: place for place, trial in enumerate(trials)}
+    scored: list[TrialRecord | Rescore] = [*trials, *rescores]
+    observed = [*range(len(trials)), *(places[rescore.trial] for rescore in rescores)]
+    return Belief.of(trial_features(problem, trials), observed, evidence_of(scored), _all_answers(scored))
+
+
 def evidence_of(scored: Sequence[TrialRecord | Rescore]) -> Evidence:
     """What complete trials say, and what was scored again of them."""
-    rounds = [each.round if isinstance(each, Rescore) else 0 for each in scored]
-    # Trials from before images were noted answered the same queries as those that note them.
-    images = {number: each.images for number, each in zip(rounds, scored, strict=True) if each.images}
     return Evidence.of(
         [each.accuracy or 0.0 for each in scored],
         [each.accuracy_se or 0.0 for each in scored],
-        [_answers(each, len(images.get(number, ())) or None) for number, each in zip(rounds, scored, strict=True)],
-        rounds,
-        images,
+        _all_answers(scored),
+        [_round(each) for each in scored],
+        _images(scored),
     )
 
 
-def _answers(scored: TrialRecord | Rescore, queries: int | None) -> bytes:
+def _all_answers(scored: Sequence[TrialRecord | Rescore]) -> list[bytes]:
     """Whether each query was answered right, a byte each; of an unknown number, up to seven more that were not."""
-    packed = np.frombuffer(bytes.fromhex(scored.answers), np.uint8)
-    return np.unpackbits(packed)[:queries].tobytes()
+    images = _images(scored)
+    packed = [np.frombuffer(bytes.fromhex(each.answers), np.uint8) for each in scored]
+    counts = [len(images.get(_round(each), ())) or None for each in scored]
+    return [np.unpackbits(bits)[:count].tobytes() for bits, count in zip(packed, counts, strict=True)]
+
+
+def _images(scored: Sequence[TrialRecord | Rescore]) -> dict[int, tuple[int, ...]]:
+    """The images of each round; trials from before they were noted answered those that others note."""
+    return {_round(each): each.images for each in scored if each.images}
+
+
+def _round(scored: TrialRecord | Rescore) -> int:
+    return scored.round if isinstance(scored, Rescore) else 0
 
 
 def trial_features(problem: Judged, trials: Sequence[TrialRecord]) -> Floats:
@@ -139,6 +182,10 @@ def trial_features(problem: Judged, trials: Sequence[TrialRecord]) -> Floats:
     table = UpdateTable.of(problem.trace, policies)
     memory = np.array([trial.peak_bytes for trial in trials], np.int64)
     return features(table, problem.score(table), memory)
+
+
+def _complete(trials: Sequence[TrialRecord]) -> list[TrialRecord]:
+    return [trial for trial in trials if trial.state == "complete"]
 
 
 def _covers(other: TrialRecord, trial: TrialRecord) -> bool:

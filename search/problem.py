@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
@@ -10,7 +10,7 @@ from typing import Any, Self
 import numpy as np
 from torch import nn
 
-from ..core.errors import ConflictError
+from ..core.errors import ConflictError, InputError
 from ..devices.costs import Costs, cost_rows, cost_table, planned_costs
 from ..devices.profile import DeviceProfile, load_device
 from ..results.front import Front
@@ -56,6 +56,8 @@ class Problem:
         limits: What a step may cost.
         batch: Samples of a step on the device.
         round: Which draw of episodes, and with it of all that is left to chance: the search is of round 0.
+        reference: From where the front's hypervolume is measured, if not from this network's own `reference_point`: in
+            a run of several networks, which have one.
     """
 
     request: Request
@@ -67,15 +69,19 @@ class Problem:
     limits: Limits
     batch: int
     round: int = 0
+    reference: Mapping[str, float] | None = None
+    # Episodes drawn so far, by number of the draw: decoding their images takes time.
+    _drawn: dict[int, list[Episode]] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
-    def of(cls, request: Request, *, for_costs: bool = False) -> Self:
+    def of(cls, request: Request, *, for_costs: bool = False, beside: Sequence["Problem"] = ()) -> Self:
         """Load what a request names, and refuse a budget that nothing fits.
 
         Args:
             request: What was asked.
             for_costs: Whether nothing but costs will be asked of the network, so that unless the request states weights
                 random ones will do.
+            beside: Problems of other networks on the same data and seed, with which this one shares its images.
 
         Raises:
             InputError: A name or file is wrong.
@@ -83,7 +89,7 @@ class Problem:
             BudgetError: No policy fits; the smallest one and what it needs are named.
         """
         device = load_device(request.device)
-        dataset = load_dataset(request.dataset, request.data_dir)
+        dataset = beside[0].dataset if beside else load_dataset(request.dataset, request.data_dir)
         backbone, trace = load_network(
             request.backbone,
             classes=len(dataset.classes),
@@ -98,7 +104,8 @@ class Problem:
             energy_j=request.max_energy,
         )
         batch = request.batch or device.batch
-        problem = cls(request, device, dataset, backbone, trace, UpdateSpace(trace), limits, batch)
+        drawn = next((other._drawn for other in beside if other.trace.input_shape == trace.input_shape), {})
+        problem = cls(request, device, dataset, backbone, trace, UpdateSpace(trace), limits, batch, _drawn=drawn)
         check_budget(limits, problem.exact(UpdateTable.frozen(trace, 1)), device, trace, batch)
         return problem
 
@@ -121,10 +128,12 @@ class Problem:
                 nor compared.
 
         Raises:
-            InputError: A name or file is wrong.
+            InputError: A name or file is wrong, or the run is of several networks.
             MissingDataError: Data or weights are missing.
             ConflictError: The weights are not those of the run.
         """
+        if run.networks:
+            raise InputError(f"{run.path} is a run of {len(run.networks)} networks: take one of its networks")
         stated = {key: value for key, value in run.request.items() if key in Request.model_fields}
         if for_costs:
             del stated["weights"]
@@ -185,11 +194,6 @@ class Problem:
         return support_task(self.backbone, self.trace.layers[self.trace.head].name, self.episodes(1)[0])
 
     @cached_property
-    def _drawn(self) -> dict[int, list[Episode]]:
-        """Those drawn so far: decoding their images takes time."""
-        return {}
-
-    @cached_property
     def full_costs(self) -> Costs:
         """What full fine-tuning costs: one policy, from which the front's hypervolume is measured."""
         return self.cost(UpdateTable.of(self.trace, [methods.full(self.trace)]))
@@ -206,6 +210,8 @@ class Problem:
     @cached_property
     def reference_point(self) -> Mapping[str, float]:
         """From where the front's hypervolume is measured: chance, and the costs of full fine-tuning."""
+        if self.reference is not None:
+            return self.reference
         full = self.full_costs
         return {
             "accuracy": 1 / len(self.dataset.classes),
@@ -233,18 +239,22 @@ class Problem:
         return standing(lambda counted: self._front(trials, judge(self, trials, counted)), trials, rescores)
 
     def _front(self, trials: Sequence[TrialRecord], judged: Mapping[int, Judgement]) -> Front:
-        info = RunInfo(
+        points = self.reference_point, self.ideal_point
+        return Front.from_trials(trials, self.info, *points, judged=judged, warnings=doubts(trials, judged))
+
+    @property
+    def info(self) -> RunInfo:
+        """What a front says of the search, but for the number of trials."""
+        return RunInfo(
             device=self.device.name,
             dataset=self.dataset.name,
             backbone=self.trace.name,
             batch=self.batch,
             proxy=self.request.proxy.describe(),
             seed=self.request.seed,
-            trials=0,  # `from_trials` counts them
+            trials=0,
             latency_error=self.full_costs.latency_error,
         )
-        warnings = doubts(trials, judged)
-        return Front.from_trials(trials, info, self.reference_point, self.ideal_point, judged=judged, warnings=warnings)
 
     @cached_property
     def backbone_digest(self) -> str:

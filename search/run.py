@@ -6,23 +6,25 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from ..core.errors import InputError, TinySearchError
 from ..results.front import Front
 from ..results.identity import run_name
-from ..results.records import Rescore, TrialRecord
+from ..results.records import TrialRecord
 from ..results.rundir import RunDirectory
 from ..results.trials import TrialStore
 from .distributed.local import evaluator
 from .engine import ROUND, Search
 from .finalists import Standing
+from .networks import requests_of
+from .observer import Observer
 from .problem import Problem
 from .proxies import make_proxy
-from .request import Request
 from .rescoring import score_again
 from .samplers import make_sampler
 from .seeds import seeds_of
+from .several import run_several
 from .stopping import AfterSeconds, AfterTrials, FirstOf, Progress
 from .threads import one_thread
 
@@ -30,63 +32,14 @@ from .threads import one_thread
 WARM_UP = 24
 
 
-class Observer(Protocol):
-    """Told what happens in a run, to show it."""
-
-    def prepared(self, problem: Problem, run: RunDirectory, done: Sequence[TrialRecord]) -> None:
-        """Everything is loaded and the search begins.
-
-        Args:
-            problem: What is searched.
-            run: Where it is kept.
-            done: The trials of earlier sessions.
-        """
-        ...
-
-    def trial(self, record: TrialRecord, front: Front | None) -> None:
-        """A trial is finished and kept.
-
-        Args:
-            record: The trial.
-            front: The front as it stands now; None as long as nothing was scored.
-        """
-        ...
-
-    def rescoring(self, number: int, trials: Sequence[TrialRecord]) -> None:
-        """The search has ended, and a round begins in which finalists are scored again.
-
-        Args:
-            number: Which round, from 1.
-            trials: What is scored again.
-        """
-        ...
-
-    def rescored(self, rescore: Rescore, front: Front | None) -> None:
-        """A finalist was scored again, and that is kept.
-
-        Args:
-            rescore: As what.
-            front: The front as it stands now.
-        """
-        ...
-
-    def ended(self, reason: str) -> None:
-        """The run is over; not told where there was nothing to do, or where it was interrupted.
-
-        Args:
-            reason: Why, in words.
-        """
-        ...
-
-
 def run(
     *,
     device: str | None = None,
     dataset: str | None = None,
     data_dir: str | Path | None = None,
-    backbone: str | None = None,
-    weights: str | None = None,
-    input_size: int | None = None,
+    backbone: str | Sequence[str] | None = None,
+    weights: str | Mapping[str, str] | None = None,
+    input_size: int | str | Sequence[int] | None = None,
     trials: int | None = None,
     rescore: int | None = None,
     time_budget: str | float | None = None,
@@ -111,9 +64,11 @@ def run(
         device: Device id, or the path of a profile; "rpi4".
         dataset: Data set name, or the path of class folders; "digits".
         data_dir: Where data sets lie; named ones are else looked for in the cache, or downloaded.
-        backbone: Backbone name, or `package.module:function`; "mobilenetv2-w0.35".
-        weights: "bundled", "imagenet", "none" or a file; what is published for the backbone.
-        input_size: Side of the images in pixels; the weights' own, or 96 if that is less.
+        backbone: Backbone name, or `package.module:function`; "mobilenetv2-w0.35". Several, as a list or with commas
+            between them, are searched together, each at every input size: one front, and one budget of trials and time.
+        weights: "bundled", "imagenet", "none" or a file; what is published for the backbone. With several backbones,
+            files by backbone: as a mapping, or as "NAME=FILE,NAME=FILE".
+        input_size: Side of the images in pixels; the weights' own, or 96 if that is less. Several likewise.
         trials: Policies to score; 30.
         rescore: Rounds at most in which finalists are scored again, on other images of the training split, before the
             front is final; 0 for none; 2.
@@ -154,13 +109,13 @@ def run(
         jobs = min(ROUND, os.cpu_count() or 1)
     if not 1 <= jobs <= ROUND:
         raise InputError(f"jobs is {jobs}: it must be from 1 to {ROUND}, the policies of a round")
-    request = Request.make(
+    requests = requests_of(
+        backbone,
+        input_size,
+        weights,
         device=device,
         dataset=dataset,
         data_dir=data_dir,
-        backbone=backbone,
-        weights=weights,
-        input_size=input_size,
         trials=trials,
         rescore=rescore,
         time_budget=time_budget,
@@ -174,6 +129,9 @@ def run(
         max_energy=max_energy,
         batch=batch,
     )
+    if len(requests) > 1:
+        return run_several(requests, out, jobs, observer)
+    (request,) = requests
     problem = Problem.of(request)
     asked = problem.identity()
     path = Path(out) if out is not None else Path("runs") / run_name(asked)

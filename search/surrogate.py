@@ -158,6 +158,12 @@ class Surrogate:
         known = across @ cho_solve(self._best.factor, across.T)
         return self._mean(points, slope) + across @ self._weights, self._kernel(points, points, slope, remains) - known
 
+    def smoother(self, points: Floats) -> Floats:
+        """How the means of N policies follow the evidence on P of them, (N, P)."""
+        across = self._kernel(points, self._known, self._best.slope, self._best.remains)
+        smoother: Floats = cho_solve(self._best.factor, across.T).T
+        return smoother
+
     def _fit(self, slope: float, remains: float) -> _Fit:
         centred = self._known[:, 0] - self._centre
         noise = self._evidence.noise + SHORT_SD**2 * np.multiply.outer(centred, centred)

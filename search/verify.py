@@ -16,6 +16,7 @@ from ..results.rundir import RunDirectory
 from ..spaces.engine.apply import apply
 from ..spaces.policy import UpdatePolicy
 from .data.images import normalisation_of, to_float
+from .networks import weights_of
 from .problem import Problem
 from .threads import one_thread
 
@@ -61,9 +62,11 @@ class Verification:
 
     def listing(self) -> Listing:
         """A line for each member."""
+        several = any(each.member.network for each in self.members)
         rows = [
             (
                 each.member.hash,
+                *([each.member.network] if several else []),
                 each.member.method,
                 each.measurement.predicted_bytes,
                 each.measurement.saved_bytes,
@@ -72,7 +75,8 @@ class Verification:
             )
             for each in self.members
         ]
-        columns = ("policy", "method", "predicted_bytes", "measured_bytes", "difference_bytes", "step_s")
+        names = ("policy", "network", "method") if several else ("policy", "method")
+        columns = (*names, "predicted_bytes", "measured_bytes", "difference_bytes", "step_s")
         title = f"{self.path}: saved activations of a training step, batch {self.batch}, on this machine"
         return Listing(title, columns, rows, _SHOW, self.notes)
 
@@ -116,7 +120,7 @@ def verify(
         policy: `all`, `best`, the start of a hash, or a method's name.
         batch: Samples of a step; None takes the run's.
         data_dir: Where data sets lie.
-        weights: The weights, if they were a file that has moved.
+        weights: The weights, if they were a file that has moved; of several networks see `run`.
 
     Raises:
         InputError: The run has no such member, or too few images.
@@ -130,13 +134,19 @@ def verify(
     """
     run = run if isinstance(run, RunDirectory) else RunDirectory.load(run)
     members = chosen_members(run, policy)
-    problem = Problem.of_run(run, data_dir, weights)
-    count, most = problem.batch if batch is None else batch, len(problem.dataset.train)
-    if not 1 <= count <= most:
-        raise InputError(f"batch {count}: it must be from 1 to the {most} training images", "batch")
-    with one_thread():
-        measured = tuple(MemberMeasurement(member, _measure(run, problem, member, count)) for member in members)
-    return Verification(run.path, count, measured, _notes(problem))
+    runs = {own.path: own for own in map(run.of, members)} or {run.path: run}
+    files = weights_of(weights, [str(own.request.get("backbone")) for own in runs.values()])
+    measured: dict[str, MemberMeasurement] = {}
+    for path, own in runs.items():  # one network after another is held
+        problem = Problem.of_run(own, data_dir, files[str(own.request.get("backbone"))])
+        count, most = problem.batch if batch is None else batch, len(problem.dataset.train)
+        if not 1 <= count <= most:
+            raise InputError(f"batch {count}: it must be from 1 to the {most} training images", "batch")
+        with one_thread():
+            for member in members:
+                if run.of(member).path == path:
+                    measured[member.hash] = MemberMeasurement(member, _measure(run, problem, member, count))
+    return Verification(run.path, count, tuple(measured[member.hash] for member in members), _notes(problem))
 
 
 def chosen_members(run: RunDirectory, policy: str) -> tuple[Member, ...]:

@@ -1,6 +1,7 @@
 """The picture of a front: accuracy against peak training memory and against step latency."""
 
 import io
+import json
 import textwrap
 from collections import Counter
 from collections.abc import Sequence
@@ -37,6 +38,12 @@ class _Point:
     latency_s: float
     method: str | None
     on_front: bool
+    network: str = ""
+
+    def label(self, before: str) -> str:
+        """What is written beside it: its method, and its network where that is another than the one `before` it."""
+        told = self.network if self.method is not None or self.network != before else ""
+        return ", ".join(filter(None, [_cut(self.method, 22), told]))
 
 
 def plot_pareto(front: Front, trials: Sequence[TrialRecord], path: str | Path) -> Path:
@@ -109,11 +116,22 @@ def draw_pareto(front: Front, trials: Sequence[TrialRecord]) -> "Figure":
 
 def _points(front: Front, trials: Sequence[TrialRecord]) -> list[_Point]:
     members = {member.trial for member in front.members}
-    behind = [trial for trial in trials if trial.state == "complete" and trial.number not in members]
-    return [_point(record, False) for record in behind] + [_point(record, True) for record in front.members]
+    several = any(member.network for member in front.members)
+    points = [
+        _point(trial, False, _network(trial) if several else "")
+        for trial in trials
+        if trial.state == "complete" and trial.number not in members
+    ]
+    return points + [_point(member, True, member.network) for member in front.members]
 
 
-def _point(record: TrialRecord | Member, on_front: bool) -> _Point:
+def _network(trial: TrialRecord) -> str:
+    """The network that a trial's policy is for, as `Member.network` has it."""
+    policy = json.loads(trial.policy)
+    return f"{policy['backbone']} {policy['input_shape'][1]}" if "backbone" in policy else ""
+
+
+def _point(record: TrialRecord | Member, on_front: bool, network: str) -> _Point:
     if record.accuracy is None or record.peak_bytes is None or record.latency_s is None:
         raise InputError(f"policy {record.hash} lacks an accuracy, a peak memory or a latency to be drawn")
     return _Point(
@@ -123,6 +141,7 @@ def _point(record: TrialRecord | Member, on_front: bool) -> _Point:
         record.latency_s,
         record.method,
         on_front,
+        network,
     )
 
 
@@ -206,7 +225,11 @@ def _staircase(axes: "Axes", points: Sequence[_Point], field: str) -> list[tuple
 def _label(axes: "Axes", points: Sequence[_Point], field: str, corners: Sequence[tuple[float, float]]) -> None:
     marked = [point for point in points if point.on_front or point.method is not None]
     obstacles = [(getattr(point, field), point.accuracy) for point in marked]
-    labels = [(getattr(p, field), p.accuracy, _cut(p.method, 22)) for p in marked if p.method is not None]
+    labels, before = [], ""
+    for point in sorted(marked, key=lambda point: getattr(point, field)):
+        if label := point.label(before):
+            labels.append((getattr(point, field), point.accuracy, label))
+        before = point.network if point.on_front else before
     place_labels(axes, labels, obstacles, corners, size=8.5, color=_INK)
 
 
@@ -260,6 +283,7 @@ def _words(figure: "Figure", front: Front, trials: Sequence[TrialRecord]) -> Non
         f"{run.trials} {'trial' if run.trials == 1 else 'trials'}{outcome}. "
         f"Accuracy: {run.proxy}, bars ± 1 standard error. "
         "Memory and latency are predicted, not measured."
+        + (" A network's name holds up to the next one to the right." if any(m.network for m in front.members) else "")
     )
     figure.text(
         0.066,

@@ -81,6 +81,8 @@ class Proxy(ABC):
     4. The proxy is called with one policy after another. Which process is asked, and in what order, is by chance.
     5. When the search has ended, the policies that it found are judged again: 2 to 4 are done once more, with a problem
        whose `seed` and `episodes` are others. The policies have the learning rate then that the first score said.
+       Where a run has several networks, which are not judged again, a proxy may be told to `rest` while another's is
+       asked.
     6. Nobody tells it when the run is over.
 
     So a score must depend on nothing but the problem and the policy: not on what was scored before, nor on the global
@@ -111,6 +113,9 @@ class Proxy(ABC):
             RuntimeError: It cannot be judged. The run records the reason as this policy's failure and goes on.
             FloatingPointError: Likewise.
         """
+
+    def rest(self) -> None:  # noqa: B027  # most proxies hold little
+        """Free the memory of what can be computed again: for a while nothing will be asked."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -106,7 +106,10 @@ class FewShotProxy(Proxy):
         self._seed = seed
         self._make_step = make_step
         device = next(backbone.parameters()).device
-        self._episodes = [_images(episode, normalisation_of(backbone), device) for episode in episodes]
+        self._load: Callable[[], list[_Images]] = lambda: [
+            _images(episode, normalisation_of(backbone), device) for episode in episodes
+        ]
+        self._episodes = self._load()
         self._asked = tuple(int(place) for episode in episodes for place in episode.query_indices)
         self._cache: OrderedDict[tuple[int, str], _Images] = OrderedDict()
         supports = (images.support for images in self._episodes)
@@ -143,6 +146,11 @@ class FewShotProxy(Proxy):
             images=self._asked,
         )
 
+    def rest(self) -> None:
+        """Keep the images as bytes, and no activations."""
+        self._cache.clear()
+        self._episodes = []
+
     def _rate(self, optimizer: Optimizer) -> float:
         """The rate that suits the target and an optimizer: that of a policy of middling size in the first episode."""
         if optimizer.name not in self._rates:
@@ -159,6 +167,7 @@ class FewShotProxy(Proxy):
 
     def _fine_tune(self, student: _Student, number: int, rate: float) -> Answers:
         """Fine-tune in one episode, from the start, and answer its queries."""
+        self._episodes = self._episodes or self._load()
         images = self._images(number, student.boundary)
         student.begin(self._prototypes[number])
         recipe = Recipe(self._settings.steps, self._settings.batch, rate, seed=self._seed * 1000 + number)

@@ -7,7 +7,8 @@ import numpy as np
 from ...results.pareto import OBJECTIVES, as_minimised, hypervolume
 from ...results.records import TrialRecord
 from ...spaces.space import Genotype, UpdateSpace
-from ..judgement import evidence_of, trial_features
+from ..beliefs import Belief, joined
+from ..judgement import believe, evidence_of, trial_features
 from ..screening import screen, spread
 from ..surrogate import Floats, Surrogate, features
 from .base import Sampler, SamplerTask
@@ -18,6 +19,8 @@ CANDIDATES = 300
 DRAWS = np.array([-1.28, -0.52, 0.0, 0.52, 1.28])
 #: Fewest fine-tunings before the search may end.
 FEWEST = 8
+#: With several networks, fine-tunings of each before they go to what promises most; of all but one, these come on top.
+OPENING = 2
 #: The search ends where no candidate is expected to add this share of what the front's hypervolume is uncertain by.
 WORTH = 0.25
 #: Draws of the accuracies of the front, to see how uncertain its hypervolume is.
@@ -30,6 +33,9 @@ class AutoSampler(Sampler):
     Costs are known exactly; accuracies are believed as the surrogate says (Emmerich, Giannakoglou and Naujoks 2006 for
     the expected gain). Policies of one round are chosen one after another, each as if those before had given what is
     expected of them (Ginsbourger, Le Riche and Carraro 2010).
+
+    Attributes:
+        rivals: Samplers of other networks: the front is of all of them, and so are its gains and its uncertainty.
     """
 
     knows_better = True
@@ -39,6 +45,8 @@ class AutoSampler(Sampler):
         self._trials: list[TrialRecord] = []
         self._order: list[int] = []
         self._gain = np.inf
+        self._belief: Belief | None = None
+        self.rivals: Sequence[AutoSampler] = ()
 
     def prepare(self, task: SamplerTask) -> None:
         """Screen the space."""
@@ -63,35 +71,56 @@ class AutoSampler(Sampler):
     def learn(self, trial: TrialRecord) -> None:
         """Take a fine-tuning as evidence."""
         self._trials.append(trial)
-        self._order = []
+        self._belief = None
+        for sampler in (self, *self.rivals):
+            sampler._order = []
 
     def tell(self, genotype: Genotype, values: Sequence[float]) -> None:
         """Nothing that `learn` has not said."""
 
     def enough(self) -> str:
         """Whether what the best candidate promises is lost in the uncertainty of the front."""
-        if len(self._trials) < FEWEST:
+        if not self._trials:
             return ""
-        if not self._order:
-            self._order = self._ranked()
-        if self._gain >= WORTH * self._uncertainty:
+        if sum(len(sampler._trials) for sampler in (self, *self.rivals)) < FEWEST + OPENING * len(self.rivals):
+            return ""
+        if self.promise() >= WORTH * self._uncertainty:
             return ""
         return (
             f"another fine-tuning is expected to add {self._gain:.1e} to the hypervolume, which is uncertain by "
             f"{self._uncertainty:.1e}"
         )
 
+    def promise(self) -> float:
+        """Expected gain of hypervolume by the best candidate; -inf as long as no fine-tuning is known."""
+        if not self._trials:
+            return -np.inf
+        if not self._order:
+            self._order = self._ranked()
+        return self._gain
+
+    def _believed(self) -> Belief:
+        if self._belief is None:
+            self._belief = believe(self._task, self._trials)
+        return self._belief
+
+    def _paid(self) -> Floats:
+        return np.array([[trial.peak_bytes, trial.latency_s] for trial in self._trials], np.float64)
+
     def _ranked(self) -> list[int]:
         evidence, known = evidence_of(self._trials), trial_features(self._task, self._trials)
-        costs = np.array([[trial.peak_bytes, trial.latency_s] for trial in self._trials], np.float64)
-        mean, covariance = Surrogate(known, evidence).predict(known)
-        self._uncertainty = self._spread_of_front(mean, covariance, costs)
+        costs = self._paid()
+        rivals = [rival for rival in self.rivals if rival._trials]
+        together = [sampler._believed() for sampler in (self, *rivals)]
+        every = np.concatenate([costs, *(rival._paid() for rival in rivals)])
+        self._uncertainty = self._spread_of_front(*joined(together), every)
+        theirs = [_minimised(rival._believed().mean, rival._paid()) for rival in rivals]
         tried = {trial.row for trial in self._trials}
         known_already = [place for place, row in enumerate(self._rows) if tuple(row.tolist()) in tried]
         order: list[int] = []
         for number in range(min(4, len(self._rows))):
             surrogate = Surrogate(known, evidence)
-            front = _minimised(surrogate.predict(known)[0], costs)
+            front = np.concatenate([_minimised(surrogate.predict(known)[0], costs), *theirs])
             mean, covariance = surrogate.predict(self._points)
             gains = self._gains(front, mean, np.sqrt(np.maximum(np.diag(covariance), 0)))
             gains[[*known_already, *order]] = -1.0

@@ -116,10 +116,10 @@ def test_json_round_trip(cloud, front):
 
 def test_newer_version_is_read_and_its_new_keys_named(trial, front):
     result = front([trial(0)])
-    content = json.loads(result.to_json()) | {"version": 2, "colour": "red"}
+    content = json.loads(result.to_json()) | {"version": 3, "colour": "red"}
     content["members"][0]["carbon"] = 3
     content["run"]["region"] = "eu"
-    with pytest.warns(UserWarning, match=r"version 2\); ignored: colour, members.carbon, run.region"):
+    with pytest.warns(UserWarning, match=r"version 3\); ignored: colour, members.carbon, run.region"):
         assert Front.from_json(json.dumps(content), "x") == result
 
 

@@ -9,7 +9,7 @@ import pytest
 from tinysearch.devices.costs import cost_table
 from tinysearch.devices.profile import load_device
 from tinysearch.results.records import Rescore, TrialRecord
-from tinysearch.search.judgement import doubts, evidence_of, judge
+from tinysearch.search.judgement import doubts, evidence_of, judge, judge_together
 from tinysearch.spaces import methods
 from tinysearch.spaces.policy import UpdatePolicy
 from tinysearch.spaces.space import UpdateSpace
@@ -156,3 +156,43 @@ def test_trials_that_do_not_note_their_images_answered_those_that_others_note(ta
     noted = [replace(trial, images=tuple(range(QUERIES))) for trial in trials]
     mixed, known = evidence_of([trials[0], noted[1]]), evidence_of(noted)
     np.testing.assert_array_equal(mixed.noise, known.noise)
+
+
+# --- several networks ------------------------------------------------------------------------------------------------
+
+
+def test_networks_are_judged_together_each_against_its_own_head(task: Task, make: Make) -> None:
+    """The second network is like the first, and 20 points more accurate."""
+    first = [make(0, methods.last(task.trace), 160), make(2, methods.full(task.trace), 200)]
+    second = [make(1, methods.last(task.trace), 240), make(3, methods.full(task.trace), 280)]
+    judged = judge_together([task, task], [first, second])
+    for own in (first, second):
+        alone = judge(task, own)
+        for trial in own:
+            one, other = judged[trial.number], alone[trial.number]
+            assert (one.accuracy, one.accuracy_se, one.gain, one.gain_se) == (
+                other.accuracy,
+                other.accuracy_se,
+                other.gain,
+                other.gain_se,
+            )
+    assert judged[0].gain == judged[1].gain == 0
+    assert [judged[number].tied for number in range(4)] == [False, False, False, True]
+    # The first's head costs as much as the second's, which dominates it; all that it trains is covered by that.
+    assert [judged[number].covered for number in range(4)] == [False, False, True, False]
+
+
+def test_of_equals_of_two_networks_the_first_stays(task: Task, make: Make) -> None:
+    policy = methods.bias(task.trace)
+    judged = judge_together([task, task], [[make(0, policy, 300)], [make(1, policy, 300)]])
+    assert (judged[0].covered, judged[1].covered) == (False, True)
+    assert judged[0].tied
+    assert judged[1].tied
+
+
+def test_a_network_without_a_result_takes_no_part(task: Task, make: Make) -> None:
+    trials = [make(1, methods.last(task.trace), 200), make(3, methods.full(task.trace), 320)]
+    alone = judge(task, trials)
+    assert judge_together([task, task], [[], trials]) == alone
+    assert judge_together([task, task], [[make(0, methods.last(task.trace), 0, "failed")], trials]) == alone
+    assert judge_together([task, task], [[], []]) == {}

@@ -36,6 +36,18 @@ MISTAKES = {
     "no jobs": (["run", "--jobs", "0"], 3, "jobs is 0"),
     "unknown sampler": (["run", "--sampler", "grid"], 3, "nsga2, nsga3, tpe, random"),
     "impossible budget": (["run", *TINY, "--max-memory", "1KiB"], 5, "the smallest policy (head only)"),
+    "size that is none": (["run", *TINY, "--input-size", "16,x"], 3, "--input-size: 'x' is no whole number of pixels"),
+    "weights of one of several": (
+        ["run", "--backbone", "tiny_net:build,tiny_net:one_conv", "--weights", "x.pth"],
+        3,
+        "which backbone is 'x.pth' for? With several, --weights tiny_net:build=FILE",
+    ),
+    "network given twice": (["run", *TINY, "--input-size", "16,16"], 3, "at 16 px is asked for twice"),
+    "several networks of another sampler": (
+        ["run", *TINY, "--input-size", "16,24", "--sampler", "tpe"],
+        3,
+        "leave out --sampler",
+    ),
     "unknown accounting": (["inspect", *TINY, "--accounting", "tinyml"], 3, "no accounting named 'tinyml'"),
     "unknown option": (["run", "--colour"], 2, "--colour"),
     "unknown command": (["serach"], 2, "serach"),

@@ -37,9 +37,17 @@ def _read_config(context: click.Context, parameter: click.Parameter, value: Path
 @options.DEVICE
 @options.DATASET
 @options.DATA_DIR
-@options.BACKBONE
-@options.WEIGHTS
-@options.INPUT_SIZE
+@click.option(
+    "--backbone",
+    metavar="NAME,...",
+    help="Pretrained network, or package.module:function of yours; several, with commas, are one search.",
+)
+@click.option(
+    "--weights",
+    metavar="FILE",
+    help="bundled, imagenet, none, or a .pth or .safetensors file; of several backbones: NAME=FILE,...",
+)
+@click.option("--input-size", metavar="PIXELS,...", help="Side of the images; several, with commas, are one search.")
 @click.option("--trials", type=int, help="Policies to score.  [default: 30]")
 @click.option(
     "--rescore", type=int, help="Rounds at most in which finalists are scored again on other images.  [default: 2]"

@@ -12,6 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from ..core.units import format_bytes
 from ..devices.latency.caveats import show_time
 from ..results.front import Front
+from ..results.networks import NETWORKS
 from ..results.records import Rescore, TrialRecord
 from ..results.rundir import RunDirectory
 from ..results.tables import front_table, percent
@@ -34,6 +35,8 @@ class Terminal:
         )
         self._start = time.monotonic()
         self._names: dict[int, str] = {}  # of what is scored again, by number of the trial
+        self._networks: list[str] = []
+        self._tried = 0
 
     def prepared(self, problem: Problem, run: RunDirectory, done: Sequence[TrialRecord]) -> None:
         """Say what is searched and where it is kept."""
@@ -44,17 +47,22 @@ class Terminal:
             f"on {problem.device.name}, {problem.trace.name} at {size} px, batch {problem.batch}, {limits}"
         )
         self._say(f"{len(problem.space)} genes; kept in {run.path}")
+        self._networks.append(f"{problem.trace.name} {size}")
         self._wanted = problem.request.trials
-        self._tried = sum(record.tried for record in done)
+        self._tried += sum(record.tried for record in done)
         if done:
             self._say(f"resuming after {len(done)} trials")
-        self._bar = self._progress.add_task("searching", total=self._wanted, completed=self._tried)
-        self._progress.start()
+        if len(self._networks) == 1:
+            self._bar = self._progress.add_task("searching", total=self._wanted)
+            self._progress.start()
+        self._progress.update(self._bar, completed=self._tried)
 
     def trial(self, record: TrialRecord, front: Front | None) -> None:
         """Show a finished trial and the front as it stands."""
         self._tried += record.tried
         name = record.method or record.hash[:8]
+        if len(self._networks) > 1:
+            name = f"{self._networks[record.number % len(self._networks)]}, {name}"
         if front is not None and record.accuracy is not None:
             text = f"{name}: {percent(record.accuracy, record.accuracy_se)}, {format_bytes(record.peak_bytes or 0)}, "
             text += f"{show_time(record.latency_s or 0, record.warnings)} a step"
@@ -89,7 +97,8 @@ class Terminal:
     def conclude(self, run: RunDirectory) -> None:
         """Print the front and where things lie."""
         Console().print(front_table(run.front))
-        click.echo(f"{run.path}: front.json, policies/, pareto.png ({time.monotonic() - self._start:.0f} s)")
+        networks = f"{NETWORKS}/, " if run.networks else ""
+        click.echo(f"{run.path}: front.json, policies/, {networks}pareto.png ({time.monotonic() - self._start:.0f} s)")
 
     def _say(self, text: str) -> None:
         # Paths and error messages may hold brackets, which are no markup here.

@@ -1,0 +1,229 @@
+"""A run of several networks: each is searched as a run of its own, in turns, and the best of all are one front."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Self
+from warnings import warn
+
+from ..core.errors import InputError, TinySearchError
+from ..results.front import Front
+from ..results.identity import run_name
+from ..results.networks import NETWORKS, network_name, numbered_together
+from ..results.records import TrialRecord
+from ..results.rundir import RunDirectory
+from ..results.trials import TrialStore
+from .distributed.local import evaluator
+from .engine import Search
+from .judgement import doubts, judge_together
+from .networks import load_networks
+from .observer import Observer
+from .problem import Problem
+from .proxies import make_proxy
+from .proxies.several import SeveralProxies
+from .request import Request
+from .samplers.auto import OPENING, AutoSampler
+from .seeds import seeds_of
+from .stopping import AfterSeconds, AfterTrials, FirstOf
+from .threads import one_thread
+from .turns import Together, Turns
+
+#: Of a network's request, what others of the same run may have otherwise.
+_OWN = ("backbone", "input_size", "weights", "backbone_sha256")
+
+
+@dataclass(frozen=True)
+class Part:
+    """One network's part of a run.
+
+    Attributes:
+        problem: What is searched.
+        directory: Where it is kept.
+        store: Its trials.
+    """
+
+    problem: Problem
+    directory: RunDirectory
+    store: TrialStore
+
+    def write_front(self) -> None:
+        """Write the network's own front as it stands, if there is one."""
+        trials = self.store.all()
+        if any(trial.state == "complete" for trial in trials):
+            self.directory.write_front(self.problem.front(trials), self.store.by_number)
+
+
+@dataclass(frozen=True)
+class Several:
+    """A run of several networks that is being written.
+
+    Attributes:
+        directory: The run.
+        parts: The networks' own.
+        left_out: Lines that say which networks were left out, and why.
+    """
+
+    directory: RunDirectory
+    parts: Sequence[Part]
+    left_out: Sequence[str]
+
+    @classmethod
+    @contextmanager
+    def open(cls, path: Path | None, problems: Sequence[Problem], left_out: Sequence[str]) -> Iterator[Self]:
+        """Begin or resume a run; None for a path is one in `runs/` with a name made from the request.
+
+        Raises:
+            ConflictError: The folder holds another run.
+        """
+        asked = _identity(problems)
+        with ExitStack() as stack:
+            folder = path if path is not None else Path("runs") / run_name(asked)
+            directory = stack.enter_context(RunDirectory.open(folder, asked, threads=1))
+            parts = []
+            for problem, name in zip(problems, asked[NETWORKS], strict=True):
+                # Marked: what it is told depends on the others, so it cannot be taken further alone.
+                own = problem.identity() | {"one_of_several": True}
+                run = stack.enter_context(RunDirectory.open(directory.path / NETWORKS / name, own, threads=1))
+                parts.append(Part(problem, run, stack.enter_context(run.store(_genes(problem)))))
+            yield cls(directory, parts, left_out)
+
+    def trials(self) -> list[list[TrialRecord]]:
+        """The trials of each network, numbered together."""
+        return numbered_together([part.store.all() for part in self.parts])
+
+    def write_front(self) -> Front | None:
+        """Write the front of all networks as it stands; None where there is none yet."""
+        together = self.trials()
+        every = sorted((trial for own in together for trial in own), key=lambda trial: trial.number)
+        if not any(trial.state == "complete" for trial in every):
+            return None
+        problems = [part.problem for part in self.parts]
+        judged = judge_together(problems, together)
+        names = dict.fromkeys(problem.trace.name for problem in problems)
+        front = Front.from_trials(
+            every,
+            replace(problems[0].info, backbone=", ".join(names)),
+            problems[0].reference_point,
+            problems[0].ideal_point,
+            judged=judged,
+            warnings=[*self.left_out, *self._failed(), *doubts(every, judged)],
+        )
+        traces = [problems[member.trial % len(problems)].trace for member in front.members]
+        members = tuple(
+            replace(member, backbone=trace.name, input_size=trace.input_shape[1])
+            for member, trace in zip(front.members, traces, strict=True)
+        )
+        front = replace(front, members=members)
+        self.directory.write_front(front, {trial.number: trial for trial in every})
+        return front
+
+    def _failed(self) -> Iterator[str]:
+        """Networks of which not even the head could be trained."""
+        for part in self.parts:
+            trials = part.store.all()
+            if trials and not any(trial.state == "complete" for trial in trials):
+                yield f"{part.directory.path.name} could not be trained: {trials[0].error}"
+
+
+def run_several(
+    requests: Sequence[Request], out: str | Path | None, jobs: int, observer: Observer | None
+) -> RunDirectory:
+    """Search several networks for one front; see `run`.
+
+    Args:
+        requests: One for each network: see `requests_of`.
+        out: The run directory; None is one in `runs/` with a name made from the request.
+        jobs: Policies scored at once.
+        observer: Told of the run's progress: of `prepared` once for each network, and of trials as numbered together.
+
+    Raises:
+        InputError: A value is wrong.
+        MissingDataError: Data or weights are missing.
+        BudgetError: None of the networks fits the device or the limits.
+        ConflictError: `out` holds another run.
+        TinySearchError: Every policy failed to train, or a process that trained one died.
+    """
+    problems, left_out = load_networks(requests)
+    for line in left_out:
+        warn(line, stacklevel=3)
+    with Several.open(None if out is None else Path(out), problems, left_out) as several:
+        if observer is not None:
+            for part in several.parts:
+                observer.prepared(part.problem, part.directory, part.store.all())
+        try:
+            if _tried(several) < requests[0].trials:
+                _search(several, requests[0], jobs, observer)
+        finally:
+            for part in several.parts:
+                part.write_front()
+            if several.write_front() is not None:
+                several.directory.plot_pareto()
+        path = several.directory.path
+        trials = [trial for own in several.trials() for trial in own]
+        failed = [trial for trial in trials if trial.state == "failed"]
+        if failed and not any(trial.state == "complete" for trial in trials):
+            raise TinySearchError(
+                f"{path}: none of {len(failed)} policies could be trained; the first: {failed[0].error}"
+            )
+    return RunDirectory.load(path)
+
+
+def _search(several: Several, request: Request, jobs: int, observer: Observer | None) -> None:
+    problems = [part.problem for part in several.parts]
+    samplers = [AutoSampler(problem.space, problem.seed) for problem in problems]
+    with one_thread():
+        for sampler, part in zip(samplers, several.parts, strict=True):
+            try:
+                sampler.prepare(part.problem)
+            except InputError as error:  # which speaks of "the network"
+                raise InputError(f"{part.directory.path.name}: {error}", *error.options) from error
+            sampler.rivals = [other for other in samplers if other is not sampler]
+    enough = AfterTrials(request.trials)
+    budget = request.time_budget
+    stop = Together(enough if budget is None else FirstOf((enough, AfterSeconds(budget))), _tried(several))
+    makers = {(problem.trace.name, problem.trace.input_shape): make_proxy(problem) for problem in problems}
+    with evaluator(partial(SeveralProxies, makers), jobs) as evaluate:
+        searches = [
+            Search(
+                space=part.problem.space,
+                sampler=sampler,
+                cost=part.problem.cost,
+                exact=part.problem.exact,
+                adapt=part.problem.on_device,
+                evaluate=evaluate,
+                limits=part.problem.limits,
+                store=part.store,
+                seeds=seeds_of(part.problem, only_last=True),
+                stop=stop,
+                opening=[1] * OPENING,
+            )
+            for part, sampler in zip(several.parts, samplers, strict=True)
+        ]
+        turns = Turns(searches, samplers, stop)
+        for place, record in turns:
+            several.parts[place].write_front()
+            front = several.write_front()
+            if observer is not None:
+                number = record.number * len(searches) + place
+                observer.trial(replace(record, number=number), front)
+        if observer is not None:
+            observer.ended(turns.ended)
+
+
+def _identity(problems: Sequence[Problem]) -> dict[str, Any]:
+    """What decides the outcome: what all networks are asked, and what each is, by the name of its folder."""
+    identities = [problem.identity() for problem in problems]
+    shared = {key: value for key, value in identities[0].items() if key not in _OWN}
+    names = [network_name(problem.trace.name, problem.trace.input_shape[1]) for problem in problems]
+    own = [{key: identity[key] for key in _OWN} for identity in identities]
+    return shared | {NETWORKS: dict(zip(names, own, strict=True))}
+
+
+def _tried(several: Several) -> int:
+    return sum(trial.tried for part in several.parts for trial in part.store.all())
+
+
+def _genes(problem: Problem) -> dict[str, int]:
+    return dict(zip(problem.space.gene_names, (gene.levels for gene in problem.space.genes), strict=True))
