@@ -109,14 +109,16 @@ class Step:
         """Train on a batch at a rate."""
         self.lower(lambda: F.cross_entropy(self._model(inputs), labels), rate)
 
-    def lower(self, loss: Callable[[], Tensor], rate: float) -> None:
-        """Take a step at a rate that lowers what a function computes with the model."""
+    def lower(self, loss: Callable[[], Tensor], rate: float) -> Tensor:
+        """Take a step at a rate that lowers what a function computes with the model; gives its value before that."""
         for group in self._stepper.param_groups:
             group["lr"] = rate
         self._stepper.zero_grad(set_to_none=True)
-        loss().backward()  # type: ignore[no-untyped-call]
+        value = loss()
+        value.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(self._parameters, CLIP)
         self._stepper.step()
+        return value.detach()
 
     def state_dict(self) -> dict[str, Any]:
         """What the optimizer remembers."""
