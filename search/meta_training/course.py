@@ -146,7 +146,7 @@ class Course:
     def _learn(self, step: Step, recipe: Recipe, done: int = 0) -> Iterator[int]:
         """Learn from one episode after another; gives how many it has learnt from, and raises if the loss is lost."""
         for number in range(done, recipe.steps):
-            loss = partial(self._net.loss, self._source.learning[number])
+            loss = partial(self._net.loss, self._source.learning.draw(number))
             if not torch.isfinite(step.lower(loss, recipe.learning_rate * recipe.share(number))):
                 raise FloatingPointError(f"training diverged in episode {number + 1} at {recipe.learning_rate:g}")
             yield number + 1
@@ -159,7 +159,7 @@ class Course:
         return Judgement(episode, tuple(each.accuracy for each in self._answers()))
 
     def _answers(self) -> list[Answers]:
-        return [self._net.answer(self._source.judging[number]) for number in range(JUDGED_TASKS)]
+        return [self._net.answer(self._source.judging.draw(number)) for number in range(JUDGED_TASKS)]
 
     def _values(self) -> dict[str, Tensor]:
         return {name: value.detach().clone() for name, value in self._net.features.state_dict().items()}

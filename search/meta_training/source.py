@@ -78,7 +78,8 @@ class Tasks:
         self._labels = pictures.labels.numpy()
         self._classes = len(np.unique(self._labels))
 
-    def __getitem__(self, number: int) -> TaskImages:
+    def draw(self, number: int) -> TaskImages:
+        """The images of a task, by its number."""
         rng = np.random.default_rng([self._seed, number, 1])
         most = min(self._sizes.way, self._classes)
         way = int(rng.integers(min(FEWEST_CLASSES, most), most + 1))

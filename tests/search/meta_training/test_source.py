@@ -80,7 +80,7 @@ def test_tasks_differ_in_size_within_bounds_and_every_class_has_support_and_quer
     tasks = source([40] * 12, TaskSizes(way=8, shot=6, queries=3)).learning
     ways, shots = set(), set()
     for number in range(60):
-        task = tasks[number]
+        task = tasks.draw(number)
         support, query = torch.bincount(task.support_labels), torch.bincount(task.query_labels)
         assert len(support) == len(query)
         assert set(query.tolist()) == {3}
@@ -97,7 +97,7 @@ def test_few_and_uneven_classes_give_tasks_too(counts: list[int]) -> None:
     made = source(counts, TaskSizes(way=10, shot=10, queries=10))
     for number in range(20):
         for tasks, most in ((made.learning, len(counts)), (made.judging, sum(count >= 4 for count in counts))):
-            task = tasks[number]
+            task = tasks.draw(number)
             assert 2 <= len(torch.bincount(task.support_labels)) <= most
             assert task.support_labels.unique().tolist() == task.query_labels.unique().tolist()
 
@@ -106,10 +106,10 @@ def test_a_task_depends_on_seed_and_number_alone_and_images_to_judge_by_are_as_t
     shifted = Augmentation(shift=0.25)
     sizes = TaskSizes(way=5, shot=3, queries=3)
     one, again, other = (source([20] * 6, sizes, seed, shifted) for seed in (0, 0, 1))
-    again.learning[5]
-    assert torch.equal(one.learning[7].images, again.learning[7].images)
-    assert not torch.equal(one.learning[7].query_labels, other.learning[7].query_labels) or not torch.equal(
-        one.learning[7].images, other.learning[7].images
+    again.learning.draw(5)
+    assert torch.equal(one.learning.draw(7).images, again.learning.draw(7).images)
+    assert not torch.equal(one.learning.draw(7).query_labels, other.learning.draw(7).query_labels) or not torch.equal(
+        one.learning.draw(7).images, other.learning.draw(7).images
     )
     plain = source([20] * 6, sizes, 0)
-    assert torch.equal(one.judging[3].images, plain.judging[3].images)
+    assert torch.equal(one.judging.draw(3).images, plain.judging.draw(3).images)
