@@ -175,6 +175,7 @@ def meta_trained(options: argparse.Namespace) -> Path:
             episodes=options.meta_episodes,
             shot=SHOT,
             queries=SHOT,
+            learning_rate=options.meta_rate,
             augmentation="shift+flip",
             progress=lambda told: print(told.learning_rate, told.judgement.episode, f"{told.judgement.accuracy:.3f}"),
         )
@@ -245,7 +246,8 @@ def main() -> None:
     parser.add_argument("--input-size", type=int, default=96)
     parser.add_argument("--source", default="imagenette")
     parser.add_argument("--targets", nargs="+", default=["dtd10", "gtsrb"])
-    parser.add_argument("--meta-episodes", type=int, default=300)
+    parser.add_argument("--meta-episodes", type=int, default=150)
+    parser.add_argument("--meta-rate", type=float, default=1e-4, help="highest learning rate of meta-training")
     parser.add_argument("--tasks", type=int, default=20)
     parser.add_argument("--steps", type=int, default=20, help="optimizer steps of a fine-tuning")
     options = parser.parse_args()

@@ -110,7 +110,7 @@ def meta_train(
         >>> small = {"episodes": 2, "way": 5, "shot": 2, "queries": 2, "input_size": 32, "learning_rate": 1e-4}
         >>> done = ts.meta_train("mobilenetv2-w0.35", "digits", "m.safetensors", **small)
         >>> len(done.kept.accuracies), done.held_out
-        (40, '259 of 1297 images')
+        (40, '3 of 10 classes')
         >>> ts.load_backbone("mobilenetv2-w0.35", weights="m.safetensors").input_size
         32
     """

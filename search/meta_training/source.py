@@ -15,8 +15,8 @@ from ..data.pictures import Augmentation, Pictures
 
 #: Share of the classes, or of each class's images, that is held out.
 HELD_OUT = 0.2
-#: From so many classes on, whole classes are held out; of fewer, too few would be left to tell apart.
-MANY_CLASSES = 25
+#: From so many classes on, whole classes are held out, and so many at least; of fewer, too few would be left to learn.
+MANY_CLASSES, FEWEST_HELD_OUT = 10, 3
 #: A class of fewer images has none to hold out: two must remain on each side, one to learn and one to ask.
 FEWEST_TO_DIVIDE = 4
 #: Fewest classes of a task, where there are as many.
@@ -164,7 +164,7 @@ def divide(dataset: Dataset, seed: int) -> tuple[Positions, Positions, str]:
     rng = np.random.default_rng(seed)
     judged = np.zeros(len(labels), np.bool_)
     if len(classes) >= MANY_CLASSES:
-        chosen = rng.choice(classes, round(HELD_OUT * len(classes)), replace=False)
+        chosen = rng.choice(classes, max(FEWEST_HELD_OUT, round(HELD_OUT * len(classes))), replace=False)
         judged[np.isin(labels, chosen)] = True
         words = f"{len(chosen)} of {len(classes)} classes"
     else:

@@ -33,15 +33,15 @@ def test_nothing_is_both_learnt_from_and_judged_by(counts: list[int], seed: int)
     try:
         kept, held, words = divide(data, seed)
     except InputError:
-        assert len(counts) < 25
+        assert len(counts) < 10
         assert sum(count >= 4 for count in counts) < 2
         return
     assert sorted([*kept, *held]) == list(range(len(labels)))
     kept_counts, held_counts = (np.bincount(labels[part], minlength=len(counts)) for part in (kept, held))
-    if len(counts) >= 25:
+    if len(counts) >= 10:
         assert not (kept_counts * held_counts).any()
         assert words == f"{(held_counts > 0).sum()} of {len(counts)} classes"
-        assert (held_counts > 0).sum() == round(0.2 * len(counts))
+        assert (held_counts > 0).sum() == max(3, round(0.2 * len(counts)))
     else:
         assert (kept_counts >= 2).all()
         assert set(held_counts[held_counts > 0]) <= set(range(2, 7))

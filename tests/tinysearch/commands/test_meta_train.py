@@ -23,7 +23,7 @@ def test_it_tells_how_it_goes_and_writes_weights_that_a_run_takes(command: Comma
     assert lines[1].startswith("trying the rate 0.0001: held-out accuracy ")
     assert lines[-1].startswith("[4/4] held-out accuracy ")
     summary, use = done.stdout.splitlines()[0], done.stdout.splitlines()[-1]
-    assert summary.startswith("259 of 1297 images held out: accuracy ")
+    assert summary.startswith("3 of 10 classes held out: accuracy ")
     assert use == f"{out}: use it: tinysearch run --backbone tiny_net:build --weights {out}"
     small = ("--shot", "2", "--queries", "20", "--steps", "1", "--trials", "2", "--jobs", "1")
     run = command("run", *use.split()[5:], *small, "--out", str(tmp_path / "run"))
