@@ -37,6 +37,8 @@ LABEL_SMOOTHING = 0.1
 #: Share of hard images, reached after the first fifth of the steps.
 DIFFICULTY = 0.75
 SAVE_EVERY = 500
+#: Test images of each class of a drawn data set.
+DRAWN_TEST = 2
 
 
 @click.group()
@@ -90,6 +92,38 @@ def train(out: Path, steps: int, seed: int, device: str, threads: int, glyphs: i
     request["digits_centroid_accuracy"] = f"{centroid_probe(model, digits_split(), shot=25):.3f}"
     save_backbone(model, bank, out, request)
     state_path.unlink(missing_ok=True)
+
+
+@main.command()
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), required=True, help="The .npz to write.")
+@click.option("--per-class", type=click.IntRange(2), default=25, show_default=True, help="Training images a class.")
+@click.option("--seed", type=int, default=1, show_default=True, help="That of the training is 0.")
+@click.option("--glyphs", type=click.IntRange(1), help="Only the first glyph classes (for a quick try).")
+@click.option("--fractals", type=click.IntRange(0), default=FRACTALS, show_default=True, help="Fractal classes.")
+def draw(out: Path, per_class: int, seed: int, glyphs: int | None, fractals: int) -> None:
+    """Write drawn images as a data set, a source for `tinysearch meta-train`."""
+    bank = build_bank(glyphs, fractals)
+    wanted = per_class + DRAWN_TEST
+    drawn: list[list[np.ndarray]] = [[] for _ in range(len(bank))]
+    step = 0
+    while any(len(images) < wanted for images in drawn):
+        images, labels, _ = draw_batch(bank, seed, step, BATCH, DIFFICULTY)
+        pixels = ((images + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
+        for image, label in zip(pixels, labels.tolist(), strict=True):
+            if len(drawn[label]) < wanted:
+                drawn[label].append(image)
+        step += 1
+    stacked = np.stack([np.stack(images) for images in drawn], axis=1)  # image by image, each of every class in turn
+    classes = np.tile(np.arange(len(bank)), wanted)
+    pixels, train = stacked.reshape(-1, *stacked.shape[2:]), per_class * len(bank)
+    arrays = {
+        "x_train": pixels[:train],
+        "y_train": classes[:train],
+        "x_test": pixels[train:],
+        "y_test": classes[train:],
+    }
+    np.savez_compressed(out, **arrays)
+    click.echo(f"{out}: {per_class} training images of each of {len(bank)} classes")
 
 
 @main.command()

@@ -7,7 +7,7 @@ most of a network training on frozen statistics, the first steps decide whether 
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -107,12 +107,26 @@ class Step:
 
     def __call__(self, inputs: Tensor, labels: Tensor, rate: float) -> None:
         """Train on a batch at a rate."""
+        self.lower(lambda: F.cross_entropy(self._model(inputs), labels), rate)
+
+    def lower(self, loss: Callable[[], Tensor], rate: float) -> Tensor:
+        """Take a step at a rate that lowers what a function computes with the model; gives its value before that."""
         for group in self._stepper.param_groups:
             group["lr"] = rate
         self._stepper.zero_grad(set_to_none=True)
-        F.cross_entropy(self._model(inputs), labels).backward()  # type: ignore[no-untyped-call]
+        value = loss()
+        value.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(self._parameters, CLIP)
         self._stepper.step()
+        return value.detach()
+
+    def state_dict(self) -> dict[str, Any]:
+        """What the optimizer remembers."""
+        return self._stepper.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Remember what an equal step has remembered."""
+        self._stepper.load_state_dict(state)
 
 
 def fit(

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from .search.data import Dataset, list_datasets, load_dataset
     from .search.finetune import finetune
     from .search.ground_truth import GroundTruth, ground_truth
+    from .search.meta_training import meta_train
     from .search.run import run
     from .search.verify import verify
     from .spaces import methods
@@ -70,6 +71,7 @@ _WHERE = {
     "measure": "devices.measure",
     "merge": "spaces.delta.merging",
     "merge_file": "spaces.delta.weights",
+    "meta_train": "search.meta_training",
     "run": "search.run",
     "smallest": "devices.breakdown",
     "trace": "spaces.trace",
@@ -105,6 +107,7 @@ __all__ = [
     "measure",
     "merge",
     "merge_file",
+    "meta_train",
     "methods",
     "run",
     "smallest",

@@ -14,7 +14,7 @@ from .core.errors import InputError, TinySearchError
 #: Exit code after Ctrl-C, as shells have it.
 INTERRUPTED = 130
 
-#: The verbs, in the order of a project's life; each is the `command` of the module of its name.
+#: The verbs, in the order of a project's life; each is the `command` of the module of its name (with `_` for `-`).
 VERBS = (
     "run",
     "show",
@@ -22,6 +22,7 @@ VERBS = (
     "finetune",
     "merge",
     "verify",
+    "meta-train",
     "inspect",
     "methods",
     "backbones",
@@ -42,7 +43,7 @@ class Verbs(click.Group):
         """The command of a verb."""
         if cmd_name not in VERBS:
             return None
-        command = import_module(f".commands.{cmd_name}", __package__).command
+        command = import_module(f".commands.{cmd_name.replace('-', '_')}", __package__).command
         assert isinstance(command, click.Command)
         command.name = cmd_name
         return command
@@ -84,7 +85,7 @@ def main() -> None:
         click.echo(f"tinysearch: error: {error.filename or 'file'}: {error.strerror or error}", err=True)
         sys.exit(InputError.exit_code)
     except (KeyboardInterrupt, click.Abort):
-        click.echo("tinysearch: stopped; finished trials are kept, and the same command goes on", err=True)
+        click.echo("tinysearch: stopped; what was finished is kept, and the same command goes on", err=True)
         sys.exit(INTERRUPTED)
 
 

@@ -35,10 +35,46 @@ class Episode:
     query_indices: NDArray[np.int64]
 
 
+@dataclass(frozen=True)
+class Task:
+    """Which images of a split an episode takes.
+
+    Attributes:
+        class_ids: As of an `Episode`.
+        support: Positions of the support images, int64 (s,).
+        query: Positions of the query images, int64 (q,).
+    """
+
+    class_ids: tuple[int, ...]
+    support: NDArray[np.int64]
+    query: NDArray[np.int64]
+
+
 def draw_episode(
     split: ImageSplit, *, shot: int, queries: int, size: int, seed: int, number: int = 0, way: int | None = None
 ) -> Episode:
-    """Draw a class-balanced episode, deterministic by seed and number.
+    """Draw a class-balanced episode and load its images; `draw_task` says how it is drawn.
+
+    Args:
+        split: Where to draw from; nothing else is seen.
+        shot: Support images of each class.
+        queries: Query images over all classes.
+        size: Side of the images in pixels.
+        seed: Same seed, same episodes.
+        number: Another number, another episode.
+        way: Classes of the episode; None takes all.
+
+    Raises:
+        InputError: A number is out of range, or a class has fewer than two images.
+    """
+    task = draw_task(split.labels, shot=shot, queries=queries, seed=seed, number=number, way=way)
+    return _load(split, task, size)
+
+
+def draw_task(
+    labels: NDArray[np.int64], *, shot: int, queries: int, seed: int, number: int = 0, way: int | None = None
+) -> Task:
+    """Draw which images a class-balanced episode takes, deterministic by seed and number.
 
     Where every class has images enough, its queries do not depend on `shot`, and a smaller support is part of a larger
     one. Support and query never share an image. The images of each come in random order.
@@ -47,10 +83,9 @@ def draw_episode(
     rounded, with at least one of each; the other classes are not touched.
 
     Args:
-        split: Where to draw from; nothing else is seen.
+        labels: Classes of a split, (N,).
         shot: Support images of each class.
         queries: Query images over all classes. Where they do not divide evenly, classes drawn at random get one more.
-        size: Side of the images in pixels.
         seed: Same seed, same episodes.
         number: Another number, another episode.
         way: Classes of the episode, drawn at random and relabelled 0..way-1 in the order of their ids; None takes all
@@ -59,7 +94,7 @@ def draw_episode(
     Raises:
         InputError: A number is out of range, or a class has fewer than two images.
     """
-    classes, counts = np.unique(split.labels, return_counts=True)
+    classes, counts = np.unique(labels, return_counts=True)
     _check(classes, counts, shot=shot, queries=queries, seed=seed, way=way)
     rng = np.random.default_rng([seed, number])
     chosen = classes if way is None else np.sort(rng.choice(classes, way, replace=False))
@@ -67,11 +102,11 @@ def draw_episode(
     asked[rng.permutation(len(chosen))[: queries % len(chosen)]] += 1
     support, query = [], []
     for class_id, wanted in zip(chosen, asked, strict=True):
-        order = rng.permutation(np.flatnonzero(split.labels == class_id))
+        order = rng.permutation(np.flatnonzero(labels == class_id))
         query_count, support_count = _share(len(order), int(wanted), shot)
         query.append(order[:query_count])
         support.append(order[query_count : query_count + support_count])
-    return _load(split, chosen, support, query, size, rng)
+    return _shuffled(chosen, support, query, rng)
 
 
 def draw_folds(
@@ -105,7 +140,7 @@ def draw_folds(
             asked, *others = (parts[int(class_id)][own[(fold + step) % folds]] for step in range(folds))
             query.append(asked[:most])
             support.append(np.concatenate([*others, asked[most:]])[:shot])
-        episodes.append(_load(split, classes, support, query, size, rng))
+        episodes.append(_load(split, _shuffled(classes, support, query, rng), size))
     return episodes
 
 
@@ -132,29 +167,31 @@ def _check(
         raise InputError(f"class {lonely} has one image: an episode needs two, one to learn and one to ask")
 
 
-def _load(
-    split: ImageSplit,
+def _shuffled(
     classes: NDArray[np.int64],
     support: list[NDArray[np.int64]],
     query: list[NDArray[np.int64]],
-    size: int,
     rng: np.random.Generator,
-) -> Episode:
+) -> Task:
     query_indices, support_indices = (rng.permutation(np.concatenate(parts)) for parts in (query, support))
+    return Task(tuple(int(class_id) for class_id in classes), support_indices, query_indices)
+
+
+def _load(split: ImageSplit, task: Task, size: int) -> Episode:
+    every = len(task.class_ids) == len(np.unique(split.labels))
 
     def labels(indices: NDArray[np.int64]) -> Tensor:
-        every = len(classes) == len(np.unique(split.labels))
         ids = split.labels[indices]
-        return torch.from_numpy(ids if every else np.searchsorted(classes, ids))
+        return torch.from_numpy(ids if every else np.searchsorted(task.class_ids, ids))
 
     return Episode(
-        support_images=split.load(support_indices, size),
-        support_labels=labels(support_indices),
-        query_images=split.load(query_indices, size),
-        query_labels=labels(query_indices),
-        class_ids=tuple(int(class_id) for class_id in classes),
-        support_indices=support_indices,
-        query_indices=query_indices,
+        support_images=split.load(task.support, size),
+        support_labels=labels(task.support),
+        query_images=split.load(task.query, size),
+        query_labels=labels(task.query),
+        class_ids=task.class_ids,
+        support_indices=task.support,
+        query_indices=task.query,
     )
 
 

@@ -158,7 +158,7 @@ def _load_weights(model: nn.Module, info: BackboneInfo, weights: str | Path) -> 
             f"take the backbone {known.backbone}",
             stacklevel=3,
         )
-    return replace(info, normalisation=known.normalisation)
+    return replace(info, normalisation=known.normalisation, input_size=known.input_size or info.input_size)
 
 
 def _resolve(name: str) -> tuple[BackboneInfo, Builder]:

@@ -31,10 +31,11 @@ _FILE = "weights=FILE"
 
 
 class Known(NamedTuple):
-    """What is known of a file: the backbone that it was trained as, and how that one takes its images."""
+    """What is known of a file: the backbone that it was trained as, how that one takes its images, and their side."""
 
     backbone: str
     normalisation: Normalisation
+    input_size: int | None = None
 
 
 #: First digits of the SHA-256 of published files, found wherever they lie and whatever they are called.
@@ -54,9 +55,19 @@ def sha256(path: Path) -> str:
 
 
 def identify(path: Path) -> Known | None:
-    """What is known of a weights file, by its checksum alone."""
+    """What is known of a weights file, by its checksum or by what it says of itself.
+
+    Raises:
+        InputError: It says something that it cannot mean.
+    """
     digest = sha256(path)
-    return next((known for prefix, known in KNOWN.items() if digest.startswith(prefix)), None)
+    for prefix, known in KNOWN.items():
+        if digest.startswith(prefix):
+            return known
+    from .weights_file import read_header
+
+    header = read_header(path)
+    return None if header is None else Known(header.backbone, header.normalisation, header.input_size)
 
 
 def bundled_weights(backbone: str) -> Path:

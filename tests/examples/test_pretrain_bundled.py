@@ -5,9 +5,12 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
+
+from tinysearch.search.data import load_dataset
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
@@ -67,6 +70,21 @@ def test_a_stopped_run_goes_on_where_it_was(
     assert run(recipe, tmp_path / "parts.safetensors").exit_code == 0
     at_once, in_parts = recipe.load_file(whole), recipe.load_file(tmp_path / "parts.safetensors")
     assert all(torch.equal(at_once[name], in_parts[name]) for name in at_once)
+
+
+def test_drawn_images_are_a_data_set_of_even_classes(recipe: ModuleType, tmp_path: Path) -> None:
+    out = tmp_path / "drawn.npz"
+    options = ["--per-class", "3", "--glyphs", "8", "--fractals", "1"]
+    result = CliRunner().invoke(recipe.main, ["draw", "--out", str(out), *options])
+    assert result.exit_code == 0, result.output
+    dataset = load_dataset(str(out))
+    classes = len(dataset.classes)
+    assert np.bincount(dataset.train.labels).tolist() == [3] * classes
+    assert np.bincount(dataset.test.labels).tolist() == [recipe.DRAWN_TEST] * classes
+    images, labels, _ = recipe.draw_batch(recipe.build_bank(8, 1), 1, 0, recipe.BATCH, recipe.DIFFICULTY)
+    first = int((labels == 0).nonzero()[0])
+    drawn = dataset.train.load([0], recipe.IMAGE_SIZE)[0]
+    assert torch.equal(drawn, ((images[first] + 1) * 127.5).round().to(torch.uint8))
 
 
 def test_drawing_depends_on_seed_and_step_alone(recipe: ModuleType, bank: Any) -> None:

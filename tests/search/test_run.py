@@ -326,7 +326,7 @@ def test_ctrl_c_keeps_what_is_done_and_leaves_no_process(moment: str, tmp_path: 
     _, told = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "Traceback" not in told
-    assert told.splitlines()[-1] == "tinysearch: stopped; finished trials are kept, and the same command goes on"
+    assert told.splitlines()[-1] == "tinysearch: stopped; what was finished is kept, and the same command goes on"
     assert_group_ends(process.pid)
     if moment != "kept in":
         run_ = RunDirectory.load(out)

@@ -65,6 +65,18 @@ MISTAKES = {
     "board without jobs": (["calibrate", "--board", "cuda", "--force"], 3, "leave out --board"),
     "time budget without unit": (["calibrate", "--time-budget", "5", "--force"], 3, "has no unit"),
     "backbone to calibrate": (["calibrate", "--backbone", "resnet9000", "--force"], 3, "resnet9000"),
+    "meta-training without a source": (["meta-train", "--out", "m.pth"], 2, "--source"),
+    "meta-training of nobody": (
+        ["meta-train", "--backbone", "resnet9000", "--source", "digits", "--out", "m.pth"],
+        3,
+        "unknown backbone 'resnet9000'",
+    ),
+    "weights that cannot be written": (["meta-train", "--source", "digits", "--out", "no/m.pth"], 3, "no folder no"),
+    "too few classes of a task": (
+        ["meta-train", "--source", "digits", "--out", "m.pth", "--way", "1"],
+        3,
+        "--way is 1: it must be at least 2",
+    ),
     "unknown profile to show": (["devices", "show", "pdp11"], 3, "no device 'pdp11'"),
 }
 
@@ -280,7 +292,19 @@ def test_a_profile_is_shown_with_its_sources(command: Command) -> None:
 def test_no_command_is_the_help(commands: Commands) -> None:
     bare, asked, run, version = commands([[], ["--help"], ["run", "-h"], ["--version"]])
     assert (bare.returncode, bare.stdout) == (0, asked.stdout)
-    for name in ("run", "show", "plot", "devices", "backbones", "methods", "inspect", "finetune", "merge", "verify"):
+    for name in (
+        "run",
+        "show",
+        "plot",
+        "devices",
+        "backbones",
+        "methods",
+        "inspect",
+        "finetune",
+        "merge",
+        "verify",
+        "meta-train",
+    ):
         assert f"\n  {name} " in asked.stdout
     assert "--max-memory" in run.stdout
     assert version.stdout.startswith("tinysearch, version ")

@@ -128,7 +128,7 @@ def test_every_published_name_carries_its_checksum():
     for backbone, file in published.TORCHVISION.items():
         prefix = file.removesuffix(".pth").rpartition("-")[2]
         assert len(prefix) == 8
-        assert published.KNOWN[prefix] == (backbone, IMAGENET)
+        assert published.KNOWN[prefix] == published.Known(backbone, IMAGENET)
 
 
 def test_bundled_weights_are_for_one_backbone_only():
