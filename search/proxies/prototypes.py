@@ -16,6 +16,8 @@ Module = TypeVar("Module", bound=nn.Module)
 
 #: Logits of the prototype head for a squared distance as large as the mean within a class.
 SHARPNESS = 10.0
+#: A distance within classes that is so small a share of that between them is rounding.
+TOO_CLOSE = 1e-6
 #: Images run at once where no gradient is needed.
 CHUNK = 100
 
@@ -75,7 +77,8 @@ def prototype_head(features: Tensor, labels: Tensor, classes: int) -> Head:
 
     -|f - c|^2 = 2 c.f - |c|^2 - |f|^2, and the last term is the same for every class (Snell et al. 2017, section 2.4).
     Distances are in units of the mean squared distance of a sample to its own prototype, so that the scale of the
-    features does not decide how sure the head starts.
+    features does not decide how sure the head starts. Where no class has two samples that differ, they are in units of
+    the mean squared distance of a prototype to the mean of all.
 
     Args:
         features: (N, D).
@@ -87,8 +90,10 @@ def prototype_head(features: Tensor, labels: Tensor, classes: int) -> Head:
     """
     groups = (features[labels == c] for c in range(classes))
     means = torch.stack([(group if len(group) else features).mean(0) for group in groups])
-    within = (features - means[labels]).square().sum(1).mean().clamp_min(1e-12)
-    temperature = SHARPNESS / within
+    within = (features - means[labels]).square().sum(1).mean()
+    between = (means - means.mean(0)).square().sum(1).mean()
+    unit = within if within > TOO_CLOSE * between else between
+    temperature = SHARPNESS / unit.clamp_min(1e-12)
     return Head(2 * temperature * means, -temperature * means.square().sum(1))
 
 

@@ -315,7 +315,12 @@ def test_prototypes_of_features_that_do_not_spread_are_finite() -> None:
     """One image a class: every sample is its prototype."""
     weight, bias = prototype_head(torch.eye(3), torch.arange(3), 3)
     assert bool(torch.cat([weight.flatten(), bias]).isfinite().all())
-    assert (torch.eye(3) @ weight.T + bias).argmax(1).tolist() == [0, 1, 2]
+    logits = torch.eye(3) @ weight.T + bias
+    assert logits.argmax(1).tolist() == [0, 1, 2]
+    # As sure as a head is elsewhere, whatever the scale of the features: a gradient is left to learn from.
+    scaled = prototype_head(1e3 * torch.eye(3), torch.arange(3), 3)
+    torch.testing.assert_close(1e3 * torch.eye(3) @ scaled.weight.T + scaled.bias, logits)
+    assert 1 < float(logits.max() - logits.min()) < 100
 
 
 def test_a_class_without_a_sample_stands_at_the_mean_of_all() -> None:
