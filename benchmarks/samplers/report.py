@@ -1,6 +1,8 @@
 """The hypervolume that the fronts of race.py truly have, by sampler and number of evaluations, printed and drawn.
 
-Run: python benchmarks/samplers/report.py --out DIR [--plot FILE]
+Run: python benchmarks/samplers/report.py [--out DIR] [--plot FILE]
+
+Without a folder it is what was measured for the project: fronts and truth, without the searches.
 
 A front is worth the share of the box between chance at the costs of full fine-tuning and everything right at no cost
 that its members dominate with the accuracies that truth.py measured. Behind +- is the standard error over seeds; how
@@ -21,16 +23,21 @@ from tinysearch.results.pareto import OBJECTIVES, as_minimised, hypervolume
 #: How fronts are reported: as a run does, the surrogate speaking for `auto` and `exact`; and as if for all.
 OWN = {"auto": "judged", "exact": "judged"}
 Volumes = dict[tuple[str, str, int], dict[int, float]]
+#: By sampler, way of reporting and evaluations.
+Seconds = dict[tuple[str, str, int], list[float]]
+#: What was measured for the project, without the searches themselves.
+MEASURED = Path(__file__).parent / "measured"
 
 
-def volumes(out: Path, how: str | None) -> dict[str, Volumes]:
-    """True hypervolumes by cell, then by sampler, way of reporting and evaluations, then by seed."""
+def volumes(out: Path, how: str | None) -> tuple[dict[str, Volumes], dict[str, Seconds]]:
+    """True hypervolumes by cell, then by sampler, way of reporting and evaluations, then by seed; and seconds."""
     truth = {
         (line["cell"], line["hash"]): float(np.mean(line["accuracy"]))
         for path in out.glob(TRUTH.format("*"))
         for line in map(json.loads, path.read_text().splitlines())
     }
     found: dict[str, Volumes] = defaultdict(lambda: defaultdict(dict))
+    seconds: dict[str, Seconds] = defaultdict(lambda: defaultdict(list))
     for front in json.loads((out / FRONTS).read_text()):
         own = how or OWN.get(front["sampler"], "told")
         members = [
@@ -45,24 +52,13 @@ def volumes(out: Path, how: str | None) -> dict[str, Volumes]:
             for end in ("worst", "best")
         )
         value = hypervolume(as_minimised(members, OBJECTIVES), worst, best)
-        found[front["cell"]][front["sampler"], own, front["after"]][front["seed"]] = value
-    return found
+        key = front["sampler"], own, front["after"]
+        found[front["cell"]][key][front["seed"]] = value
+        seconds[front["cell"]][key].append(front["seconds"])
+    return found, seconds
 
 
-def seconds(out: Path) -> dict[tuple[str, str, int], list[float]]:
-    """When each search had tried so many, by cell, sampler and evaluations."""
-    found: dict[tuple[str, str, int], list[float]] = defaultdict(list)
-    for path in out.glob("*_*_*.jsonl"):
-        cell, _, sampler = path.stem.split("_")
-        trials = [line for line in map(json.loads, path.read_text().splitlines()) if "number" in line]
-        tried = [line["elapsed"] for line in trials if line["state"] != "infeasible"]
-        for after in AFTER:
-            if len(tried) >= after:
-                found[cell, sampler, after].append(tried[after - 1])
-    return found
-
-
-def table(cell: str, found: Volumes, times: dict[tuple[str, str, int], list[float]]) -> None:
+def table(cell: str, found: Volumes, seconds: Seconds) -> None:
     """Print a cell's."""
     print(f"\n{cell}: true hypervolume after so many evaluations (seeds), seconds")
     for (sampler, how, after), by_seed in sorted(
@@ -70,14 +66,15 @@ def table(cell: str, found: Volumes, times: dict[tuple[str, str, int], list[floa
     ):
         values = np.array(list(by_seed.values()))
         error = values.std(ddof=1) / np.sqrt(len(values)) if len(values) > 1 else float("nan")
-        took = np.mean(times[cell, sampler, after]) if times[cell, sampler, after] else float("nan")
+        took = np.mean(seconds[sampler, how, after])
         line = f"{sampler:12} {how:7} {after:3}  {values.mean():.4f} +- {error:.4f} ({len(values)})  {took:6.0f} s"
         reference = found.get(("auto", OWN["auto"], 15))
         if reference and sampler != "auto":
             both = sorted(set(reference) & set(by_seed))
             ahead = np.array([reference[seed] - by_seed[seed] for seed in both])
-            spread = ahead.std(ddof=1) / np.sqrt(len(ahead)) if len(ahead) > 1 else float("nan")
-            line += f"   auto after 15 is ahead by {ahead.mean():+.4f} +- {spread:.4f}"
+            if len(both) > 1:
+                spread = ahead.std(ddof=1) / np.sqrt(len(ahead))
+                line += f"   auto after 15 is ahead by {ahead.mean():+.4f} +- {spread:.4f}"
         print(line)
 
 
@@ -110,13 +107,13 @@ def draw(found: dict[str, Volumes], path: Path) -> None:
 def main() -> None:
     """Print the tables and draw."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--out", type=Path, default=MEASURED)
     parser.add_argument("--plot", type=Path)
     parser.add_argument("--how", choices=("told", "judged"), help="report all fronts alike, not as a run does")
     options = parser.parse_args()
-    found, times = volumes(options.out, options.how), seconds(options.out)
+    found, seconds = volumes(options.out, options.how)
     for cell in sorted(found):
-        table(cell, found[cell], times)
+        table(cell, found[cell], seconds[cell])
     if options.plot:
         draw(found, options.plot)
 

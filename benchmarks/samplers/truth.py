@@ -42,6 +42,12 @@ def trials_of(path: Path) -> list[TrialRecord]:
     return [TrialRecord(**{k: v for k, v in line.items() if k in names}) for line in lines if "number" in line]
 
 
+def seconds_of(path: Path) -> list[float]:
+    """When each evaluation of a search was done, from its beginning."""
+    lines = [line for line in map(json.loads, path.read_text().splitlines()) if "number" in line]
+    return [line["elapsed"] for line in lines if line["state"] != "infeasible"]
+
+
 def fronts(options: argparse.Namespace) -> tuple[list[dict[str, Any]], dict[str, dict[str, str]]]:
     """The front of each search after so many evaluations, and all policies in them, by cell and hash."""
     found, policies, problems = [], {}, {}
@@ -49,7 +55,7 @@ def fronts(options: argparse.Namespace) -> tuple[list[dict[str, Any]], dict[str,
         cell, seed, sampler = path.stem.split("_")
         if (cell, seed) not in problems:
             problems = {(cell, seed): CELLS[cell].problem(options.data, options.weights, int(seed))}
-        problem, every = problems[cell, seed], trials_of(path)
+        problem, every, seconds = problems[cell, seed], trials_of(path), seconds_of(path)
         for after in AFTER:
             trials = first(every, after)
             if sum(trial.tried for trial in trials) < after:
@@ -59,6 +65,7 @@ def fronts(options: argparse.Namespace) -> tuple[list[dict[str, Any]], dict[str,
                     member.hash: [member.accuracy, member.peak_bytes, member.latency_s] for member in front.members
                 }
                 entry = {"cell": cell, "seed": int(seed), "sampler": sampler, "after": after, "how": how}
+                entry["seconds"] = seconds[after - 1]
                 ends = {"worst": front.reference_point, "best": front.ideal_point}
                 found.append(entry | ends | {"members": members})
                 texts = {trial.hash: trial.policy for trial in trials}

@@ -36,7 +36,7 @@ def test_a_proxy_may_be_named() -> None:
         ({"seed": -1}, "seed"),
         ({"input_size": 8}, "input_size"),
         ({"batch": 0}, "batch"),
-        ({"sampler": "grid"}, "sampler: there are auto, nsga2, nsga3, tpe, random, not 'grid'"),
+        ({"sampler": "grid"}, "sampler: there are auto, exact, nsga2, nsga3, gp, tpe, random, not 'grid'"),
         ({"proxy": "oracle"}, "no proxy named 'oracle': there are few-shot"),
         ({"proxy": {"name": ["few-shot"]}}, "no proxy named"),
         ({"proxy": 5}, "proxy: "),

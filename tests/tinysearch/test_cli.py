@@ -34,7 +34,7 @@ MISTAKES = {
     "trials not a number": (["run", "--trials", "many"], 2, "'many' is not a valid integer"),
     "no trials": (["run", "--trials", "0"], 3, "trials"),
     "no jobs": (["run", "--jobs", "0"], 3, "jobs is 0"),
-    "unknown sampler": (["run", "--sampler", "grid"], 3, "nsga2, nsga3, tpe, random"),
+    "unknown sampler": (["run", "--sampler", "grid"], 3, "nsga2, nsga3, gp, tpe, random"),
     "impossible budget": (["run", *TINY, "--max-memory", "1KiB"], 5, "the smallest policy (head only)"),
     "size that is none": (["run", *TINY, "--input-size", "16,x"], 3, "--input-size: 'x' is no whole number of pixels"),
     "weights of one of several": (

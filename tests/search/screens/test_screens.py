@@ -104,5 +104,7 @@ def test_sign_alignment_looks_at_three_parts() -> None:
         assert getattr(score, part)[row] == pytest.approx(max(value, 0) ** 0.5, rel=1e-4, abs=1e-6)
 
 
-def test_a_head_that_fits_all_its_images_leaves_no_fisher_information() -> None:
-    assert np.all(arrays(fisher(task_of([0, 1, 2, 3]))) == 0)
+def test_a_head_of_one_image_a_class_leaves_something_to_learn() -> None:
+    values = arrays(fisher(task_of([0, 1, 2, 3])))
+    assert np.isfinite(values).all()
+    assert values.max() > 0
