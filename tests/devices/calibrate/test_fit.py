@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy.stats import kendalltau
 
@@ -137,6 +137,7 @@ def test_errors_are_in_nn_meters_terms(ratios, seed):
     predicted = measured * ratios
     error = fit_error(predicted, measured, of="x", source="y", repeatability=3.21)
     off = np.abs(predicted / measured - 1)
+    assume(not np.isclose(off[:, None], (0.1, 0.2), rtol=1e-9).any())  # which side rounding takes is nobody's business
     assert error.mape == pytest.approx(100 * off.mean(), abs=0.06)
     assert error.within_20 >= error.within_10
     assert error.within_20 == pytest.approx(100 * (off <= 0.2).mean(), abs=0.06)
