@@ -33,7 +33,7 @@ def front_listing(front: Front) -> Listing:
     if front.recommended is not None:
         notes.insert(
             0,
-            f"recommended: {front.recommended.hash[:8]}, the least memory of those that cannot be told from the most "
+            f"recommended: {_name(front.recommended)}, the least memory of those that cannot be told from the most "
             "accurate (=)",
         )
         alone = "the head alone of the same network" if several else "the head alone"
@@ -47,11 +47,17 @@ def front_listing(front: Front) -> Listing:
     show_memory, show_saved = METRICS["peak_bytes"].show, METRICS["saved_bytes"].show
     times = [show_time(member.latency_s, member.warnings, run.latency_error) for member in members]
     gains = _gains(front)
+    # As many columns, and signs, as 80 characters hold.
+    named = [Column("policy", [_name(member) for member in members], wraps=False)]
+    if several or not gains:
+        hashes = Column("policy", [member.hash[:8] for member in members], wraps=False)
+        named = [
+            hashes,
+            _what(front) if several else Column("method", [m.method or "found" for m in members], wraps=False),
+        ]
     columns = (
-        Column("policy", [member.hash[:8] for member in members], wraps=False),
-        _what(front) if several else Column("method", [m.method or "found" for m in members], wraps=bool(gains)),
+        *named,
         _number(
-            # As many columns, and signs, as 80 characters hold.
             "accuracy %" if gains else "accuracy",
             [percent(m.accuracy, m.accuracy_se).removesuffix(" %" if gains else "") for m in members],
         ),
@@ -63,6 +69,11 @@ def front_listing(front: Front) -> Listing:
     names = tuple(field.name for field in fields(Member))
     rows = [astuple(member) for member in members]
     return Listing(title, names, rows, notes=tuple(notes), table=columns, marks=marks, whole=front.to_dict())
+
+
+def _name(member: Member) -> str:
+    """What `Front.find` finds a member by: the method that it is, or the beginning of its hash."""
+    return member.method or member.hash[:8]
 
 
 def _what(front: Front) -> Column:

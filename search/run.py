@@ -173,14 +173,13 @@ def _work(problem: Problem, directory: RunDirectory, store: TrialStore, jobs: in
 def _search(problem: Problem, directory: RunDirectory, store: TrialStore, jobs: int, observer: Observer | None) -> str:
     """Find new trials; why no more."""
     request = problem.request
-    make = make_proxy(problem)
     sampler = make_sampler(request.sampler, problem.space, request.seed, warm_up=WARM_UP)
-    with one_thread():
-        sampler.prepare(problem)
-        seeds = seeds_of(problem, only_last=sampler.knows_better and not request.compare)
     enough = AfterTrials(request.trials)
     budget = request.time_budget
-    with evaluator(make, jobs) as evaluate:
+    with evaluator(make_proxy(problem), jobs) as evaluate:
+        with one_thread():
+            sampler.prepare(problem)
+            seeds = seeds_of(problem, only_last=sampler.knows_better and not request.compare)
         search = Search(
             space=problem.space,
             sampler=sampler,

@@ -72,6 +72,9 @@ def evaluator(make: Callable[[], Proxy], jobs: int) -> Iterator[Evaluate]:
 
     processes: list[multiprocessing.process.BaseProcess] = []
     try:
+        with _starting_processes():
+            for _ in range(jobs):  # now, so that they are ready when the caller is
+                pool.submit(_nothing)
         yield evaluate
     except BaseException:
         # What still runs is of no use to anyone: the next session will score it.
@@ -120,6 +123,10 @@ def _initialise(make: Callable[[], Proxy]) -> None:
     torch.set_num_threads(1)
     keep_freed_memory()
     _proxy = make()
+
+
+def _nothing() -> None:
+    pass
 
 
 def _score_here(policy: UpdatePolicy) -> Score | str:
