@@ -10,6 +10,7 @@ from torch import fx, nn
 from torch.nn.modules.dropout import _DropoutNd
 
 from ..core.errors import UnsupportedError
+from .lowering import lower
 from .standardised import StandardisedConv2d
 
 #: Activations, by the name that policies and costs know them by (and `torch.nn.functional` has them under).
@@ -31,12 +32,14 @@ class _Tracer(fx.Tracer):
 
 
 def symbolic_trace(model: nn.Module) -> fx.GraphModule:
-    """The network as a graph.
+    """The network as a graph: what its forward pass does in evaluation mode.
 
     Raises:
         UnsupportedError: The forward pass branches on tensor values, calls a module with parameters twice, shares a
             parameter between modules, or drops out in a way that cannot be switched.
     """
+    modes = {module: module.training for module in model.modules()}
+    model.eval()  # code that asks for the mode would have training's written into the graph, for good
     try:
         graph = fx.GraphModule(model, _Tracer().trace(model), type(model).__name__)
     except Exception as error:  # torch.fx lets whatever the traced code raises through
@@ -45,7 +48,12 @@ def symbolic_trace(model: nn.Module) -> fx.GraphModule:
             f"{type(model).__name__} cannot be traced by torch.fx ({reason}): make its forward free of branches on "
             "tensor values"
         ) from error
+    finally:
+        for module, training in modes.items():
+            module.training = training
+    graph.training = model.training
     _check_parameters(graph)
+    lower(graph)
     called: set[str] = set()
     for node in graph.graph.nodes:
         _check_dropout(node, graph)
@@ -143,7 +151,7 @@ def blocks(graph: fx.GraphModule, names: tuple[str, ...]) -> Iterator[BlockNodes
             members.setdefault(name, []).append(node)
     for name, nodes in members.items():
         inside = set(nodes)
-        entering = {source for node in nodes for source in node.all_input_nodes} - inside
+        entering = {source for node in nodes for source in node.all_input_nodes if source.op != "get_attr"} - inside
         leaving = [node for node in nodes if set(node.users) - inside]
         if len(entering) != 1 or len(leaving) != 1:
             raise UnsupportedError(

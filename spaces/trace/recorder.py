@@ -9,7 +9,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, fx, nn
 
-from ...core.errors import UnsupportedError
+from ...core.errors import TinySearchError, UnsupportedError
 from ..engine.layers import lean
 from ..graph import (
     ACTIVATIONS,
@@ -53,12 +53,14 @@ def trace_layers(
     """The rows and blocks of a network, run on one blank sample.
 
     Raises:
-        UnsupportedError: It does not run at this shape, or contains an unknown layer with parameters.
+        UnsupportedError: It does not run at this shape, contains an unknown layer with parameters, or an operation that
+            gives several tensors.
     """
     weight = next(graph.parameters(), torch.empty(0))
     sample = torch.zeros(1, *input_shape, dtype=weight.dtype, device=weight.device)
     recorder = _Recorder(graph, names)
     recorder.record(sample)
+    _check_covered(graph, recorder.layers)
     shapes = recorder.shapes
     found = [
         Block(b.name, recorder.rows[b.input], recorder.rows[b.output], shapes[b.input], shapes[b.output])
@@ -99,6 +101,7 @@ def trace_lite_residuals(
 class _Recorder(fx.Interpreter):
     def __init__(self, graph: fx.GraphModule, names: tuple[str, ...]) -> None:
         super().__init__(graph)
+        self.extra_traceback = False  # it would follow the one line that users read
         self._graph = graph
         self.layers: list[Layer] = []
         self.rows: dict[fx.Node, int] = {}
@@ -115,9 +118,11 @@ class _Recorder(fx.Interpreter):
         try:
             with torch.no_grad():
                 self.run(*samples)
-        except RuntimeError as error:
-            shape = tuple(samples[0].shape[1:])
-            raise UnsupportedError(f"the network does not run on an input of shape {shape}: {error}") from error
+        except TinySearchError:
+            raise
+        except Exception as error:  # whatever the network's code raises
+            shape, reason = tuple(samples[0].shape[1:]), (str(error).splitlines() or [type(error).__name__])[0]
+            raise UnsupportedError(f"the network does not run on an input of shape {shape}: {reason}") from error
         finally:
             self.module.train(training)
 
@@ -129,6 +134,11 @@ class _Recorder(fx.Interpreter):
                 self.rows[n] = INPUT
             elif n.op.startswith("call_"):
                 self._add_row(n, value)
+        elif n.op.startswith("call_") and _holds_tensor(value):
+            raise UnsupportedError(
+                f"{node_name(n)} ({operation(n, self.submodules.get(str(n.target)))}) gives several tensors, and what "
+                "is computed of them would be missing from every cost: slice the tensor, or write the operation out"
+            )
         return value
 
     def _add_row(self, node: fx.Node, value: Tensor) -> None:
@@ -215,6 +225,23 @@ class _Recorder(fx.Interpreter):
         kept = plain if replacement is None else observe(lambda values: replacement(values[0]), operands, self._own)
         kind = "act" if op in ACTIVATIONS.values() else "other"
         return {"kind": kind, "op": op, "retention": kept, "plain_retention": plain}
+
+
+def _holds_tensor(value: object) -> bool:
+    return isinstance(value, tuple | list) and any(isinstance(each, Tensor) or _holds_tensor(each) for each in value)
+
+
+def _check_covered(graph: fx.GraphModule, layers: Sequence[Layer]) -> None:
+    """Refuse parameters that no row trains: they would be frozen under every policy, and their bytes be missing."""
+    rows = {layer.name for layer in layers}
+    read = {str(node.target) for node in graph.graph.nodes if node.op == "get_attr"}
+    for name, _ in graph.named_parameters():
+        owner, _, own = name.rpartition(".")
+        if owner not in rows or name in read:
+            raise UnsupportedError(
+                f"the parameter {name} is used as it stands, which no policy knows: let {own} be that of a Conv2d, "
+                "Linear, BatchNorm2d, GroupNorm or LayerNorm of torch.nn, called once"
+            )
 
 
 def _is_view(value: Tensor, of: Tensor) -> bool:

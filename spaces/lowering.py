@@ -1,0 +1,121 @@
+"""Functions on a module's own parameters, as the module of torch.nn that computes the same.
+
+A network may hold the parameters of a layer and call the function itself, as subclasses of torch.nn's layers do that
+pad, normalise or activate besides. In the graph that is a function that reads `owner.weight`. Here it becomes a call of
+`owner`, a module of torch.nn with the same parameters under the same names, so that all that knows torch.nn's layers
+knows it. What else `owner` did stays as it is in the graph.
+"""
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, fx, nn
+
+#: The tensors that a module may own, by the names that functions and modules of torch.nn share.
+_TENSORS = ("weight", "bias", "running_mean", "running_var")
+Values = Mapping[str, Any]
+
+
+def _conv2d(given: Values, weight: Tensor) -> nn.Module:
+    outputs, inputs, *kernel = weight.shape
+    groups = given.get("groups", 1)
+    settings = {name: given[name] for name in ("stride", "padding", "dilation") if name in given}
+    return nn.Conv2d(inputs * groups, outputs, tuple(kernel), groups=groups, **settings, device="meta")
+
+
+def _linear(given: Values, weight: Tensor) -> nn.Module:
+    return nn.Linear(weight.shape[1], weight.shape[0], device="meta")
+
+
+def _batch_norm(given: Values, weight: Tensor) -> nn.Module:
+    return nn.BatchNorm2d(len(weight), eps=given.get("eps", 1e-5), momentum=given.get("momentum", 0.1), device="meta")
+
+
+def _layer_norm(given: Values, weight: Tensor) -> nn.Module:
+    return nn.LayerNorm(tuple(weight.shape), eps=given.get("eps", 1e-5), device="meta")
+
+
+def _group_norm(given: Values, weight: Tensor) -> nn.Module:
+    return nn.GroupNorm(given["num_groups"], len(weight), eps=given.get("eps", 1e-5), device="meta")
+
+
+#: For each function its arguments in order, and what makes the module.
+_FUNCTIONS: dict[Callable[..., Tensor], tuple[tuple[str, ...], Callable[[Values, Tensor], nn.Module]]] = {
+    F.conv2d: (("input", "weight", "bias", "stride", "padding", "dilation", "groups"), _conv2d),
+    F.linear: (("input", "weight", "bias"), _linear),
+    **{
+        function: (tuple(inspect.signature(function).parameters), make)
+        for function, make in ((F.batch_norm, _batch_norm), (F.layer_norm, _layer_norm), (F.group_norm, _group_norm))
+    },
+}
+
+
+def lower(graph: fx.GraphModule) -> None:
+    """Replace, in place, every function that reads the parameters of one module and whose other arguments are plain."""
+    called = {str(node.target) for node in graph.graph.nodes if node.op == "call_module"}
+    for node in list(graph.graph.nodes):
+        given = _arguments(node)
+        owner = None if given is None else _owner(given)
+        if owner is None or given is None:
+            continue
+        inner = graph.get_submodule(owner).children()
+        if owner in called or any(next(child.parameters(), None) is not None for child in inner):
+            continue  # it is called by itself as well, or parameters would change their names
+        called.add(owner)
+        tensors = {name: _attribute(graph, given[name]) for name in _TENSORS if isinstance(given.get(name), fx.Node)}
+        module = _FUNCTIONS[node.target][1](given, tensors["weight"])
+        _move_children(graph, owner)
+        for name in _TENSORS:
+            if name in tensors or getattr(module, name, None) is not None:
+                setattr(module, name, tensors.get(name))
+        if isinstance(module, nn.BatchNorm2d):
+            module.num_batches_tracked = torch.tensor(0)
+        graph.set_submodule(owner, module.train(graph.training))
+        with graph.graph.inserting_before(node):
+            call = graph.graph.call_module(owner, (given["input"],))
+        call.meta = dict(node.meta)
+        node.replace_all_uses_with(call)
+        sources = node.all_input_nodes
+        graph.graph.erase_node(node)
+        for source in sources:
+            if source.op == "get_attr" and not source.users:
+                graph.graph.erase_node(source)
+
+
+def _move_children(graph: fx.GraphModule, owner: str) -> None:
+    """Give what `owner` calls a place beside it: a layer of torch.nn holds no other modules."""
+    for node in graph.graph.nodes:
+        if node.op == "call_module" and str(node.target).startswith(f"{owner}."):
+            name = f"{owner}_{str(node.target).removeprefix(f'{owner}.').replace('.', '_')}"
+            graph.add_submodule(name, graph.get_submodule(str(node.target)))
+            node.target = name
+
+
+def _arguments(node: fx.Node) -> Values | None:
+    """The arguments of a function that can be replaced, by name; None for another node."""
+    if node.op != "call_function" or node.target not in _FUNCTIONS:
+        return None
+    return dict(zip(_FUNCTIONS[node.target][0], node.args, strict=False)) | dict(node.kwargs)
+
+
+def _owner(given: Values) -> str | None:
+    """The path of the one module that owns the tensors among some arguments; None if others are no plain values."""
+    nodes = {name: value for name, value in given.items() if isinstance(value, fx.Node)}
+    owned = {name: value for name, value in nodes.items() if name in _TENSORS}
+    if set(nodes) != {"input", *owned} or "weight" not in owned or given.get("training"):
+        return None
+    paths = [str(value.target).rpartition(".") for value in owned.values() if value.op == "get_attr"]
+    if len(paths) < len(owned) or [path[2] for path in paths] != list(owned):
+        return None
+    owners = {path[0] for path in paths}
+    return owners.pop() if len(owners) == 1 and "" not in owners else None
+
+
+def _attribute(graph: fx.GraphModule, node: fx.Node) -> Tensor:
+    owner, _, name = str(node.target).rpartition(".")
+    value = getattr(graph.get_submodule(owner), name)
+    assert isinstance(value, Tensor)
+    return value
