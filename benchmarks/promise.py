@@ -1,6 +1,9 @@
 """Whether a front keeps its promise on a few hundred images: gains that searches report, and those of fine-tuning.
 
-Run: python benchmarks/promise.py --data FILE --weights FILE --out FILE [--device cuda] [--jobs N] [--repetitions N]
+Run: python benchmarks/promise.py
+     python benchmarks/promise.py --data FILE --weights FILE --out FILE [--device cuda] [--jobs N] [--repetitions N]
+
+The first prints what was measured for the project, the second measures anew.
 
 Each repetition draws other images, 30 a class; searches policies as `tinysearch run --device rpi4` does, finalists
 scored again included; and then fine-tunes the most accurate member, the recommended one and `last` on the same images
@@ -44,6 +47,7 @@ from tinysearch.spaces.policy import UpdatePolicy
 
 PER_CLASS, TESTED, STEPS, BATCH, SEEDS = 30, 200, 200, 32, (0, 1)
 BACKBONE, SIZE, DEVICE = "mobilenetv2-w0.35-tf", 96, "rpi4"
+MEASURED = Path(__file__).parent / "measured" / "promise.jsonl"
 #: Standard errors of an interval that holds the truth nineteen times of twenty.
 INTERVAL = 1.96
 
@@ -199,9 +203,9 @@ def report(out: Path) -> None:
 def main() -> None:
     """Do what is missing, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--weights", required=True)
-    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--data", type=Path)
+    parser.add_argument("--weights")
+    parser.add_argument("--out", type=Path, default=MEASURED)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--repetitions", type=int, default=20)
@@ -222,6 +226,8 @@ def main() -> None:
         for worker in workers:
             worker.join()
     report(options.out)
+    if any(worker.exitcode for worker in workers):
+        raise SystemExit("a worker failed: what is finished is kept, and counted above")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """A Pareto front: the policies of a run that no other policy of the run dominates.
 
-The file format, version 2, is described in docs/run-directory.md.
+The file format is described in docs/run-directory.md.
 """
 
 from collections.abc import Iterable, Mapping, Sequence

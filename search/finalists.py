@@ -1,4 +1,4 @@
-"""Finalists: which policies of a front are worth to be scored again before anything is reported.
+"""Finalists: which policies of a front are worth scoring again before anything is reported.
 
 The most accurate of many noisy results owes a part of that to chance, and all of a search share theirs: one draw of
 images and one seed. So when a search has ended, what decides its answer is scored again on another draw, with another

@@ -18,6 +18,7 @@ from ..spaces.engine.origin import require_origin
 from ..spaces.policy import UpdatePolicy
 from .data import Dataset
 from .data.pictures import Augmentation
+from .networks import weights_for
 from .problem import Problem
 from .target import FineTuning, Target
 from .threads import one_thread
@@ -116,7 +117,7 @@ def finetune(
         delta: A .safetensors file to keep what training changed in; `merge` puts it back.
         max_memory: Of a run, with `best`: most peak training memory, such as "256KiB".
         data_dir: Of a run: where data sets lie.
-        weights: Of a run: the weights, if they were a file that has moved.
+        weights: Of a run: the weights, if they were a file that has moved; of several networks see `run`.
 
     Raises:
         InputError: A number is not positive, the policy is for another backbone, the run has no such member, or the
@@ -199,5 +200,6 @@ def _of_run(
         raise InputError("finetune: with a run, name a member of its front and leave out the data set: it is the run's")
     run = run if isinstance(run, RunDirectory) else RunDirectory.load(run)
     member = run.front.find(policy, max_memory)
-    problem = Problem.of_run(run.of(member), data_dir, weights)
+    own = run.of(member)
+    problem = Problem.of_run(own, data_dir, weights_for(own, run, weights))
     return _Subject(problem.backbone, UpdatePolicy.load(run.policy_path(member)), problem.dataset, member)

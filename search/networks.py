@@ -7,6 +7,7 @@ from typing import Any
 
 from ..core.errors import BudgetError, InputError
 from ..results.networks import network_name
+from ..results.rundir import RunDirectory
 from ..spaces.backbones.choice import NO_WEIGHTS
 from .problem import Problem
 from .request import DEFAULT_BACKBONE, Request
@@ -92,6 +93,19 @@ def weights_of(stated: str | Mapping[str, str] | None, backbones: Sequence[str])
     if unknown := next((name for name in stated if name not in names), None):
         raise InputError(f"weights: {unknown!r:.80} is none of the backbones {', '.join(names)}")
     return {name: stated.get(name) for name in names}
+
+
+def backbones_of(run: RunDirectory) -> list[str]:
+    """The backbone of each of a run's networks."""
+    return [str(network.request.get("backbone")) for network in run.networks or (run,)]
+
+
+def weights_for(network: RunDirectory, run: RunDirectory, stated: str | None) -> str | None:
+    """The weights of one of a run's networks: what was stated for all of them, as of `weights_of`, or for it alone."""
+    names = backbones_of(run)
+    if stated is None or len(set(names)) == 1 or not stated.startswith(tuple(f"{name}=" for name in names)):
+        return stated
+    return weights_of(stated, names)[str(network.request.get("backbone"))]
 
 
 def load_networks(requests: Sequence[Request]) -> tuple[list[Problem], list[str]]:

@@ -15,6 +15,8 @@ from .screens import SCREENS
 
 DEFAULT_BACKBONE = "mobilenetv2-w0.35"
 DEFAULT_PROXY = "few-shot"
+#: Sides of images, in pixels.
+SMALLEST, LARGEST = 16, 1024
 
 
 class Request(BaseModel):
@@ -48,7 +50,7 @@ class Request(BaseModel):
     data_dir: Path | None = None
     backbone: str = DEFAULT_BACKBONE
     weights: str | None = None
-    input_size: int | None = Field(default=None, ge=16, le=1024)
+    input_size: int | None = Field(default=None, ge=SMALLEST, le=LARGEST)
     trials: int = Field(default=30, ge=1, le=100_000)
     rescore: int = Field(default=2, ge=0, le=100)
     time_budget: float | None = Field(default=None, gt=0)

@@ -37,6 +37,9 @@ def score_again(store: Store, now: Standing, evaluate: Evaluate) -> Iterator[Res
     policies = [UpdatePolicy.from_json(records[number].policy) for number in now.due]
     start = time.perf_counter()
     for place, result in evaluate(policies):
+        stated = policies[place].training.learning_rate
+        if isinstance(result, Score) and stated is not None and result.learning_rate < stated / 2:
+            result = f"training diverged at the learning rate {stated:g} that was found for it"
         if isinstance(result, Score):
             rescore = Rescore(
                 trial=now.due[place],

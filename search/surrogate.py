@@ -35,7 +35,10 @@ SHORT_SD = 0.015
 #: How far the accuracy of any policy may be from the mean of the evidence.
 LEVEL_SD = 0.3
 #: Sizes of what remains, of which the evidence chooses.
-REMAINS_SD = (0.002, 0.004, 0.008)
+REMAINS_SD = (0.002, 0.004, 0.008, 0.04, 0.2)
+#: What remains usually, at most: the ground truth has no more. More is believed of policies that collapse, and only as
+#: far as the evidence is much clearer then: standard deviation of the logarithm.
+USUAL_REMAINS, REMAINS_FACTOR = 0.008, 0.7
 #: How far two trainings with other seeds differ; from the ground truth.
 SEED_SD = 0.008
 #: How far a round of episodes and its seed move all policies alike. Assumed: as far as a seed moves one; four policies
@@ -170,6 +173,7 @@ class Surrogate:
         factor = cho_factor(self._kernel(self._known, self._known, slope, remains) + noise, lower=True)
         residual = self._evidence.accuracy - self._mean(self._known, slope)
         usual = (np.log(slope / USUAL_SLOPE) / SLOPE_FACTOR) ** 2
+        usual += (max(0.0, np.log(remains / USUAL_REMAINS)) / REMAINS_FACTOR) ** 2
         fit = residual @ cho_solve(factor, residual) + usual
         return _Fit(slope, remains, residual, factor, float(-0.5 * fit - np.log(np.diag(factor[0])).sum()))
 

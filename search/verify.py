@@ -16,7 +16,7 @@ from ..results.rundir import RunDirectory
 from ..spaces.engine.apply import apply
 from ..spaces.policy import UpdatePolicy
 from .data.images import normalisation_of, to_float
-from .networks import weights_of
+from .networks import backbones_of, weights_of
 from .problem import Problem
 from .threads import one_thread
 
@@ -135,7 +135,7 @@ def verify(
     run = run if isinstance(run, RunDirectory) else RunDirectory.load(run)
     members = chosen_members(run, policy)
     runs = {own.path: own for own in map(run.of, members)} or {run.path: run}
-    files = weights_of(weights, [str(own.request.get("backbone")) for own in runs.values()])
+    files = weights_of(weights, backbones_of(run))
     measured: dict[str, MemberMeasurement] = {}
     for path, own in runs.items():  # one network after another is held
         problem = Problem.of_run(own, data_dir, files[str(own.request.get("backbone"))])

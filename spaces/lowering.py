@@ -20,10 +20,10 @@ Values = Mapping[str, Any]
 
 
 def _conv2d(given: Values, weight: Tensor) -> nn.Module:
-    outputs, inputs, *kernel = weight.shape
+    outputs, inputs, height, width = weight.shape
     groups = given.get("groups", 1)
     settings = {name: given[name] for name in ("stride", "padding", "dilation") if name in given}
-    return nn.Conv2d(inputs * groups, outputs, tuple(kernel), groups=groups, **settings, device="meta")
+    return nn.Conv2d(inputs * groups, outputs, (height, width), groups=groups, **settings, device="meta")
 
 
 def _linear(given: Values, weight: Tensor) -> nn.Module:

@@ -6,7 +6,7 @@ Without a folder it is what was measured for the project: fronts and truth, with
 
 A front is worth the share of the box between chance at the costs of full fine-tuning and everything right at no cost
 that its members dominate with the accuracies that truth.py measured. Behind +- is the standard error over seeds; how
-far `auto` is ahead after 15 evaluations is paired by seed.
+far `auto` is ahead after 8 evaluations is paired by seed.
 """
 
 import argparse
@@ -22,6 +22,8 @@ from tinysearch.results.pareto import OBJECTIVES, as_minimised, hypervolume
 
 #: How fronts are reported: as a run does, the surrogate speaking for `auto` and `exact`; and as if for all.
 OWN = {"auto": "judged", "exact": "judged"}
+#: Evaluations of `auto` that all others are compared with.
+REFERENCE = 8
 Volumes = dict[tuple[str, str, int], dict[int, float]]
 #: By sampler, way of reporting and evaluations.
 Seconds = dict[tuple[str, str, int], list[float]]
@@ -68,13 +70,13 @@ def table(cell: str, found: Volumes, seconds: Seconds) -> None:
         error = values.std(ddof=1) / np.sqrt(len(values)) if len(values) > 1 else float("nan")
         took = np.mean(seconds[sampler, how, after])
         line = f"{sampler:12} {how:7} {after:3}  {values.mean():.4f} +- {error:.4f} ({len(values)})  {took:6.0f} s"
-        reference = found.get(("auto", OWN["auto"], 15))
+        reference = found.get(("auto", OWN["auto"], REFERENCE))
         if reference and sampler != "auto":
             both = sorted(set(reference) & set(by_seed))
             ahead = np.array([reference[seed] - by_seed[seed] for seed in both])
             if len(both) > 1:
                 spread = ahead.std(ddof=1) / np.sqrt(len(ahead))
-                line += f"   auto after 15 is ahead by {ahead.mean():+.4f} +- {spread:.4f}"
+                line += f"   auto after {REFERENCE} is ahead by {ahead.mean():+.4f} +- {spread:.4f}"
         print(line)
 
 

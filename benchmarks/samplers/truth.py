@@ -3,8 +3,9 @@
 Run: python benchmarks/samplers/truth.py --data DIR --weights FILE --out DIR [--device cuda] [--jobs N]
 
 Fronts are taken after so many evaluations, in two ways: `told` is what dominates by the few-shot results themselves,
-as a run reports with any sampler but `auto`; `judged` is by what the surrogate believes of them, as with `auto`. True
-accuracies are those of test images, at the rate of three that held-out images choose, one training for each seed.
+as a run reports with samplers that do not screen; `judged` is by what the surrogate believes of them, as with `auto`
+and `exact`. True accuracies are those of test images, at the rate of three that held-out images choose, one training
+for each seed.
 """
 
 import argparse

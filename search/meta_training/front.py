@@ -1,5 +1,6 @@
 """Meta-training from a backbone's name and a source to a file of weights."""
 
+import hashlib
 import math
 import time
 from dataclasses import asdict, dataclass
@@ -17,6 +18,7 @@ from ..data import Dataset, load_dataset
 from ..data.images import normalisation_of
 from ..finetune import AUGMENTATIONS
 from ..network import load_network
+from ..request import LARGEST, SMALLEST
 from ..threads import one_thread
 from .course import Course, Observer, Progress, best_of
 from .protonet import Judgement, ProtoNet
@@ -117,7 +119,7 @@ def meta_train(
     begun = time.perf_counter()
     path = Path(out)
     check_weights_path(path)
-    _check(episodes, learning_rate, augmentation, seed)
+    _check(episodes, learning_rate, augmentation, seed, input_size)
     sizes = TaskSizes(way, shot, queries)
     stepper = OPTIMIZERS.load(optimizer)
     dataset = source if isinstance(source, Dataset) else load_dataset(str(source), _folder(data_dir))
@@ -127,6 +129,7 @@ def meta_train(
         "backbone": trace.name,
         "weights": base_digest(network, trace.layers[trace.head].name),
         "source": f"{dataset.name}, {len(dataset.train)} images of {len(dataset.classes)} classes",
+        "labels_sha256": hashlib.sha256(dataset.train.labels.tobytes()).hexdigest(),
         "input_size": str(size),
         "episodes": str(episodes),
         **{name: str(value) for name, value in asdict(sizes).items()},
@@ -159,7 +162,11 @@ def meta_train(
     return MetaTrained(path, tuple(judgements), kept, parts.held_out, rate, seconds)
 
 
-def _check(episodes: int, learning_rate: float | None, augmentation: str, seed: int) -> None:
+def _check(episodes: int, learning_rate: float | None, augmentation: str, seed: int, input_size: int | None) -> None:
+    if input_size is not None and not SMALLEST <= input_size <= LARGEST:
+        raise InputError(
+            f"meta_train: input_size is {input_size}: it must be from {SMALLEST} to {LARGEST}", "input_size"
+        )
     if episodes < 1:
         raise InputError(f"meta_train: episodes is {episodes}: it must be at least 1", "episodes")
     if seed < 0:

@@ -79,10 +79,10 @@ class Proxy(ABC):
     3. Every worker process calls that function once, so it must be picklable, and so must be what it refers to. With
        one job it is called in the run's own process. Computing is restricted to one thread in all of them.
     4. The proxy is called with one policy after another. Which process is asked, and in what order, is by chance.
-    5. When the search has ended, the policies that it found are judged again: 2 to 4 are done once more, with a problem
-       whose `seed` and `episodes` are others. The policies have the learning rate then that the first score said.
-       Where a run has several networks, which are not judged again, a proxy may be told to `rest` while another's is
-       asked.
+    5. When the search has ended, some of the policies that it found may be judged again: 2 to 4 are done once more for
+       each round of that, with a problem whose `seed` and `episodes` are others. The policies have the learning rate
+       then that the first score said. Where a run has several networks, which are not judged again, a proxy may be
+       told to `rest` while another's is asked.
     6. Nobody tells it when the run is over.
 
     So a score must depend on nothing but the problem and the policy: not on what was scored before, nor on the global

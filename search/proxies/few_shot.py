@@ -3,8 +3,8 @@
 Every policy sees the same episodes and the same batches, starts from the same prototype head (Snell et al. 2017) and is
 trained as the model that `apply` gives. All are trained at one learning rate, which is found by a policy of middling
 size: with warm-up and clipping the target decides which rate is best, more than the policy does. A policy that states
-its rate keeps it. What the frozen part of the network computes is computed once per episode and boundary, and reused;
-so is the applied model, whose values are set back before each fine-tuning.
+a rate is trained at the nearest of the optimizer's rates. What the frozen part of the network computes is computed once
+per episode and boundary, and reused; so is the applied model, whose values are set back before each fine-tuning.
 """
 
 import math

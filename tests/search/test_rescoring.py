@@ -62,6 +62,15 @@ def test_each_result_is_kept_when_it_is_told(problem: Problem, now: Standing) ->
     assert (first.trial, first.accuracy, first.error) == (1, None, "broke")
 
 
+def test_a_policy_that_needs_another_rate_now_has_failed(problem: Problem, now: Standing) -> None:
+    def evaluate(policies: Sequence[UpdatePolicy]) -> Iterator[tuple[int, Score | str]]:
+        yield 0, Score(0.5, 0.01, 1.0, 0.001, 0.5)
+
+    (rescore,) = score_again(Store(problem), now, evaluate)
+    assert rescore.accuracy is None
+    assert rescore.error == "training diverged at the learning rate 0.003 that was found for it"
+
+
 def test_policies_are_scored_at_the_rates_that_the_front_states(problem: Problem, now: Standing) -> None:
     asked: list[UpdatePolicy] = []
 

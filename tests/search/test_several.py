@@ -264,6 +264,14 @@ def test_weights_of_a_network_that_moved_are_told_by_backbone(finished: RunDirec
         finetune(finished, member.hash, weights=_other_weights(finished))
 
 
+def test_weights_of_all_networks_are_those_of_one_member_too(finished: RunDirectory) -> None:
+    both = "tiny_net:build=none,tiny_net:one_conv=none"
+    assert not verify(finished, "best", weights=both).wrong
+    assert finetune(finished, "best", steps=1, test_images=20, weights=both).member == finished.front.best()
+    with pytest.raises(InputError, match=r"which backbone is 'x\.pth' for"):
+        verify(finished, "best", weights="x.pth")
+
+
 def _other_weights(finished: RunDirectory) -> str:
     from safetensors.torch import save_file
 

@@ -37,6 +37,19 @@ def test_a_lucky_result_is_drawn_to_its_likes() -> None:
     assert 0.6 < mean[2] < 0.65
 
 
+def test_policies_that_collapse_do_not_move_what_is_believed_of_the_others() -> None:
+    """Deep ones that end at chance, where the screen expects the most."""
+    accuracy = np.array([0.43, 0.48, 0.55, 0.60, 0.63, 0.66, 0.10, 0.10, 0.58])
+    score, depth = (
+        np.array([1, 3, 6, 10, 14, 17, 60, 80, 12.0]),
+        np.array([0.02, 0.1, 0.2, 0.3, 0.4, 0.45, 0.95, 1, 0.35]),
+    )
+    points = np.column_stack([np.log(score), np.log(3e6 + 1e6 * depth), depth, np.log(1e3 * score)])
+    errors = np.sqrt(accuracy * (1 - accuracy) / 60)
+    mean, _ = Surrogate(points, Evidence(accuracy, np.diag(errors**2))).predict(points)
+    assert np.all(np.abs(mean - accuracy) < 2 * errors)
+
+
 def test_one_result_is_enough() -> None:
     mean, covariance = Surrogate(points([6]), exact([0.6])).predict(points([6, 7]))
     assert mean[0] == pytest.approx(0.6, abs=1e-3)

@@ -145,7 +145,7 @@ def test_show_prints_the_front_in_every_form(run_dir: Path, commands: Commands) 
     assert [(row["hash"], float(row["accuracy"]), int(row["peak_bytes"])) for row in rows] == [
         (member.hash, member.accuracy, member.peak_bytes) for member in front.members
     ]
-    assert all(member.hash[:8] in printed["table"].stdout for member in front.members)
+    assert all((member.method or member.hash[:8]) in printed["table"].stdout for member in front.members)
 
 
 def test_the_same_command_resumes_and_another_is_refused(run_dir: Path, commands: Commands) -> None:

@@ -46,7 +46,7 @@ BACKBONE = click.option(
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of what is held out and of the tasks.")
 def command(backbone: str, source: str, out: Path, **stated: Any) -> None:
-    """Train a backbone on few-shot tasks of a source set before it goes to a device; the same command resumes."""
+    """Train a backbone on few-shot tasks of a source set before it goes to a device; what was stopped goes on."""
     from ..results.tables import percent
     from ..search.meta_training import meta_train
 

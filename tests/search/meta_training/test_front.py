@@ -201,6 +201,8 @@ def test_a_class_of_one_image_is_named(tmp_path: Path) -> None:
         ({"out": "m.onnx"}, InputError, "m.onnx: weights are written as .safetensors or .pth"),
         ({"out": "no/such/m.pth"}, InputError, "there is no folder no/such"),
         ({"episodes": 0}, InputError, "episodes is 0"),
+        ({"input_size": 8}, InputError, "input_size is 8: it must be from 16 to 1024"),
+        ({"input_size": 100_000}, InputError, "input_size is 100000"),
         ({"way": 1}, InputError, "way is 1"),
         ({"seed": -1}, InputError, "seed is -1"),
         ({"learning_rate": 0.0}, InputError, "learning_rate is 0.0: it must be positive"),
