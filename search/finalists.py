@@ -48,11 +48,13 @@ class Standing:
         front: What is believed by all that counts.
         round: The round in progress, from 1.
         due: Numbers of the trials that are to be scored in it yet; none where all is decided, or nothing is to spare.
+        counted: How many re-scores count.
     """
 
     front: Front
     round: int
     due: tuple[int, ...]
+    counted: int = 0
 
 
 def standing(believe: Believe, trials: Sequence[TrialRecord], rescores: Sequence[Rescore]) -> Standing:
@@ -75,7 +77,7 @@ def standing(believe: Believe, trials: Sequence[TrialRecord], rescores: Sequence
         missing = tuple(trial for trial in chosen if (number, trial) not in done)
         counted += [done[number, trial] for trial in chosen if trial not in missing]
         if missing or not chosen:
-            return Standing(believe(counted) if len(missing) < len(chosen) else front, number, missing)
+            return Standing(believe(counted) if len(missing) < len(chosen) else front, number, missing, len(counted))
         spare -= len(chosen)
         number += 1
 

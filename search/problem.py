@@ -230,8 +230,8 @@ class Problem:
         With samplers that do not screen it is what each trial says, until some were scored again.
         """
         every = list(trials)
-        if rescores:
-            return self.standing(every, rescores).front
+        if rescores and (now := self.standing(every, rescores)).counted:
+            return now.front
         return self._front(every, judge(self, every) if self.request.sampler in SCREENING else {})
 
     def standing(self, trials: Sequence[TrialRecord], rescores: Sequence[Rescore]) -> Standing:
