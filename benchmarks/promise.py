@@ -29,6 +29,7 @@ import torch
 
 sys.path.append(str(Path(__file__).parent / "ground_truth"))
 from cuda_graph import few_shot, steps_on
+from workers import run_together
 
 from tinysearch.results.front import Front
 from tinysearch.results.records import Member, Rescore, TrialRecord
@@ -91,19 +92,8 @@ def found_by_search(problem: Problem, device: str) -> tuple[Front, Kept, float]:
     store = Kept()
     sampler = make_sampler(problem.request.sampler, problem.space, problem.request.seed, warm_up=WARM_UP)
     sampler.prepare(problem)
-    search = Search(
-        space=problem.space,
-        sampler=sampler,
-        cost=problem.cost,
-        exact=problem.exact,
-        adapt=problem.on_device,
-        evaluate=scoring(few_shot(problem, device)),
-        limits=problem.limits,
-        store=store,
-        seeds=seeds_of(problem, only_last=True),
-        stop=AfterTrials(problem.request.trials),
-    )
-    for _ in search:
+    seeds, stop = seeds_of(problem, only_last=True), AfterTrials(problem.request.trials)
+    for _ in Search.of(problem, sampler, scoring(few_shot(problem, device)), store, seeds, stop):
         pass
     while (now := problem.standing(store.all(), store.rescores)).due and now.round <= problem.request.rescore:
         again = scoring(few_shot(replace(problem, round=now.round), device))
@@ -215,18 +205,13 @@ def main() -> None:
         if options.out.exists()
         else set()
     )
-    context = multiprocessing.get_context("spawn")
-    with context.Manager() as manager:
+    with multiprocessing.get_context("spawn").Manager() as manager:
         queue = manager.Queue()
         for repetition in set(range(options.repetitions)) - done:
             queue.put(repetition)
-        workers = [context.Process(target=work, args=(options, queue)) for _ in range(options.jobs)]
-        for worker in workers:
-            worker.start()
-        for worker in workers:
-            worker.join()
+        well = run_together(work, [(options, queue)] * options.jobs)
     report(options.out)
-    if any(worker.exitcode for worker in workers):
+    if not well:
         raise SystemExit("a worker failed: what is finished is kept, and counted above")
 
 

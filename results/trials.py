@@ -125,6 +125,11 @@ class TrialStore:
         return MappingProxyType(self._records)
 
     @property
+    def tried(self) -> int:
+        """How many policies were trained, or tried to be: what a run's number of trials counts."""
+        return sum(record.tried for record in self._records.values())
+
+    @property
     def rescores(self) -> list[Rescore]:
         """What was scored again, by round and trial, as of when this store was loaded, and those added since."""
         return [self._rescores[place] for place in sorted(self._rescores)]

@@ -9,10 +9,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import islice
-from typing import Any, Protocol
+from pathlib import Path
+from typing import Any, Protocol, Self
 
 import numpy as np
 
+from ..core.errors import TinySearchError
 from ..devices.costs import Costs
 from ..results.limits import Limits
 from ..results.pareto import OBJECTIVES, as_minimised
@@ -41,6 +43,32 @@ class Store(Protocol):
 
     def append(self, trial: TrialRecord) -> None:
         """Keep a trial; it is durable when this returns."""
+        ...
+
+
+class Searched(Protocol):
+    """What is searched; see `tinysearch.search.problem.Problem`."""
+
+    @property
+    def space(self) -> UpdateSpace:
+        """Where policies come from."""
+        ...
+
+    @property
+    def limits(self) -> Limits:
+        """What a policy may cost."""
+        ...
+
+    def cost(self, table: UpdateTable) -> Costs:
+        """What the policies of a table cost: for many."""
+        ...
+
+    def exact(self, table: UpdateTable) -> Costs:
+        """As `cost`, with the memory that a plan of each policy needs."""
+        ...
+
+    def on_device(self, policy: UpdatePolicy) -> UpdatePolicy:
+        """The policy with its training settings."""
         ...
 
 
@@ -99,6 +127,32 @@ class Search:
 
     def __post_init__(self) -> None:
         self._repair = Repair(self.space, self.limits, self.cost, self.exact or self.cost)
+
+    @classmethod
+    def of(
+        cls,
+        problem: Searched,
+        sampler: Sampler,
+        evaluate: Evaluate,
+        store: Store,
+        seeds: Sequence[UpdatePolicy],
+        stop: Stop,
+        opening: Sequence[int] = (),
+    ) -> Self:
+        """The search of a problem, which says what policies there are and what they cost; for the others see above."""
+        return cls(
+            space=problem.space,
+            sampler=sampler,
+            cost=problem.cost,
+            adapt=problem.on_device,
+            evaluate=evaluate,
+            limits=problem.limits,
+            store=store,
+            seeds=seeds,
+            stop=stop,
+            exact=problem.exact,
+            opening=opening,
+        )
 
     def __iter__(self) -> Iterator[TrialRecord]:
         """Yield every new trial once it is in the store."""
@@ -190,6 +244,17 @@ class Search:
         if record.state == "complete" and record.row is not None:
             values = as_minimised([getattr(record, objective.name) for objective in OBJECTIVES], OBJECTIVES)
             self.sampler.tell(np.array(record.row, np.int64), [float(value) for value in values])
+
+
+def require_success(where: Path, trials: Sequence[TrialRecord]) -> None:
+    """Refuse a run of which nothing was trained.
+
+    Raises:
+        TinySearchError: A trial failed, and none was completed.
+    """
+    failed = [trial for trial in trials if trial.state == "failed"]
+    if failed and not any(trial.state == "complete" for trial in trials):
+        raise TinySearchError(f"{where}: none of {len(failed)} policies could be trained; the first: {failed[0].error}")
 
 
 def _known(number: int, proposal: Proposal, costs: Costs, place: int) -> dict[str, Any]:

@@ -38,7 +38,7 @@ def score_again(store: Store, now: Standing, evaluate: Evaluate) -> Iterator[Res
     start = time.perf_counter()
     for place, result in evaluate(policies):
         stated = policies[place].training.learning_rate
-        if isinstance(result, Score) and stated is not None and result.learning_rate < stated / 2:
+        if isinstance(result, Score) and stated is not None and result.learning_rate < stated:
             result = f"training diverged at the learning rate {stated:g} that was found for it"
         if isinstance(result, Score):
             rescore = Rescore(

@@ -8,14 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ..core.errors import InputError, TinySearchError
+from ..core.errors import InputError
 from ..results.front import Front
 from ..results.identity import run_name
-from ..results.records import TrialRecord
 from ..results.rundir import RunDirectory
 from ..results.trials import TrialStore
 from .distributed.local import evaluator
-from .engine import ROUND, Search
+from .engine import ROUND, Search, require_success
 from .finalists import Standing
 from .networks import requests_of
 from .observer import Observer
@@ -135,18 +134,18 @@ def run(
     problem = Problem.of(request)
     asked = problem.identity()
     path = Path(out) if out is not None else Path("runs") / run_name(asked)
-    with RunDirectory.open(path, asked, threads=1) as directory:
-        genes = dict(zip(problem.space.gene_names, (gene.levels for gene in problem.space.genes), strict=True))
-        with directory.store(genes) as store:
-            done = store.all()
-            if observer is not None:
-                observer.prepared(problem, directory, done)
-            try:
-                _work(problem, directory, store, jobs, observer)
-            finally:
-                if _write_front(problem, directory, store) is not None:
-                    directory.plot_pareto()
-            _require_success(path, store.all())
+    with (
+        RunDirectory.open(path, asked, threads=1) as directory,
+        directory.store(problem.space.gene_levels) as store,
+    ):
+        if observer is not None:
+            observer.prepared(problem, directory, store.all())
+        try:
+            _work(problem, directory, store, jobs, observer)
+        finally:
+            if _write_front(problem, directory, store) is not None:
+                directory.plot_pareto()
+        require_success(path, store.all())
     return RunDirectory.load(path)
 
 
@@ -154,13 +153,13 @@ def _work(problem: Problem, directory: RunDirectory, store: TrialStore, jobs: in
     """Search, score the finalists again, and say why that is all."""
     request, begun = problem.request, time.monotonic()
     reasons = []
-    if _tried(store) < request.trials:
+    if store.tried < request.trials:
         reasons.append(_search(problem, directory, store, jobs, observer))
     over = AfterSeconds(request.time_budget or math.inf)
     if request.rescore and any(record.state == "complete" for record in store.all()):
         again = 0
         while (now := problem.standing(store.all(), store.rescores)).due and now.round <= request.rescore:
-            if over.left(Progress(_tried(store), time.monotonic() - begun)) <= 0:
+            if over.left(Progress(store.tried, time.monotonic() - begun)) <= 0:
                 break
             again += len(now.due)
             _score_again(problem, directory, store, now, jobs, observer)
@@ -180,18 +179,8 @@ def _search(problem: Problem, directory: RunDirectory, store: TrialStore, jobs: 
         with one_thread():
             sampler.prepare(problem)
             seeds = seeds_of(problem, only_last=sampler.knows_better and not request.compare)
-        search = Search(
-            space=problem.space,
-            sampler=sampler,
-            cost=problem.cost,
-            exact=problem.exact,
-            adapt=problem.on_device,
-            evaluate=evaluate,
-            limits=problem.limits,
-            store=store,
-            seeds=seeds,
-            stop=enough if budget is None else FirstOf((enough, AfterSeconds(budget))),
-        )
+        stop = enough if budget is None else FirstOf((enough, AfterSeconds(budget)))
+        search = Search.of(problem, sampler, evaluate, store, seeds, stop)
         for record in search:
             # Written at once, so that a run that is killed can be shown.
             front = _write_front(problem, directory, store)
@@ -213,10 +202,6 @@ def _score_again(
                 observer.rescored(rescore, front)
 
 
-def _tried(store: TrialStore) -> int:
-    return sum(record.tried for record in store.all())
-
-
 def _write_front(problem: Problem, directory: RunDirectory, store: TrialStore) -> Front | None:
     """Write the front as it stands; None where there is none yet."""
     trials = store.all()
@@ -225,9 +210,3 @@ def _write_front(problem: Problem, directory: RunDirectory, store: TrialStore) -
     front = problem.front(trials, store.rescores)
     directory.write_front(front, store.by_number)
     return front
-
-
-def _require_success(path: Path, trials: list[TrialRecord]) -> None:
-    failed = [record for record in trials if record.state == "failed"]
-    if failed and not any(record.state == "complete" for record in trials):
-        raise TinySearchError(f"{path}: none of {len(failed)} policies could be trained; the first: {failed[0].error}")

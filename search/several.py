@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Self
 from warnings import warn
 
-from ..core.errors import InputError, TinySearchError
+from ..core.errors import InputError
 from ..results.front import Front
 from ..results.identity import run_name
 from ..results.networks import NETWORKS, network_name, numbered_together
@@ -16,7 +16,7 @@ from ..results.records import TrialRecord
 from ..results.rundir import RunDirectory
 from ..results.trials import TrialStore
 from .distributed.local import evaluator
-from .engine import Search
+from .engine import Search, require_success
 from .judgement import doubts, judge_together
 from .networks import load_networks
 from .observer import Observer
@@ -86,7 +86,7 @@ class Several:
                 # Marked: what it is told depends on the others, so it cannot be taken further alone.
                 own = problem.identity() | {"one_of_several": True}
                 run = stack.enter_context(RunDirectory.open(directory.path / NETWORKS / name, own, threads=1))
-                parts.append(Part(problem, run, stack.enter_context(run.store(_genes(problem)))))
+                parts.append(Part(problem, run, stack.enter_context(run.store(problem.space.gene_levels))))
             yield cls(directory, parts, left_out)
 
     def trials(self) -> list[list[TrialRecord]]:
@@ -118,6 +118,11 @@ class Several:
         front = replace(front, members=members)
         self.directory.write_front(front, {trial.number: trial for trial in every})
         return front
+
+    @property
+    def tried(self) -> int:
+        """How many policies of all networks were trained, or tried to be."""
+        return sum(part.store.tried for part in self.parts)
 
     def _failed(self) -> Iterator[str]:
         """Networks of which not even the head could be trained."""
@@ -153,7 +158,7 @@ def run_several(
             for part in several.parts:
                 observer.prepared(part.problem, part.directory, part.store.all())
         try:
-            if _tried(several) < requests[0].trials:
+            if several.tried < requests[0].trials:
                 _search(several, requests[0], jobs, observer)
         finally:
             for part in several.parts:
@@ -161,42 +166,33 @@ def run_several(
             if several.write_front() is not None:
                 several.directory.plot_pareto()
         path = several.directory.path
-        trials = [trial for own in several.trials() for trial in own]
-        failed = [trial for trial in trials if trial.state == "failed"]
-        if failed and not any(trial.state == "complete" for trial in trials):
-            raise TinySearchError(
-                f"{path}: none of {len(failed)} policies could be trained; the first: {failed[0].error}"
-            )
+        require_success(path, [trial for own in several.trials() for trial in own])
     return RunDirectory.load(path)
 
 
 def _search(several: Several, request: Request, jobs: int, observer: Observer | None) -> None:
     problems = [part.problem for part in several.parts]
     samplers = [AutoSampler(problem.space, problem.seed) for problem in problems]
-    with one_thread():
-        for sampler, part in zip(samplers, several.parts, strict=True):
-            try:
-                sampler.prepare(part.problem)
-            except InputError as error:  # which speaks of "the network"
-                raise InputError(f"{part.directory.path.name}: {error}", *error.options) from error
-            sampler.rivals = [other for other in samplers if other is not sampler]
     enough = AfterTrials(request.trials)
     budget = request.time_budget
-    stop = Together(enough if budget is None else FirstOf((enough, AfterSeconds(budget))), _tried(several))
+    stop = Together(enough if budget is None else FirstOf((enough, AfterSeconds(budget))), several.tried)
     makers = {(problem.trace.name, problem.trace.input_shape): make_proxy(problem) for problem in problems}
     with evaluator(partial(SeveralProxies, makers), jobs) as evaluate:
+        with one_thread():
+            for sampler, part in zip(samplers, several.parts, strict=True):
+                try:
+                    sampler.prepare(part.problem)
+                except InputError as error:  # which speaks of "the network"
+                    raise InputError(f"{part.directory.path.name}: {error}", *error.options) from error
+                sampler.rivals = [other for other in samplers if other is not sampler]
         searches = [
-            Search(
-                space=part.problem.space,
-                sampler=sampler,
-                cost=part.problem.cost,
-                exact=part.problem.exact,
-                adapt=part.problem.on_device,
-                evaluate=evaluate,
-                limits=part.problem.limits,
-                store=part.store,
-                seeds=seeds_of(part.problem, only_last=True),
-                stop=stop,
+            Search.of(
+                part.problem,
+                sampler,
+                evaluate,
+                part.store,
+                seeds_of(part.problem, only_last=True),
+                stop,
                 opening=[1] * OPENING,
             )
             for part, sampler in zip(several.parts, samplers, strict=True)
@@ -219,11 +215,3 @@ def _identity(problems: Sequence[Problem]) -> dict[str, Any]:
     names = [network_name(problem.trace.name, problem.trace.input_shape[1]) for problem in problems]
     own = [{key: identity[key] for key in _OWN} for identity in identities]
     return shared | {NETWORKS: dict(zip(names, own, strict=True))}
-
-
-def _tried(several: Several) -> int:
-    return sum(trial.tried for part in several.parts for trial in part.store.all())
-
-
-def _genes(problem: Problem) -> dict[str, int]:
-    return dict(zip(problem.space.gene_names, (gene.levels for gene in problem.space.genes), strict=True))

@@ -131,6 +131,11 @@ class UpdateSpace:
         digits = max(3, len(str(len(self))))
         return tuple(f"{number:0{digits}d} {gene.name} {gene.kind}" for number, gene in enumerate(self.genes))
 
+    @property
+    def gene_levels(self) -> dict[str, int]:
+        """Number of levels of each gene, by its name."""
+        return dict(zip(self.gene_names, (gene.levels for gene in self.genes), strict=True))
+
     @cached_property
     def statistics(self) -> int | None:
         """Position of the statistics gene, or None."""

@@ -10,7 +10,6 @@ already, in any `*.jsonl` of the output folder, is passed over, so that the comm
 
 import argparse
 import json
-import multiprocessing
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ import numpy as np
 import torch
 from cuda_graph import steps_on
 from torch import nn
+from workers import run_together
 
 from tinysearch.search.data import load_dataset
 from tinysearch.search.data.images import Dataset, Subset
@@ -195,13 +195,7 @@ def main() -> None:
     options = parser.parse_args()
     options.deadline = time.time() + options.seconds
     options.out.mkdir(parents=True, exist_ok=True)
-    context = multiprocessing.get_context("spawn")
-    workers = [context.Process(target=work, args=(options, number)) for number in range(options.jobs)]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join()
-    if any(worker.exitcode for worker in workers):
+    if not run_together(work, [(options, number) for number in range(options.jobs)]):
         raise SystemExit("a worker failed: what is finished is kept")
 
 

@@ -25,6 +25,7 @@ from peers import PEERS
 
 sys.path.append(str(Path(__file__).parents[1] / "ground_truth"))
 from cuda_graph import few_shot
+from workers import run_together
 
 from tinysearch.results.records import TrialRecord
 from tinysearch.search.engine import Search
@@ -104,18 +105,8 @@ def search(problem: Problem, name: str, evaluate: Shared, path: Path) -> None:
     stopped: list[str] = []
     enough = sampler.enough
     sampler.enough = lambda: (stopped.append(enough()) or "") if not any(stopped) else ""  # type: ignore[method-assign]
-    every = Search(
-        space=problem.space,
-        sampler=sampler,
-        cost=problem.cost,
-        exact=problem.exact,
-        adapt=problem.on_device,
-        evaluate=evaluate,
-        limits=problem.limits,
-        store=store,
-        seeds=seeds_of(problem, only_last=sampler.knows_better),
-        stop=AfterTrials(FEWER.get(name, EVALUATIONS)),
-    )
+    seeds = seeds_of(problem, only_last=sampler.knows_better)
+    every = Search.of(problem, sampler, evaluate, store, seeds, AfterTrials(FEWER.get(name, EVALUATIONS)))
     would_end = None
     for record in every:
         if would_end is None and any(stopped):
@@ -197,12 +188,7 @@ def main() -> None:
             queue = manager.Queue()
             for job in jobs:
                 queue.put(job)
-            workers = [context.Process(target=work, args=(options, queue, scores)) for _ in range(options.jobs)]
-            for worker in workers:
-                worker.start()
-            for worker in workers:
-                worker.join()
-            failed |= any(worker.exitcode for worker in workers)
+            failed |= not run_together(work, [(options, queue, scores)] * options.jobs)
         if failed:
             raise SystemExit("a worker failed: what is finished is kept")
 

@@ -10,7 +10,6 @@ for each seed.
 
 import argparse
 import json
-import multiprocessing
 import sys
 import time
 from collections.abc import Iterator
@@ -24,6 +23,7 @@ from cells import CELLS
 sys.path.append(str(Path(__file__).parents[1] / "ground_truth"))
 from cuda_graph import steps_on
 from measure import BATCH, RATES, SEEDS, steps_of
+from workers import run_together
 
 from tinysearch.results.front import Front
 from tinysearch.results.records import TrialRecord
@@ -140,13 +140,7 @@ def main() -> None:
     found, policies = fronts(options)
     (options.out / FRONTS).write_text(json.dumps(found))
     print({cell: len(texts) for cell, texts in policies.items()}, "policies", flush=True)
-    context = multiprocessing.get_context("spawn")
-    workers = [context.Process(target=work, args=(options, policies, number)) for number in range(options.jobs)]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join()
-    if any(worker.exitcode for worker in workers):
+    if not run_together(work, [(options, policies, number) for number in range(options.jobs)]):
         raise SystemExit("a worker failed: what is finished is kept")
 
 

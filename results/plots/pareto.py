@@ -277,12 +277,14 @@ def _words(figure: "Figure", front: Front, trials: Sequence[TrialRecord]) -> Non
         f"hypervolume {front.hypervolume:.3f}",
     ]
     figure.text(0.066, 0.877, "   ·   ".join(facts), fontsize=10.5, color=_GREY, parse_math=False)
+    judged = any(member.gain is not None for member in front.members)
     counts = [f"{states[state]} {state}" for state in ("infeasible", "failed") if states[state]]
     outcome = f" ({', '.join(counts)})" if counts else ""
     footer = (
         f"{run.trials} {'trial' if run.trials == 1 else 'trials'}{outcome}. "
-        f"Accuracy: {run.proxy}, bars ± 1 standard error. "
-        "Memory and latency are predicted, not measured."
+        f"Accuracy: {run.proxy}, bars ± 1 standard error"
+        + (", of members as believed in the light of all trials, of others as scored. " if judged else ". ")
+        + "Memory and latency are predicted, not measured."
         + (" A network's name holds up to the next one to the right." if any(m.network for m in front.members) else "")
     )
     figure.text(

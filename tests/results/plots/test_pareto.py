@@ -121,6 +121,15 @@ def test_title_and_footer_state_the_facts(trial, front):
     ):
         assert part in words
     assert "predicted, not measured" in words
+    assert "believed" not in words
+
+
+def test_the_footer_says_where_members_are_not_shown_as_scored(trial, front):
+    trials = [trial(0)]
+    plain = front(trials)
+    judged = replace(plain, members=(replace(plain.members[0], gain=0.01, gain_se=0.02),))
+    words = " ".join(text.get_text() for text in draw_pareto(judged, trials).texts)
+    assert "of members as believed in the light of all trials, of others as scored" in words.replace("\n", " ")
 
 
 def test_empty_front_is_refused(tmp_path, front):
