@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from ..spaces.policy import UpdatePolicy
-from ..spaces.table import UpdateTable
+from ..spaces.table import SCALED, UpdateTable
 from ..spaces.trace import Trace
 from .accountings import ACCOUNTINGS, DEFAULT, Account
 from .costs import ARRAYS, batch_of, cost_table, step_macs
@@ -162,7 +162,7 @@ def _estimate(
     rules = ACCOUNTINGS.load(accounting)
     table, element = rules.see(table), profile.memory.dtypes.activation
     kept = rules.keep(table, batch, element)
-    saved = kept.row_bytes(table.trace, batch * element)[0]
+    saved = kept.row_bytes(table.trace, batch, element)[0]
     program = compile_step(table, profile, batch, optimizer, kept)
     peak = program.peak_operation
     seconds = step_seconds(table, profile, batch, optimizer).rows()[0]
@@ -217,7 +217,7 @@ def _trains(table: UpdateTable, row: int) -> str:
     layer = table.trace.rows[row]
     words = []
     inputs, outputs = int(table.inputs[0, row]), int(table.outputs[0, row])
-    if table.trained_weights[0, row] and layer.kind != "norm":
+    if table.trained_weights[0, row] and layer.kind not in SCALED:
         if inputs < layer.in_channels:
             words.append(f"{inputs}/{layer.in_channels} input channels")
         elif outputs < layer.out_channels:
@@ -225,7 +225,7 @@ def _trains(table: UpdateTable, row: int) -> str:
         else:
             words.append("weight")
     if table.scale[0, row]:
-        words.append("scale")
+        words.append("scale" if layer.kind == "norm" else "parameter")
     if table.bias[0, row]:
         words.append("shift" if layer.kind == "norm" else "bias")
     if table.statistics[0, row]:

@@ -210,7 +210,7 @@ def _chunk(table: UpdateTable, setting: StepSetting, times: StepTimes, accountin
     kept = rules.keep(table, batch, element)
     seconds = times.seconds(table).total
     costs = Costs(
-        saved_bytes=kept.total(table.trace, batch * element),
+        saved_bytes=kept.total(table.trace, batch, element),
         peak_bytes=find_peak(table, kept, setting),
         flash_bytes=flash_bytes(table, profile),
         macs=_macs(table, batch),
@@ -235,5 +235,6 @@ def step_macs(table: UpdateTable, batch: int) -> tuple[tuple[npt.NDArray[Any], I
     """Forward pass, input gradients and weight gradients: how often each row does it, (N, R), and its MACs, (R,)."""
     rows = table.trace.rows
     forward = batch * np.array([layer.macs_forward for layer in rows])
-    per_weight = forward // np.array([max(1, layer.weights) for layer in rows])
-    return (table.present, forward), (table.live_inputs, forward), (table.trained_weights, per_weight)
+    dx = batch * np.array([layer.macs_dx for layer in rows])
+    per_weight = batch * np.array([layer.macs_dw // max(1, layer.weights) for layer in rows])
+    return (table.present, forward), (table.live_inputs, dx), (table.trained_weights, per_weight)

@@ -10,8 +10,9 @@ from torch import fx, nn
 from torch.nn.modules.dropout import _DropoutNd
 
 from ..core.errors import UnsupportedError
+from ..core.registry import one_line
 from .lowering import lower
-from .standardised import StandardisedConv2d
+from .tracer import is_leaf, trace_with_values
 
 #: Activations, by the name that policies and costs know them by (and `torch.nn.functional` has them under).
 ACTIVATIONS: dict[type[nn.Module], str] = {
@@ -24,15 +25,23 @@ ACTIVATIONS: dict[type[nn.Module], str] = {
 }
 
 
+_CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
+
+
 class _Tracer(fx.Tracer):
     """Takes PyTorch's own modules as one node each, and what stands in for them."""
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return isinstance(m, StandardisedConv2d) or super().is_leaf_module(m, module_qualified_name)
+        return is_leaf(m)
 
 
-def symbolic_trace(model: nn.Module) -> fx.GraphModule:
+def symbolic_trace(model: nn.Module, *shapes: tuple[int, ...]) -> fx.GraphModule:
     """The network as a graph: what its forward pass does in evaluation mode.
+
+    Args:
+        model: The network, whose parameters and buffers the graph shares.
+        shapes: Shape of each input without the batch. What the code asks of shapes is answered for these, and the graph
+            is for these alone if it does ask. Without them it may not ask.
 
     Raises:
         UnsupportedError: The forward pass branches on tensor values, calls a module with parameters twice, shares a
@@ -41,13 +50,8 @@ def symbolic_trace(model: nn.Module) -> fx.GraphModule:
     modes = {module: module.training for module in model.modules()}
     model.eval()  # code that asks for the mode would have training's written into the graph, for good
     try:
-        graph = fx.GraphModule(model, _Tracer().trace(model), type(model).__name__)
-    except Exception as error:  # torch.fx lets whatever the traced code raises through
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UnsupportedError(
-            f"{type(model).__name__} cannot be traced by torch.fx ({reason}): make its forward free of branches on "
-            "tensor values"
-        ) from error
+        root, traced = trace_with_values(model, shapes) if shapes else (model, _plain_graph(model))
+        graph = fx.GraphModule(root, traced, type(model).__name__)
     finally:
         for module, training in modes.items():
             module.training = training
@@ -65,6 +69,16 @@ def symbolic_trace(model: nn.Module) -> fx.GraphModule:
         called.add(name)
     graph.recompile()
     return graph
+
+
+def _plain_graph(model: nn.Module) -> fx.Graph:
+    try:
+        return _Tracer().trace(model)
+    except Exception as error:  # torch.fx lets whatever the traced code raises through
+        raise UnsupportedError(
+            f"{type(model).__name__} cannot be traced by torch.fx ({one_line(error)}): make its forward free of "
+            "branches on values and shapes of tensors"
+        ) from error
 
 
 def _own_module(graph: fx.GraphModule, name: str) -> str:
@@ -94,28 +108,38 @@ def _check_dropout(node: fx.Node, graph: fx.GraphModule) -> None:
         module = graph.get_submodule(str(node.target))
         if isinstance(module, _DropoutNd) and type(module) is not nn.Dropout and module.p > 0:
             raise UnsupportedError(f"{node.target} is a {type(module).__name__}: use nn.Dropout, or a rate of 0")
-    elif getattr(node.target, "__name__", "").endswith("dropout") and (*node.args, *node.kwargs.values())[1:2] != (0,):
-        raise UnsupportedError(f"{node.name} is a function, which train() and eval() do not reach: use nn.Dropout")
 
 
 def block_names(model: nn.Module) -> tuple[str, ...]:
     """Names of the repeated units: the outermost members of a container that hold two or more weighted layers.
 
-    A container is an `nn.Sequential` (of any subclass) or `nn.ModuleList`; a plain one of these is never a unit.
+    A container is an `nn.Sequential` (of any subclass), `nn.ModuleList` or `nn.ModuleDict`; a plain one of these is
+    never a unit. A member that itself holds a container of several units of one kind, as the stage of a network does,
+    is none either: these are.
     """
     names: list[str] = []
 
     def visit(module: nn.Module, path: str, in_container: bool) -> None:
-        weighted = sum(isinstance(m, nn.Conv2d | nn.Linear) for m in module.modules())
-        if in_container and weighted >= 2 and type(module) not in (nn.Sequential, nn.ModuleList):
+        if in_container and _is_unit(module) and not any(_is_stage(inner) for inner in module.modules()):
             names.append(path)
             return
-        container = isinstance(module, nn.Sequential | nn.ModuleList)
+        container = isinstance(module, _CONTAINERS)
         for name, child in module.named_children():
             visit(child, f"{path}.{name}" if path else name, container)
 
     visit(model, "", False)
     return tuple(names)
+
+
+def _is_unit(module: nn.Module) -> bool:
+    weighted = sum(isinstance(m, nn.Conv2d | nn.Linear) for m in module.modules())
+    return weighted >= 2 and type(module) not in _CONTAINERS
+
+
+def _is_stage(module: nn.Module) -> bool:
+    """Whether a module is a container of several units of one kind."""
+    units = [type(child) for child in module.children() if _is_unit(child)] if isinstance(module, _CONTAINERS) else []
+    return len(units) > len(set(units))
 
 
 def block_of(node: fx.Node, names: tuple[str, ...]) -> str | None:
@@ -130,20 +154,20 @@ def block_of(node: fx.Node, names: tuple[str, ...]) -> str | None:
 
 @dataclass(frozen=True)
 class BlockNodes:
-    """The nodes of one block: what enters it, its own, and the one whose value leaves it."""
+    """The nodes of one block: what first enters it, its own, and the last one whose value leaves it.
+
+    `single` says whether these are all that enters and leaves.
+    """
 
     name: str
-    input: fx.Node
+    input: fx.Node | None
     nodes: tuple[fx.Node, ...]
     output: fx.Node
+    single: bool
 
 
 def blocks(graph: fx.GraphModule, names: tuple[str, ...]) -> Iterator[BlockNodes]:
-    """The blocks that the graph runs, in execution order.
-
-    Raises:
-        UnsupportedError: A block has several inputs or outputs.
-    """
+    """The blocks that the graph runs, in execution order."""
     members: dict[str, list[fx.Node]] = {}
     for node in graph.graph.nodes:
         name = block_of(node, names) if node.op.startswith("call_") else None
@@ -151,13 +175,26 @@ def blocks(graph: fx.GraphModule, names: tuple[str, ...]) -> Iterator[BlockNodes
             members.setdefault(name, []).append(node)
     for name, nodes in members.items():
         inside = set(nodes)
-        entering = {source for node in nodes for source in node.all_input_nodes if source.op != "get_attr"} - inside
-        leaving = [node for node in nodes if set(node.users) - inside]
-        if len(entering) != 1 or len(leaving) != 1:
-            raise UnsupportedError(
-                f"block {name} has {len(entering)} inputs and {len(leaving)} outputs: only one of each is supported"
-            )
-        yield BlockNodes(name, entering.pop(), tuple(nodes), leaving[0])
+        entering = [
+            source
+            for node in nodes
+            for source in node.all_input_nodes
+            if source.op != "get_attr" and "size" not in source.meta and source not in inside
+        ]
+        leaving = [node for node in nodes if set(node.users) - inside and "size" not in node.meta]
+        single = len(set(entering)) == len(leaving) == 1
+        yield BlockNodes(name, next(iter(entering), None), tuple(nodes), (leaving or nodes)[-1], single)
+
+
+def reading_inputs(graph: fx.GraphModule) -> list[fx.Node]:
+    """The nodes whose value depends on the network's input or on a parameter that it uses as it stands."""
+    found: dict[fx.Node, None] = {}
+    parameters = {name for name, _ in graph.named_parameters()}
+    for node in graph.graph.nodes:
+        origin = node.op == "placeholder" or (node.op == "get_attr" and str(node.target) in parameters)
+        if origin or any(source in found for source in node.all_input_nodes):
+            found[node] = None
+    return list(found)
 
 
 def is_fused_padding(node: fx.Node, graph: fx.GraphModule) -> bool:

@@ -1,4 +1,4 @@
-"""Functions on a module's own parameters, as the module of torch.nn that computes the same.
+"""What networks write in many ways, as the module of torch.nn that computes the same.
 
 A network may hold the parameters of a layer and call the function itself, as subclasses of torch.nn's layers do that
 pad, normalise or activate besides. In the graph that is a function that reads `owner.weight`. Here it becomes a call of
@@ -54,7 +54,54 @@ _FUNCTIONS: dict[Callable[..., Tensor], tuple[tuple[str, ...], Callable[[Values,
 
 
 def lower(graph: fx.GraphModule) -> None:
-    """Replace, in place, every function that reads the parameters of one module and whose other arguments are plain."""
+    """Replace, in place, what has a module of torch.nn that computes the same."""
+    _lower_layers(graph)
+    for node in list(graph.graph.nodes):
+        if node.op == "call_function" and node.target is F.dropout:
+            _lower_dropout(graph, node)
+        elif node.op == "call_module" and isinstance(conv := graph.get_submodule(str(node.target)), nn.Conv2d):
+            _lower_padding(graph, node, conv)
+
+
+def _lower_dropout(graph: fx.GraphModule, node: fx.Node) -> None:
+    """Dropout as a function, which train() and eval() do not reach."""
+    given = dict(zip(("input", "p", "training", "inplace"), node.args, strict=False)) | dict(node.kwargs)
+    graph.add_submodule(node.name, nn.Dropout(float(given.get("p", 0.5))).train(graph.training))
+    with graph.graph.inserting_before(node):
+        call = graph.graph.call_module(node.name, (given["input"],))
+    _put_in_place(graph, node, call)
+
+
+def _lower_padding(graph: fx.GraphModule, node: fx.Node, conv: nn.Conv2d) -> None:
+    """Padding with anything but zeros, or by a word, as an operation in front of a convolution that pads by numbers."""
+    if conv.padding_mode == "zeros" and not isinstance(conv.padding, str):
+        return
+    pads = list(conv._reversed_padding_repeated_twice)  # left, right, above, below
+    own = nn.Conv2d(
+        conv.in_channels, conv.out_channels, conv.kernel_size, conv.stride, 0, conv.dilation, conv.groups, device="meta"
+    )
+    own.weight, own.bias = conv.weight, conv.bias
+    graph.set_submodule(str(node.target), own.train(conv.training))
+    if any(pads):
+        mode = "constant" if conv.padding_mode == "zeros" else conv.padding_mode
+        with graph.graph.inserting_before(node):
+            padded = graph.graph.call_function(F.pad, (node.args[0], pads, mode))
+        padded.meta = dict(node.meta)
+        node.args = (padded, *node.args[1:])
+
+
+def _put_in_place(graph: fx.GraphModule, node: fx.Node, call: fx.Node) -> None:
+    call.meta = dict(node.meta)
+    node.replace_all_uses_with(call)
+    sources = node.all_input_nodes
+    graph.graph.erase_node(node)
+    for source in sources:
+        if source.op == "get_attr" and not source.users:
+            graph.graph.erase_node(source)
+
+
+def _lower_layers(graph: fx.GraphModule) -> None:
+    """Every function that reads the parameters of one module and whose other arguments are plain."""
     called = {str(node.target) for node in graph.graph.nodes if node.op == "call_module"}
     for node in list(graph.graph.nodes):
         given = _arguments(node)
@@ -71,18 +118,12 @@ def lower(graph: fx.GraphModule) -> None:
         for name in _TENSORS:
             if name in tensors or getattr(module, name, None) is not None:
                 setattr(module, name, tensors.get(name))
-        if isinstance(module, nn.BatchNorm2d):
+        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
             module.num_batches_tracked = torch.tensor(0)
         graph.set_submodule(owner, module.train(graph.training))
         with graph.graph.inserting_before(node):
             call = graph.graph.call_module(owner, (given["input"],))
-        call.meta = dict(node.meta)
-        node.replace_all_uses_with(call)
-        sources = node.all_input_nodes
-        graph.graph.erase_node(node)
-        for source in sources:
-            if source.op == "get_attr" and not source.users:
-                graph.graph.erase_node(source)
+        _put_in_place(graph, node, call)
 
 
 def _move_children(graph: fx.GraphModule, owner: str) -> None:

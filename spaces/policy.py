@@ -153,6 +153,8 @@ class UpdatePolicy(_Record):
         norms: Norms of which something trains.
         lite_residuals: Lite residual modules, by block.
         sign_masks: Activations whose derivative is approximated by the sign of their input.
+        parameters: Qualified names of the parameters that train by themselves: those that a network uses as they stand,
+            such as layer scales and position embeddings, and those of layers that a policy knows no better.
         training: How it is trained.
         method: The published method that this policy is, if it is one. Not part of the hash.
 
@@ -174,8 +176,14 @@ class UpdatePolicy(_Record):
     norms: tuple[NormUpdate, ...] = ()
     lite_residuals: tuple[LiteUpdate, ...] = ()
     sign_masks: tuple[Name, ...] = ()
+    parameters: tuple[Name, ...] = ()
     training: Training = Training()
     method: str | None = None
+
+    @model_serializer(mode="wrap")
+    def _without_no_parameters(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # Left out, so that policies from before this field keep their hash, and older programs read the file.
+        return {key: value for key, value in handler(self).items() if key != "parameters" or value}
 
     @property
     def hash(self) -> str:
@@ -301,6 +309,8 @@ class UpdatePolicy(_Record):
             parts.append(_count(scales, "norm scale"))
         if statistics := sum(norm.statistics for norm in self.norms):
             parts.append(f"the statistics of {_count(statistics, 'norm')}")
+        if self.parameters:
+            parts.append(_count(len(self.parameters), "parameter by itself", "parameters by themselves"))
         text = "trains " + _join(parts)
         if self.sign_masks:
             text += f"; sign masks on {_count(len(self.sign_masks), 'activation')}"

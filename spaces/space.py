@@ -1,9 +1,9 @@
 """The update space: the policies allowed for a backbone, as vectors of ordered integers.
 
 A gene is one integer, ordered from frozen to more. Each weighted layer has a gene for how much of its weight trains
-and one for its bias or the norm that follows it; each block has genes for the channel axis, the lite residual module
-and the sign masks; one gene says whether norms whose scale trains also update their statistics. The head always
-trains and has no gene.
+and one for its bias or the norm that follows it; each parameter that stands by itself has one; each block has genes
+for the channel axis, the lite residual module and the sign masks; one gene says whether norms whose scale trains also
+update their statistics. The head always trains and has no gene.
 """
 
 from collections.abc import Container, Sequence
@@ -24,7 +24,7 @@ from .trace import Block, Layer, Trace
 Genotype = npt.NDArray[np.int64]
 #: Encoded policies, (N, D).
 Genotypes = npt.NDArray[np.int64]
-GeneKind = Literal["weight", "norm", "axis", "lite", "sign", "statistics"]
+GeneKind = Literal["weight", "norm", "parameter", "axis", "lite", "sign", "statistics"]
 
 #: Share of a weight's channels by level: MCUNetV3's ratios (Lin et al. 2022), with none in front.
 RATIOS = (0.0, 0.125, 0.25, 0.5, 1.0)
@@ -60,6 +60,7 @@ class Segment:
         name: Name of the block or layer.
         weights: Positions of its weight genes, first layer first.
         norms: Positions of its norm genes.
+        parameters: Positions of its genes of parameters by themselves.
         axis: Position of its axis gene, or None.
         lite: Position of its lite gene, or None.
         sign: Position of its sign gene, or None.
@@ -73,12 +74,14 @@ class Segment:
     lite: int | None
     sign: int | None
     activations: tuple[int, ...] = ()
+    parameters: tuple[int, ...] = ()
 
     @property
     def positions(self) -> tuple[int, ...]:
         """Positions of all its genes."""
         single = (self.axis, self.lite, self.sign)
-        return (*self.weights, *self.norms, *(position for position in single if position is not None))
+        trained = (*self.weights, *self.norms, *self.parameters)
+        return (*trained, *(position for position in single if position is not None))
 
 
 @dataclass(frozen=True)
@@ -114,7 +117,7 @@ class UpdateSpace:
         if any(layer.op == "batch" for layer in self.trace):
             genes.append(Gene("statistics", "", 2))
         object.__setattr__(self, "genes", tuple(genes))
-        object.__setattr__(self, "segments", tuple(s for s in segments if s.weights or s.norms))
+        object.__setattr__(self, "segments", tuple(s for s in segments if s.weights or s.norms or s.parameters))
 
     def __len__(self) -> int:
         """Number of genes."""
@@ -181,11 +184,13 @@ class UpdateSpace:
                     self._fill_weight(table, position, genes[:, position], by_output)
             for position in segment.norms:
                 row = self.genes[position].row
-                table.bias[:, row] = genes[:, position] >= SHIFT
+                table.bias[:, row] = (genes[:, position] >= SHIFT) & self.trace.layers[row].bias
                 if self.trace.layers[row].kind == "norm":
                     table.scale[:, row] = genes[:, position] >= SCALE
                     if statistics is not None and self.trace.layers[row].op == "batch":
                         table.statistics[:, row] = table.scale[:, row] & statistics
+            for position in segment.parameters:
+                table.scale[:, self.genes[position].row] = genes[:, position] > 0
             if segment.lite is not None and genes[:, segment.lite].any():
                 number = self.genes[segment.lite].block
                 closing = self.trace.closing_row(self.trace.blocks[number])
@@ -234,6 +239,11 @@ class UpdateSpace:
                 if block.lite and table.present[0, block.lite[0]]
             ),
             sign_masks=tuple(self.trace.layers[n].name for n in np.flatnonzero(table.sign[0])),
+            parameters=tuple(
+                layer.name
+                for number, layer in enumerate(self.trace.layers)
+                if layer.kind == "parameter" and table.scale[0, number]
+            ),
         )
 
     def encode(self, policy: UpdatePolicy) -> Genotype:
@@ -254,6 +264,8 @@ class UpdateSpace:
             for position in segment.norms:
                 number = self.genes[position].row
                 row[position] = SCALE if table.scale[0, number] else SHIFT if table.bias[0, number] else 0
+            for position in segment.parameters:
+                row[position] = table.scale[0, self.genes[position].row]
             if segment.lite is not None:
                 block = self.trace.blocks[self.genes[segment.lite].block]
                 row[segment.lite] = table.present[0, block.lite[0]]
@@ -288,6 +300,8 @@ class UpdateSpace:
                 for position in segment.norms:
                     level = SCALE if rng.uniform() < scale else SHIFT
                     row[position] = min(level, self.genes[position].levels - 1) if rng.uniform() < density else 0
+                for position in segment.parameters:
+                    row[position] = rng.uniform() < min(scale, density)
                 if segment.axis is not None:
                     row[segment.axis] = axis
                 if segment.lite is not None:
@@ -334,6 +348,9 @@ class UpdateSpace:
             norms=tuple(
                 add(Gene("norm", layer.name, SCALE + 1 if layer.kind == "norm" else SHIFT + 1, n))
                 for n, layer in shifted.items()
+            ),
+            parameters=tuple(
+                add(Gene("parameter", layer.name, 2, n)) for n, layer in layers.items() if layer.kind == "parameter"
             ),
             axis=add(Gene("axis", name, 2)) if sliceable else None,
             lite=add(Gene("lite", name, 2, block=self.trace.blocks.index(block))) if block and block.lite else None,

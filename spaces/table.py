@@ -19,6 +19,9 @@ from .trace import INPUT, Layer, Trace
 Bools = npt.NDArray[np.bool_]
 Ints = npt.NDArray[np.int64]
 
+#: Kinds of rows whose weight trains whole or not at all, and reads no input.
+SCALED = ("norm", "parameter")
+
 
 @dataclass(frozen=True)
 class UpdateTable:
@@ -30,7 +33,7 @@ class UpdateTable:
         inputs: Input channels of the weight that train; 0 where the weight is frozen.
         outputs: Output channels of the weight that train; 0 where the weight is frozen.
         bias: Whether the bias (of a norm: the shift) trains.
-        scale: Whether a norm's scale trains.
+        scale: Whether a norm's scale trains, or a parameter by itself.
         statistics: Whether a norm uses and updates batch statistics.
         sign: Whether an activation's derivative is its sign mask.
     """
@@ -71,7 +74,7 @@ class UpdateTable:
     def train_whole(self, row: int, which: Any = slice(None)) -> None:
         """Let a row's whole weight, scale and bias train, for all policies or for those in `which`."""
         layer = self.trace.rows[row]
-        if layer.kind == "norm":
+        if layer.kind in SCALED:
             self.scale[which, row] = True
         elif layer.weights:
             self.inputs[which, row] = layer.in_channels
@@ -127,6 +130,8 @@ class UpdateTable:
                 row, _ = _find(trace, norm.name, ("norm",))
                 table.bias[n, row], table.scale[n, row] = norm.shift, norm.scale
                 table.statistics[n, row] = norm.statistics
+            for name in policy.parameters:
+                table.scale[n, _find(trace, name, ("parameter",))[0]] = True
             for name in policy.sign_masks:
                 row, layer = _find(trace, name, ("act",))
                 if layer.op not in SIGN_MASK:
@@ -182,7 +187,7 @@ class UpdateTable:
         """Trained elements of each row's weight or scale."""
         counts = np.zeros_like(self.inputs)
         for row, layer in enumerate(self.trace.rows):
-            if layer.kind == "norm":
+            if layer.kind in SCALED:
                 np.multiply(self.scale[:, row], layer.weights, out=counts[:, row])
             elif layer.depthwise:  # its channels are both inputs and outputs
                 np.multiply(self.inputs[:, row], layer.weights // layer.in_channels, out=counts[:, row])

@@ -20,8 +20,8 @@ import numpy as np
 
 from ...spaces.table import UpdateTable
 from ...spaces.trace import INPUT, Trace
-from ..step.columns import Amount, Mask, both, either, larger, masks, times, without
-from ..step.saved import STATISTIC_BYTES, Kept, norm_statistics
+from ..step.columns import Mask, both, either, masks, without
+from ..step.saved import STATISTIC_BYTES, Kept, norm_statistics, observed_extra
 from .base import Accounting
 
 
@@ -69,23 +69,16 @@ def find_kept(table: UpdateTable, batch: int, element_bytes: int = 4) -> Kept:
             hold(layer.inputs[0], row, weights[row])
         else:
             own_output: Mask = False
-            observed: Amount = 0
-            seen: Mask = False
-            for source, retention in zip(layer.inputs, layer.plain_retention, strict=True):
-                if source == INPUT:
-                    continue
-                need = both(live[source], present[row])
-                if retention.extra:
-                    observed = larger(observed, times(need, batch * retention.extra))
-                    seen = either(seen, need)
+            needs = [False if source == INPUT else both(live[source], present[row]) for source in layer.inputs]
+            for need, retention in zip(needs, layer.plain_retention, strict=True):
                 own_output = either(own_output, both(need, retention.output))
                 for tensor, keeps in zip(layer.inputs, retention.inputs, strict=True):
                     hold(tensor, row, both(need, keeps))
-            kept.add(row, seen, observed)
+            kept.add(row, *observed_extra(needs, layer.plain_retention, layer.plain_joint, batch))
             if row in beside:
                 # The block's output is then the sum with the module's, and this row's own output a tensor apart.
                 apart = both(own_output, present[beside[row]])
-                kept.add(row, apart, layer.out_elements * batch * element_bytes)
+                kept.add(row, apart, layer.elements(batch) * element_bytes)
                 own_output = without(own_output, apart)
             hold(row, row, own_output)
     return kept

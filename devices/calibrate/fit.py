@@ -111,7 +111,7 @@ def _rows(sample: Sample, profile: DeviceProfile, batch: int) -> list[_Row]:
         layer = table.trace.rows[number]
         macs, live = float(work.forward.macs[number]), bool(table.live_inputs[0, number])
         share = float(table.trained_weights[0, number]) / max(1, layer.weights)
-        packed = layer.kind == "act" and any(kept.extra == -(-layer.out_elements // 8) for kept in layer.retention)
+        packed = layer.kind == "act" and any(kept.extra == layer.mask_bytes for kept in layer.retention)
         masked = live and (packed or bool(table.sign[0, number]))
         found.append(
             _Row(

@@ -83,18 +83,19 @@ class Work:
     def of(cls, trace: Trace, batch: int, dtypes: Dtypes) -> "Work":
         """The work of every row of a trace."""
         rows = trace.rows
-        sizes = [*(layer.out_elements for layer in rows), prod(trace.input_shape)]  # the last is that of INPUT
-        inputs = np.array([batch * sum(sizes[source] for source in layer.inputs) for layer in rows], np.float64)
-        outputs = np.array([batch * layer.out_elements for layer in rows], np.float64)
+        sizes = [*(layer.elements(batch) for layer in rows), batch * prod(trace.input_shape)]  # the last: INPUT
+        inputs = np.array([sum(sizes[source] for source in layer.inputs) for layer in rows], np.float64)
+        outputs = np.array([layer.elements(batch) for layer in rows], np.float64)
         # A norm's scale is a few values beside two maps: only the weights of convs and linears count.
-        weights = np.array([layer.weights if layer.macs_forward else 0 for layer in rows], np.float64)
+        weights = np.array([layer.weights if layer.macs_dw else 0 for layer in rows], np.float64)
         macs = np.array([batch * layer.macs_forward for layer in rows], np.float64)
+        macs_dx = np.array([batch * layer.macs_dx for layer in rows], np.float64)
         biases = np.array([layer.biases for layer in rows], np.float64)
         packed = outputs * np.array([_packs(layer) or _signs(layer) for layer in rows])
         act, grad, frozen = dtypes.activation, dtypes.gradient, dtypes.frozen
         return cls(
             forward=Load(macs, outputs, (inputs + outputs) * act + weights * frozen),
-            dx=Load(macs, inputs, (inputs + outputs) * grad + weights * frozen),
+            dx=Load(macs_dx, inputs, (inputs + outputs) * grad + weights * frozen),
             dw=Load(macs, weights, inputs * act + (outputs + weights) * grad),
             bias=Load(0 * macs, biases, outputs * grad),
             mask=Load(0 * macs, packed, packed * (act + 1 / 8)),
@@ -238,8 +239,7 @@ def _input_seconds(trace: Trace, profile: DeviceProfile, batch: int) -> float:
 
 def _packs(layer: Layer) -> bool:
     """Whether a row keeps its derivative as packed bits whatever a policy says."""
-    bits = -(-layer.out_elements // 8)
-    return layer.kind == "act" and any(kept.extra == bits for kept in layer.retention)
+    return layer.kind == "act" and any(kept.extra == layer.mask_bytes for kept in layer.retention)
 
 
 def _signs(layer: Layer) -> bool:

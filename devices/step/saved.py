@@ -4,13 +4,14 @@ The rules are those of the layers in `spaces.functions`, tensor by tensor, so th
 `torch.autograd.graph.saved_tensors_hooks` counts (`devices.measure`), to the byte.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from ...spaces.operations import READ_OFF_OUTPUT
 from ...spaces.table import UpdateTable
-from ...spaces.trace import INPUT, Layer, Trace
+from ...spaces.trace import INPUT, Joint, Layer, Retention, Trace
 from .columns import Amount, Ints, Mask, both, columns, either, larger, masks, times, without
 
 #: Bytes of a batch statistic, whatever the activations' type.
@@ -55,22 +56,22 @@ class Kept:
         self.extra[row] = self.extra.get(row, 0) + amount
         self.besides[row] = either(self.besides.get(row, False), keeps)
 
-    def total(self, trace: Trace, scale: int) -> Ints:
-        """Bytes kept in all, (N,), with `scale` bytes for each element of an output."""
+    def total(self, trace: Trace, batch: int, element_bytes: int) -> Ints:
+        """Bytes kept in all, (N,)."""
         total = np.zeros(self.count, np.int64)
         for row, keeps in self.outputs.items():
             if row != INPUT:
-                total += times(keeps, scale * trace.rows[row].out_elements)
+                total += times(keeps, element_bytes * trace.rows[row].elements(batch))
         for amount in self.extra.values():
             total += amount
         return total
 
-    def row_bytes(self, trace: Trace, scale: int) -> Ints:
-        """Bytes kept per row, (N, R), with `scale` bytes for each element of an output."""
+    def row_bytes(self, trace: Trace, batch: int, element_bytes: int) -> Ints:
+        """Bytes kept per row, (N, R)."""
         result = np.zeros((len(trace.rows), self.count), np.int64)
         for row, keeps in self.outputs.items():
             if row != INPUT:
-                result[row] += times(keeps, scale * trace.rows[row].out_elements)
+                result[row] += times(keeps, element_bytes * trace.rows[row].elements(batch))
         for row, amount in self.extra.items():
             result[row] += amount
         return result.T
@@ -90,7 +91,7 @@ def saved_bytes(table: UpdateTable, batch: int, element_bytes: int = 4) -> Ints:
     Returns:
         Bytes, (N, R).
     """
-    return find_kept(table, batch, element_bytes).row_bytes(table.trace, batch * element_bytes)
+    return find_kept(table, batch, element_bytes).row_bytes(table.trace, batch, element_bytes)
 
 
 def find_kept(table: UpdateTable, batch: int, element_bytes: int = 4) -> Kept:
@@ -150,28 +151,24 @@ class _Finder:
 
     def _operation(self, row: int, layer: Layer) -> None:
         masked = both(self.live_inputs[row], self.sign[row])
-        self.kept.add(row, masked, self.batch * -(-layer.out_elements // 8))
+        self.kept.add(row, masked, self.batch * layer.mask_bytes)
         read_off = without(self._read_off(row, layer), masked)
         own_output = read_off
-        observed: Amount = 0
-        seen: Mask = False
-        for source, retention in zip(layer.inputs, layer.retention, strict=True):
-            if source == INPUT:
-                continue
-            need = without(without(self.live[source], masked), read_off)
-            if retention.extra:
-                observed = larger(observed, times(need, self.batch * retention.extra))
-                seen = either(seen, need)
+        needs = [
+            False if source == INPUT else without(without(self.live[source], masked), read_off)
+            for source in layer.inputs
+        ]
+        for need, retention in zip(needs, layer.retention, strict=True):
             if retention.output:
                 own_output = either(own_output, need)
             for tensor, keeps in zip(layer.inputs, retention.inputs, strict=True):
                 if keeps:
                     self.kept.hold(tensor, row, need)
-        self.kept.add(row, seen, observed)
+        self.kept.add(row, *observed_extra(needs, layer.retention, layer.joint, self.batch))
         if row in self.beside:
             # The block's output is then the sum with the module's, and this row's own output a tensor apart.
             apart = both(own_output, self.present[self.beside[row]])
-            self.kept.add(row, apart, layer.out_elements * self.batch * self.element_bytes)
+            self.kept.add(row, apart, layer.elements(self.batch) * self.element_bytes)
             own_output = without(own_output, apart)
         self.kept.hold(row, row, own_output)
 
@@ -184,6 +181,36 @@ class _Finder:
             if row in self.beside:  # the readers read the sum with the module's output
                 kept = without(kept, self.present[self.beside[row]])
         return both(kept, self.live_inputs[row])
+
+
+def observed_extra(
+    needs: Sequence[Mask], retention: Sequence[Retention], joint: Sequence[Joint], batch: int
+) -> tuple[Mask, Amount]:
+    """What an operation was observed to keep besides its inputs and output.
+
+    Args:
+        needs: Of each input, in which policies it needs a gradient.
+        retention: What is kept for each.
+        joint: What is kept for several.
+        batch: Samples of one step.
+
+    Returns:
+        In which policies anything is, and bytes, which are 0 in the others.
+    """
+    seen: Mask = False
+    amount: Amount = 0
+    for need, kept in zip(needs, retention, strict=True):
+        if kept.extra or kept.fixed:
+            amount = larger(amount, times(need, batch * kept.extra + kept.fixed))
+            seen = either(seen, need)
+    for together in joint:
+        every: Mask = True
+        for place in together.inputs:
+            every = both(every, needs[place])
+        if every is not False:
+            amount = larger(amount, times(every, batch * together.extra + together.fixed))
+            seen = either(seen, every)
+    return seen, amount
 
 
 def norm_statistics(layer: Layer, batch: int) -> int:

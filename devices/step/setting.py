@@ -107,8 +107,7 @@ class StepSetting:
 
     @cached_property
     def _elements(self) -> list[int]:
-        counts = [*(layer.out_elements for layer in self.trace.rows), prod(self.trace.input_shape)]
-        return [self.batch * count for count in counts]
+        return [*(row.elements(self.batch) for row in self.trace.rows), self.batch * prod(self.trace.input_shape)]
 
     def _channels(self, element_bytes: int) -> list[int]:
         elements = (prod(layer.in_shape[1:]) if layer.depthwise else 0 for layer in self.trace.rows)

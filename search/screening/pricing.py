@@ -15,7 +15,7 @@ Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 
 #: Kinds of genes that train something, and so let gradients flow.
-TRAINING = ("weight", "norm", "lite")
+TRAINING = ("weight", "norm", "parameter", "lite")
 
 
 @dataclass(frozen=True)
@@ -134,7 +134,7 @@ def _ranks(space: UpdateSpace, kinds: npt.NDArray[np.str_]) -> Ints:
     place = np.array([max(gene.row, 0) for gene in space.genes], np.int64)
     for part in space.segments:
         without_row = [position for position in part.positions if space.genes[position].row < 0]
-        place[without_row] = place[[*part.weights, *part.norms]].max()
+        place[without_row] = place[[*part.weights, *part.norms, *part.parameters]].max()
     ranks = np.empty(len(space), np.int64)
     ranks[np.lexsort((kinds == "sign", kinds == "lite", place))] = np.arange(len(space))
     return ranks

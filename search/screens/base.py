@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from ...spaces.table import UpdateTable
+from ...spaces.table import SCALED, UpdateTable
 from ...spaces.trace import Trace
 
 Floats = npt.NDArray[np.float64]
@@ -23,7 +23,7 @@ class AdditiveScore:
         trace: The network.
         weight: Of a whole weight; of part of it, its share's square root as much.
         bias: Of a bias, or a norm's shift.
-        scale: Of a norm's scale.
+        scale: Of a norm's scale, or a parameter by itself.
     """
 
     trace: Trace
@@ -34,7 +34,7 @@ class AdditiveScore:
     def __call__(self, table: UpdateTable) -> Floats:
         """The scores of N policies, (N,)."""
         whole = np.array([max(1, layer.weights) for layer in self.trace.rows], np.float64)
-        norm = np.array([layer.kind == "norm" for layer in self.trace.rows])
-        shares = np.sqrt(np.where(norm, 0, table.trained_weights) / whole)
+        scaled = np.array([layer.kind in SCALED for layer in self.trace.rows])
+        shares = np.sqrt(np.where(scaled, 0, table.trained_weights) / whole)
         scores: Floats = shares @ self.weight + table.bias @ self.bias + table.scale @ self.scale
         return scores

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from ...core.errors import InputError, UnsupportedError
-from ..graph import block_names, blocks, is_fused_padding, node_name, operation, symbolic_trace
+from ..graph import block_names, blocks, is_fused_padding, node_name, operation, reading_inputs, symbolic_trace
 from ..lite_residual import LiteResidual
 from ..operations import SIGN_MASK
 from ..policy import Channels, UpdatePolicy
@@ -15,7 +15,7 @@ from . import layers
 from .origin import Origin, base_digest, mark
 
 _WEIGHTED = (nn.Conv2d, nn.Linear)
-_NORMS = (nn.BatchNorm2d, nn.GroupNorm, nn.LayerNorm)
+_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.GroupNorm, nn.LayerNorm)
 
 
 def apply(backbone: nn.Module, policy: UpdatePolicy, *, seed: int = 0) -> fx.GraphModule:
@@ -56,7 +56,8 @@ def assemble(backbone: nn.Module, policy: UpdatePolicy, *, seed: int = 0) -> fx.
     So no digest of all weights is computed, which takes longer than a small network's training step.
     """
     names = block_names(backbone)
-    graph = symbolic_trace(deepcopy(backbone))
+    shapes = (policy.input_shape,) if policy.input_shape else ()
+    graph = symbolic_trace(deepcopy(backbone), *shapes)
     for parameter in graph.parameters():
         parameter.requires_grad_(False)
     missing = _policy_names(policy) - {node_name(node) for node in graph.graph.nodes}
@@ -66,6 +67,7 @@ def assemble(backbone: nn.Module, policy: UpdatePolicy, *, seed: int = 0) -> fx.
     _fuse_padding(graph)
     _replace_operations(graph, set(policy.sign_masks))
     _replace_layers(graph, policy)
+    _train_parameters(graph, policy)
     _join(graph)
     graph.graph.lint()
     graph.recompile()
@@ -82,9 +84,9 @@ def _join(graph: fx.GraphModule) -> None:
     for node, module in modules.items():
         (reader,) = [modules.get(user) for user in node.users] if len(node.users) == 1 else [None]
         if isinstance(module, layers.Conv2d):
-            norm = isinstance(reader, layers.BatchNorm2d) and not reader.train_statistics
+            norm = isinstance(reader, layers.BatchNorm) and not reader.train_statistics
             module.deferred = norm or isinstance(reader, layers.MaskedActivation)
-        elif isinstance(module, layers.BatchNorm2d):
+        elif isinstance(module, layers.BatchNorm):
             module.deferred = isinstance(reader, layers.MaskedActivation)
         elif isinstance(module, layers.MaskedActivation):
             readers = [modules.get(user) for user in node.users]
@@ -94,6 +96,14 @@ def _join(graph: fx.GraphModule) -> None:
 def _policy_names(policy: UpdatePolicy) -> set[str]:
     weighted = {entry.name for entry in policy.layers}
     return weighted | {norm.name for norm in policy.norms} | set(policy.sign_masks) | {policy.head}
+
+
+def _train_parameters(graph: fx.GraphModule, policy: UpdatePolicy) -> None:
+    parameters = dict(graph.named_parameters())
+    for name in policy.parameters:
+        if name not in parameters:
+            raise InputError(f"the policy names the parameter {name}, which {policy.backbone} as given has not")
+        parameters[name].requires_grad_(True)
 
 
 def _fuse_padding(graph: fx.GraphModule) -> None:
@@ -138,7 +148,7 @@ def _replace_layers(graph: fx.GraphModule, policy: UpdatePolicy) -> None:
             module = graph.get_submodule(name)
             if not isinstance(module, kinds) or not isinstance(module.weight, Tensor):
                 raise InputError(f"{name} is a {type(module).__name__}, no {what} with parameters")
-    for node in graph.graph.nodes:
+    for node in reading_inputs(graph):
         if node.op != "call_module":
             continue
         name = str(node.target)
@@ -155,8 +165,8 @@ def _replace_layers(graph: fx.GraphModule, policy: UpdatePolicy) -> None:
                 raise InputError(f"{name} has no bias to train")
         elif isinstance(module, _NORMS):
             norm = norms.get(name)
-            if isinstance(module, nn.BatchNorm2d):
-                module = layers.BatchNorm2d(module, train_statistics=norm is not None and norm.statistics)
+            if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
+                module = layers.batch_norm(module, train_statistics=norm is not None and norm.statistics)
                 graph.set_submodule(name, module)
             if norm is not None:
                 module.weight.requires_grad_(norm.scale)
@@ -210,6 +220,10 @@ def insert_lite_residuals(
         if lite.block not in found:
             raise InputError(f"the policy puts a lite residual module beside {lite.block}, which is no block")
         block = found[lite.block]
+        if not block.single or block.input is None:
+            raise UnsupportedError(
+                f"{lite.block} has several inputs or outputs: no lite residual module stands beside it"
+            )
         entering = sums.get(block.input, block.input)  # what the block before leaves, its own module's part included
         _keep(graph, entering)
         with torch.random.fork_rng(devices=[]):

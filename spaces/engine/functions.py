@@ -67,7 +67,7 @@ class FrozenBatchNorm(Function):
     def forward(
         ctx: Any, x: Tensor, scale: Tensor | None, shift: Tensor | None, mean: Tensor, var: Tensor, eps: float
     ) -> Tensor:
-        """Normalise (N, C, H, W) channel by channel."""
+        """Normalise (N, C, ...) channel by channel."""
         ctx.eps = eps
         ctx.save_for_backward(x if ctx.needs_input_grad[1] else None, scale, mean, var)
         return F.batch_norm(x, mean, var, scale, shift, training=False, eps=eps)
@@ -83,8 +83,9 @@ class FrozenBatchNorm(Function):
             grads = norm_backward(grad, x, scale, mean, var, ctx.eps, (need_x, True, need_shift))
             return grads[0] if need_x else None, grads[1], grads[2] if need_shift else None, None, None, None
         slope = slope_of(scale, var, ctx.eps).to(grad.dtype)
-        dx = grad * slope.view(-1, 1, 1) if need_x else None
-        return dx, None, grad.sum((0, 2, 3)) if need_shift else None, None, None, None
+        dx = grad * slope.view(-1, *[1] * (grad.ndim - 2)) if need_x else None
+        others = [axis for axis in range(grad.ndim) if axis != 1]
+        return dx, None, grad.sum(others) if need_shift else None, None, None, None
 
 
 class MaskedActivation(Function):

@@ -129,8 +129,8 @@ class Linear(PartialWeight, nn.Linear):
         return output
 
 
-class BatchNorm2d(nn.BatchNorm2d):
-    """`nn.BatchNorm2d` that uses and updates batch statistics only if its policy says so.
+class BatchNorm(nn.Module):
+    """Mixin: a batch norm that uses and updates batch statistics only if its policy says so.
 
     With frozen statistics it is an affine map, in training mode too, and keeps its input only if the scale trains;
     with a frozen scale as well, it becomes part of the convolution in front of it.
@@ -140,7 +140,13 @@ class BatchNorm2d(nn.BatchNorm2d):
         deferred: Whether a call is handed on to what reads the output.
     """
 
-    def __init__(self, norm: nn.BatchNorm2d, *, train_statistics: bool) -> None:
+    running_mean: Tensor | None
+    running_var: Tensor | None
+    weight: Tensor
+    bias: Tensor
+    eps: float
+
+    def __init__(self, norm: nn.BatchNorm1d | nn.BatchNorm2d, *, train_statistics: bool) -> None:
         if norm.running_mean is None:
             raise UnsupportedError("a batch norm without running statistics: set track_running_stats")
         super().__init__(norm.num_features, norm.eps, norm.momentum, norm.affine)
@@ -148,20 +154,35 @@ class BatchNorm2d(nn.BatchNorm2d):
         self.train_statistics = train_statistics
         self.deferred = False
 
-    def forward(self, input: Tensor | ConvCall) -> Tensor | ConvCall:  # type: ignore[override]
-        """Normalise (N, C, H, W), or the output of a convolution that was handed on."""
+    def forward(self, input: Tensor | ConvCall) -> Tensor | ConvCall:
+        """Normalise (N, C, ...), or the output of a convolution that was handed on."""
         if self.training and self.train_statistics:
-            return super().forward(input if isinstance(input, Tensor) else convolve(input))
+            output: Tensor = super().forward(input if isinstance(input, Tensor) else convolve(input))
+            return output
         assert self.running_mean is not None
         assert self.running_var is not None
         if isinstance(input, ConvCall):
             statistics = Statistics(self.running_mean, self.running_var, self.eps)
             call = input._replace(scale=self.weight, shift=self.bias, norm=statistics)
             return call if self.deferred else convolve(call)
-        output: Tensor = functions.FrozenBatchNorm.apply(  # type: ignore[no-untyped-call]
+        normed: Tensor = functions.FrozenBatchNorm.apply(  # type: ignore[no-untyped-call]
             input, self.weight, self.bias, self.running_mean, self.running_var, self.eps
         )
-        return output
+        return normed
+
+
+class BatchNorm1d(BatchNorm, nn.BatchNorm1d):
+    """`nn.BatchNorm1d` of an applied policy: see `BatchNorm`."""
+
+
+class BatchNorm2d(BatchNorm, nn.BatchNorm2d):
+    """`nn.BatchNorm2d` of an applied policy: see `BatchNorm`."""
+
+
+def batch_norm(norm: nn.BatchNorm1d | nn.BatchNorm2d, *, train_statistics: bool) -> BatchNorm:
+    """The batch norm of an applied policy in place of PyTorch's own."""
+    kind = BatchNorm1d if isinstance(norm, nn.BatchNorm1d) else BatchNorm2d
+    return kind(norm, train_statistics=train_statistics)
 
 
 class MaskedActivation(nn.Module):
@@ -232,8 +253,8 @@ def lean(module: nn.Module | None, op: str) -> nn.Module | None:
         return MaskedActivation(op)
     if isinstance(module, nn.Dropout) and module.p > 0:
         return Dropout(module.p)
-    if isinstance(module, nn.BatchNorm2d):  # without scale and shift
-        return BatchNorm2d(module, train_statistics=False)
+    if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):  # without scale and shift
+        return batch_norm(module, train_statistics=False)
     if isinstance(module, nn.AvgPool2d) and module.kernel_size == module.stride and isinstance(module.stride, int):
         return AvgPool2d(module.stride) if not module.padding and not module.ceil_mode else None
     return None

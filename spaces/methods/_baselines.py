@@ -3,7 +3,7 @@
 from ...core.errors import InputError
 from ..policy import LayerUpdate, UpdatePolicy
 from ..trace import Trace
-from ._common import bias_updates, make_policy, norm_updates, weighted
+from ._common import bias_updates, make_policy, norm_updates, parameter_updates, weighted
 
 
 def last(trace: Trace) -> UpdatePolicy:
@@ -76,4 +76,5 @@ def full(trace: Trace) -> UpdatePolicy:
         (52, 52)
     """
     layers = (LayerUpdate(name=layer.name, weight="all", bias=layer.bias) for layer in weighted(trace))
-    return make_policy(trace, "full", layers, norm_updates(trace.layers, scale=True, statistics=True))
+    norms = norm_updates(trace.layers, scale=True, statistics=True)
+    return make_policy(trace, "full", layers, norms, parameter_updates(trace.layers))

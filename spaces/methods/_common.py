@@ -21,14 +21,23 @@ def bias_updates(layers: Iterable[Layer]) -> tuple[LayerUpdate, ...]:
 def norm_updates(layers: Iterable[Layer], *, scale: bool = False, statistics: bool = False) -> tuple[NormUpdate, ...]:
     """Entries that train the shift of every norm among these layers, and what else is asked for."""
     return tuple(
-        NormUpdate(name=x.name, shift=True, scale=scale, statistics=statistics and x.op == "batch")
+        NormUpdate(name=x.name, shift=x.bias, scale=scale, statistics=statistics and x.op == "batch")
         for x in layers
-        if x.kind == "norm"
+        if x.kind == "norm" and (x.bias or scale)
     )
 
 
+def parameter_updates(layers: Iterable[Layer]) -> tuple[str, ...]:
+    """The names of all parameters by themselves among these layers."""
+    return tuple(x.name for x in layers if x.kind == "parameter")
+
+
 def make_policy(
-    trace: Trace, method: str, layers: Iterable[LayerUpdate] = (), norms: Iterable[NormUpdate] = ()
+    trace: Trace,
+    method: str,
+    layers: Iterable[LayerUpdate] = (),
+    norms: Iterable[NormUpdate] = (),
+    parameters: Iterable[str] = (),
 ) -> UpdatePolicy:
     """A policy with a method's name; entries that train nothing are left out."""
     head = trace.layers[trace.head].name
@@ -38,5 +47,6 @@ def make_policy(
         head=head,
         layers=tuple(x for x in layers if x.name != head and (x.bias or x.weight != "none")),
         norms=tuple(norms),
+        parameters=tuple(parameters),
         method=method,
     )

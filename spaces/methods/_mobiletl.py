@@ -4,7 +4,7 @@ from ...core.errors import InputError
 from ..operations import SIGN_MASK
 from ..policy import LayerUpdate, NormUpdate, UpdatePolicy
 from ..trace import Trace
-from ._common import make_policy
+from ._common import make_policy, norm_updates, parameter_updates
 
 
 def mobiletl(trace: Trace, blocks: int = 3) -> UpdatePolicy:
@@ -37,11 +37,11 @@ def mobiletl(trace: Trace, blocks: int = 3) -> UpdatePolicy:
         for layer in inside
         if layer.kind in ("conv", "linear")
     ]
-    norms = []
+    norms: list[NormUpdate] = []
     for index in range(first, len(trace.blocks)):
         found = [layer for layer in inside if layer.block == index and layer.kind == "norm"]
-        norms += [NormUpdate(name=layer.name, shift=True) for layer in found[:-1]]
-        norms += [NormUpdate(name=x.name, shift=True, scale=True, statistics=x.op == "batch") for x in found[-1:]]
+        norms += norm_updates(found[:-1])
+        norms += norm_updates(found[-1:], scale=True, statistics=True)
     masks = [layer.name for layer in inside if layer.kind == "act" and layer.op in SIGN_MASK]
-    policy = make_policy(trace, f"mobiletl-{blocks}", layers, norms)
+    policy = make_policy(trace, f"mobiletl-{blocks}", layers, norms, parameter_updates(inside))
     return policy.model_copy(update={"sign_masks": tuple(masks)})

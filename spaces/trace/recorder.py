@@ -1,7 +1,8 @@
-"""Filling a trace's table: a torch.fx interpreter that writes down one row per operation."""
+"""Filling a trace's table: a torch.fx graph is run, and one row per operation is written down."""
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from ...core.errors import TinySearchError, UnsupportedError
 from ..engine.layers import lean
 from ..graph import (
     ACTIVATIONS,
+    BlockNodes,
     block_names,
     block_of,
     blocks,
@@ -24,16 +26,16 @@ from ..graph import (
 )
 from ..lite_residual import LiteResidual
 from ..lite_shape import lite_shape
-from ..standardised import StandardisedConv2d
+from ..tracer import BATCHES, samples, tensors_of
+from .known import layer_of
+from .products import count_products
 from .records import INPUT, Block, Layer, Trace
 from .retention import observe
-
-NORMS: dict[type[nn.Module], str] = {nn.BatchNorm2d: "batch", nn.GroupNorm: "group", nn.LayerNorm: "layer"}
 
 
 def record(model: nn.Module, input_shape: tuple[int, ...]) -> Trace:
     """The trace of a network; see `tinysearch.spaces.trace.trace`."""
-    graph = symbolic_trace(model)
+    graph = symbolic_trace(model, input_shape)
     layers, blocks = trace_layers(graph, block_names(model), input_shape)
     blocks, lite_layers = trace_lite_residuals(layers, blocks, input_shape)
     return Trace(
@@ -50,23 +52,16 @@ def record(model: nn.Module, input_shape: tuple[int, ...]) -> Trace:
 def trace_layers(
     graph: fx.GraphModule, names: tuple[str, ...], input_shape: tuple[int, ...]
 ) -> tuple[list[Layer], list[Block]]:
-    """The rows and blocks of a network, run on one blank sample.
+    """The rows and blocks of a network.
 
     Raises:
-        UnsupportedError: It does not run at this shape, contains an unknown layer with parameters, or an operation that
-            gives several tensors.
+        UnsupportedError: It does not run at this shape, or has a layer or an operation that a table cannot tell of.
     """
-    weight = next(graph.parameters(), torch.empty(0))
-    sample = torch.zeros(1, *input_shape, dtype=weight.dtype, device=weight.device)
     recorder = _Recorder(graph, names)
-    recorder.record(sample)
+    recorder.record(input_shape)
     _check_covered(graph, recorder.layers)
-    shapes = recorder.shapes
-    found = [
-        Block(b.name, recorder.rows[b.input], recorder.rows[b.output], shapes[b.input], shapes[b.output])
-        for b in blocks(graph, names)
-    ]
-    return recorder.layers, found
+    found = {nodes.name: recorder.block(nodes) for nodes in blocks(graph, names) if nodes.name in recorder.blocks}
+    return recorder.layers, [found[name] for name in recorder.blocks]
 
 
 def trace_lite_residuals(
@@ -81,7 +76,7 @@ def trace_lite_residuals(
             result.append(block)
             continue
         recorder = _Recorder(symbolic_trace(LiteResidual(shape)), ())
-        recorder.record(torch.zeros(1, *block.in_shape), torch.zeros(1, *block.out_shape))
+        recorder.record(block.in_shape, block.out_shape)
         offset = len(layers) + len(lite_layers)
         # The closing addition is the block's own output row, which reads the module when it is there.
         rows = recorder.layers[:-1]
@@ -98,154 +93,241 @@ def trace_lite_residuals(
     return result, lite_layers
 
 
-class _Recorder(fx.Interpreter):
+class _Recorder:
+    """Runs a graph on two batches at once, and writes down a row for every operation that makes a tensor."""
+
     def __init__(self, graph: fx.GraphModule, names: tuple[str, ...]) -> None:
-        super().__init__(graph)
-        self.extra_traceback = False  # it would follow the one line that users read
-        self._graph = graph
+        self._graph, self._names = graph, names
+        self._runs = [fx.Interpreter(graph) for _ in BATCHES]
+        self._modules = dict(graph.named_modules())
+        self._parameters = dict(graph.named_parameters())
+        self._own = {t.untyped_storage().data_ptr() for t in (*graph.parameters(), *graph.buffers())}
         self.layers: list[Layer] = []
         self.rows: dict[fx.Node, int] = {}
         self.shapes: dict[fx.Node, tuple[int, ...]] = {}
+        self._held: dict[str, int] = {}
         self._padded: dict[fx.Node, int] = {}
         self._views: set[fx.Node] = set()
-        self._own = {t.untyped_storage().data_ptr() for t in (*graph.parameters(), *graph.buffers())}
-        self._names = names
-        self._blocks: dict[str, int] = {}
+        self._maps: set[fx.Node] = set()
+        self.blocks: dict[str, int] = {}
 
-    def record(self, *samples: Tensor) -> None:
-        training = self.module.training
-        self.module.eval()  # one sample has no batch statistics
+    def block(self, nodes: BlockNodes) -> Block:
+        """A block of the graph, once that is recorded; without shapes where it is none of convolutions on a map."""
+        ends = [node for node in (nodes.input, nodes.output) if node is not None]
+        first, last = (self.rows.get(node, INPUT) for node in (ends[0], ends[-1]))
+        convolves = any(row.kind == "conv" and row.block == self.blocks[nodes.name] for row in self.layers)
+        if not nodes.single or not convolves or not self._maps.issuperset(ends):
+            return Block(nodes.name, first, last, (), ())
+        return Block(nodes.name, first, last, self.shapes[ends[0]], self.shapes[ends[1]])
+
+    def record(self, *shapes: tuple[int, ...]) -> None:
+        """Fill the table.
+
+        Args:
+            shapes: Shape of each of the graph's inputs, without the batch.
+
+        Raises:
+            UnsupportedError: It does not run at these shapes, or has an operation that a table cannot tell of.
+        """
+        like = next((p for p in self._graph.parameters() if p.is_floating_point()), torch.empty(0))
+        for run, batch in zip(self._runs, BATCHES, strict=True):
+            run.args_iter = iter(samples(shapes, like, batch))
+        training = self._graph.training
+        self._graph.eval()
+        last_uses = self._runs[0].user_to_last_uses
         try:
             with torch.no_grad():
-                self.run(*samples)
+                for node in self._graph.graph.nodes:
+                    if node.op != "output":
+                        self._step(node)
+                    for used in last_uses.get(node, ()):
+                        for run in self._runs:
+                            del run.env[used]
         except TinySearchError:
             raise
         except Exception as error:  # whatever the network's code raises
-            shape, reason = tuple(samples[0].shape[1:]), (str(error).splitlines() or [type(error).__name__])[0]
-            raise UnsupportedError(f"the network does not run on an input of shape {shape}: {reason}") from error
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise UnsupportedError(f"the network does not run on an input of shape {shapes[0]}: {reason}") from error
         finally:
-            self.module.train(training)
+            self._graph.train(training)
 
-    def run_node(self, n: fx.Node) -> Any:
-        value = super().run_node(n)
-        if isinstance(value, Tensor):
-            self.shapes[n] = tuple(value.shape[1:])
-            if n.op == "placeholder":
-                self.rows[n] = INPUT
-            elif n.op.startswith("call_"):
-                self._add_row(n, value)
-        elif n.op.startswith("call_") and _holds_tensor(value):
-            raise UnsupportedError(
-                f"{node_name(n)} ({operation(n, self.submodules.get(str(n.target)))}) gives several tensors, and what "
-                "is computed of them would be missing from every cost: slice the tensor, or write the operation out"
+    def _step(self, node: fx.Node) -> None:
+        for run in self._runs:
+            run.env[node] = run.run_node(node)
+        values = [run.env[node] for run in self._runs]
+        if isinstance(values[0], Tensor) and values[0].ndim == 4 and len(values[0]) == BATCHES[0]:
+            self._maps.add(node)
+        if node.op == "placeholder":
+            self.rows[node], self.shapes[node] = INPUT, tuple(values[0].shape[1:])
+        elif node.op == "get_attr":
+            if str(node.target) in self._parameters:
+                self.rows[node] = self._parameter_row(str(node.target), block_of(node, self._names))
+        elif node.op.startswith("call_") and tensors_of(values[0]):
+            self._add_row(node, values)
+
+    def _parameter_row(self, name: str, block: str | None) -> int:
+        if name not in self._held:
+            shape = tuple(self._parameters[name].shape)
+            self._held[name] = len(self.layers)
+            self.layers.append(
+                Layer(
+                    name=name,
+                    kind="parameter",
+                    op="parameter",
+                    block=self._block(block),
+                    inputs=(),
+                    in_shape=shape,
+                    out_shape=shape,
+                    weight_shape=shape or (1,),
+                    batched=False,
+                )
             )
-        return value
+        return self._held[name]
 
-    def _add_row(self, node: fx.Node, value: Tensor) -> None:
+    def _block(self, name: str | None) -> int:
+        return -1 if name is None else self.blocks.setdefault(name, len(self.blocks))
+
+    def _add_row(self, node: fx.Node, values: list[Any]) -> None:
+        module = self._modules[str(node.target)] if node.op == "call_module" else None
+        block = block_of(node, self._names)
         sources = [source for source in node.all_input_nodes if source in self.rows]
-        if not sources:
-            return
-        if is_fused_padding(node, self._graph):
+        known = None if module is None or not sources else layer_of(str(node.target), module)
+        held = []
+        if module is not None and known is None:
+            # The parameters of a layer that no policy knows, or that reads constants, train by themselves.
+            held = [f"{node.target}.{name}" for name, _ in module.named_parameters()]
+        read = [self._parameter_row(name, block) for name in held]
+        if not sources and not read:
+            return  # a constant
+        if isinstance(values[0], Tensor):
+            self.shapes[node], fold, batched = _shape(values)
+        if sources and is_fused_padding(node, self._graph):
             # Part of the convolution that reads it, which sees the unpadded tensor.
             self.rows[node], self.shapes[node] = self.rows[sources[0]], self.shapes[sources[0]]
-            self._padded[node] = value[0].numel()
+            self._padded[node] = values[0][0].numel()
             if sources[0] in self._views:
                 self._views.add(node)
             return
-        module = self.submodules.get(str(node.target)) if node.op == "call_module" else None
-        weighted = module is not None and next(module.parameters(), None) is not None
-        in_place = not weighted and is_in_place(node, module)
+        in_place = known is None and is_in_place(node, module)
         drops = isinstance(module, nn.Dropout) and module.p > 0  # the identity here, but not in training
-        if not weighted and not drops and _is_view(value, self.env[sources[0]]) and not in_place:
-            self.rows[node] = self.rows[sources[0]]  # its readers read what it views
+        viewed = None if in_place or drops or known else self._viewed(sources, values[0])
+        if viewed is not None:
+            self.rows[node] = self.rows[viewed]  # its readers read what it views
             self._views.add(node)
             return
-        block = block_of(node, self._names)
-        index = -1 if block is None else self._blocks.setdefault(block, len(self._blocks))
-        details = self._parameters(node, module) if weighted else self._operation(node, module, sources)
+        if not isinstance(values[0], Tensor):
+            raise UnsupportedError(
+                f"{node_name(node)} ({operation(node, module)}) gives several tensors at once that are no views, of "
+                "which a table cannot tell: write the operation out"
+            )
+        inputs = (*(self.rows[source] for source in sources), *read)
+        details = known or self._operation(node, module, sources, held, inputs)
+        first = self.shapes.get(sources[0]) if sources else None
         self.rows[node] = len(self.layers)
         self.layers.append(
             Layer(
                 name=node_name(node),
-                block=index,
-                inputs=tuple(self.rows[source] for source in sources),
-                in_shape=self.shapes[sources[0]],
-                out_shape=tuple(value.shape[1:]),
+                block=self._block(block),
+                inputs=inputs,
+                in_shape=self.layers[inputs[0]].in_shape if first is None else first,
+                out_shape=self.shapes[node],
                 in_place=in_place,
-                padded=self._padded.get(sources[0], 0),
-                viewed=sources[0] in self._views,
+                padded=self._padded.get(sources[0], 0) if sources else 0,
+                viewed=bool(sources) and sources[0] in self._views,
+                fold=fold,
+                batched=batched,
                 **details,
             )
         )
 
-    def _parameters(self, node: fx.Node, module: nn.Module | None) -> dict[str, Any]:
-        if type(module) in (nn.Conv2d, StandardisedConv2d):
-            assert isinstance(module, nn.Conv2d)
-            return {
-                "kind": "conv",
-                "op": "conv2d",
-                "weight_shape": tuple(module.weight.shape),
-                "bias": module.bias is not None,
-                "kernel": tuple(module.kernel_size),
-                "stride": tuple(module.stride),
-                "groups": module.groups,
-                "standardised": isinstance(module, StandardisedConv2d),
-            }
-        if type(module) is nn.Linear:
-            shape = tuple(module.weight.shape)
-            return {"kind": "linear", "op": "linear", "weight_shape": shape, "bias": module.bias is not None}
-        if isinstance(module, nn.BatchNorm2d) and module.running_mean is None:
-            raise UnsupportedError(f"{node.target} is a batch norm without running statistics: set track_running_stats")
-        if module is not None and type(module) in NORMS and isinstance(module.weight, Tensor):
-            return {
-                "kind": "norm",
-                "op": NORMS[type(module)],
-                "weight_shape": tuple(module.weight.shape),
-                "bias": module.bias is not None,
-                "groups": getattr(module, "num_groups", 1),
-            }
-        raise UnsupportedError(
-            f"{node.target} is a {type(module).__name__}: layers with parameters may be Conv2d, Linear, BatchNorm2d, "
-            "GroupNorm or LayerNorm"
-        )
+    def _viewed(self, sources: list[fx.Node], value: Any) -> fx.Node | None:
+        """The source that all tensors of a value are views of, if there is one."""
+        storages = {tensor.untyped_storage().data_ptr() for tensor in tensors_of(value)}
+        for source in sources:
+            if storages <= {t.untyped_storage().data_ptr() for t in tensors_of(self._runs[0].env[source])}:
+                return source
+        return None
 
-    def _operation(self, node: fx.Node, module: nn.Module | None, sources: list[fx.Node]) -> dict[str, Any]:
+    def _operation(
+        self, node: fx.Node, module: nn.Module | None, sources: list[fx.Node], held: list[str], inputs: tuple[int, ...]
+    ) -> dict[str, Any]:
         op = operation(node, module)
-        replacement = lean(module, op)
-        operands = [self.env[source] for source in sources]
+        replacement = lean(module, op) if not held else None
+        operands = [
+            [*(run.env[source] for source in sources), *(self._parameters[name] for name in held)] for run in self._runs
+        ]
+        if any(not isinstance(value, Tensor) for value in operands[0]):
+            raise UnsupportedError(
+                f"{node_name(node)} ({op}) reads several tensors as one list, of which a table cannot tell: let it "
+                "read them one by one"
+            )
+        runs = [partial(self._run_again, run, node, module, sources, held) for run in self._runs]
+        groups: dict[int, list[int]] = {}
+        for position, row in enumerate(inputs):
+            if row != INPUT and operands[0][position].is_floating_point():
+                groups.setdefault(row, []).append(position)
+        plain, plain_joint = observe(runs, operands, self._own, list(groups.values()))
+        kept, joint = plain, plain_joint
+        if replacement is not None:
+            lean_runs = [lambda values: replacement(values[0])] * len(runs)
+            kept, joint = observe(lean_runs, operands, self._own, list(groups.values()))
+        return {
+            "kind": "act" if op in ACTIVATIONS.values() and not held else "other",
+            "op": op,
+            "retention": kept,
+            "plain_retention": plain,
+            "joint": joint,
+            "plain_joint": plain_joint,
+            "products": 0 if op in ACTIVATIONS.values() else count_products(runs, operands),
+        }
 
-        def run(values: Sequence[Tensor]) -> Tensor:
-            by_source = dict(zip(sources, values, strict=True))
-            args, kwargs = fx.node.map_arg((node.args, node.kwargs), lambda n: by_source.get(n, self.env.get(n)))
-            result = getattr(self, node.op)(node.target, args, kwargs)
-            assert isinstance(result, Tensor)
-            return result
+    def _run_again(
+        self,
+        run: fx.Interpreter,
+        node: fx.Node,
+        module: nn.Module | None,
+        sources: list[fx.Node],
+        held: list[str],
+        values: Sequence[Tensor],
+    ) -> Tensor:
+        """An operation on other values of its sources and of its module's parameters."""
+        by_source = dict(zip(sources, values, strict=False))
+        args, kwargs = fx.node.map_arg((node.args, node.kwargs), lambda n: by_source.get(n, run.env.get(n)))
+        if module is not None and held:
+            own = {name.rpartition(".")[2]: value for name, value in zip(held, values[len(sources) :], strict=True)}
+            result = torch.func.functional_call(module, own, args, kwargs)
+        else:
+            result = getattr(run, node.op)(node.target, args, kwargs)
+        assert isinstance(result, Tensor)
+        return result
 
-        plain = observe(run, operands, self._own)
-        kept = plain if replacement is None else observe(lambda values: replacement(values[0]), operands, self._own)
-        kind = "act" if op in ACTIVATIONS.values() else "other"
-        return {"kind": kind, "op": op, "retention": kept, "plain_retention": plain}
 
-
-def _holds_tensor(value: object) -> bool:
-    return isinstance(value, tuple | list) and any(isinstance(each, Tensor) or _holds_tensor(each) for each in value)
+def _shape(values: list[Tensor]) -> tuple[tuple[int, ...], int, bool]:
+    """The shape of one sample, how many entries of the first axis belong to it, and whether it grows with the batch."""
+    few, more = values
+    alike = [a == b for a, b in zip(few.shape, more.shape, strict=True)]
+    if all(alike):
+        return tuple(few.shape), 1, False
+    axis = alike.index(False)
+    each, rest = divmod(few.shape[axis], BATCHES[0])
+    if alike.count(False) > 1 or rest or more.shape[axis] != each * BATCHES[1]:
+        raise UnsupportedError(
+            f"it makes a tensor of shape {tuple(few.shape)} of {BATCHES[0]} images, which is no batch"
+        )
+    inner = (each,) if each > 1 else ()
+    shape = (*few.shape[:axis], *inner, *few.shape[axis + 1 :])
+    return shape, each if axis == 0 else 1, True
 
 
 def _check_covered(graph: fx.GraphModule, layers: Sequence[Layer]) -> None:
-    """Refuse parameters that no row trains: they would be frozen under every policy, and their bytes be missing."""
+    """Refuse parameters that no row trains: they would be frozen under every policy."""
     rows = {layer.name for layer in layers}
-    read = {str(node.target) for node in graph.graph.nodes if node.op == "get_attr"}
     for name, _ in graph.named_parameters():
-        owner, _, own = name.rpartition(".")
-        if owner not in rows or name in read:
+        if name not in rows and name.rpartition(".")[0] not in rows:
             raise UnsupportedError(
-                f"the parameter {name} is used as it stands, which no policy knows: let {own} be that of a Conv2d, "
-                "Linear, BatchNorm2d, GroupNorm or LayerNorm of torch.nn, called once"
+                f"the parameter {name} is not used in evaluation mode, so no policy could train it: delete what it "
+                "belongs to before, or set requires_grad aside by making it a buffer"
             )
-
-
-def _is_view(value: Tensor, of: Tensor) -> bool:
-    return value.untyped_storage().data_ptr() == of.untyped_storage().data_ptr()
 
 
 def _head(layers: Sequence[Layer]) -> int:

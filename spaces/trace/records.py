@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-Kind = Literal["conv", "linear", "norm", "act", "other"]
+Kind = Literal["conv", "linear", "norm", "act", "other", "parameter"]
 
 #: Row number that stands for the network's input in `Layer.inputs`.
 INPUT = -1
@@ -23,20 +23,40 @@ class Retention:
         inputs: Which inputs are kept, in order.
         output: Whether the output is kept.
         extra: Bytes kept besides, for one sample.
+        fixed: Bytes kept besides, whatever the batch.
     """
 
     inputs: tuple[bool, ...]
     output: bool = False
     extra: int = 0
+    fixed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Joint:
+    """What is kept besides when gradients flow to several of an operation's inputs, where it is more than of one.
+
+    Attributes:
+        inputs: Places of the inputs.
+        extra: Bytes kept besides, for one sample.
+        fixed: Bytes kept besides, whatever the batch.
+    """
+
+    inputs: tuple[int, ...]
+    extra: int
+    fixed: int
 
 
 @dataclass(frozen=True, slots=True)
 class Layer:
     """One row of a trace. Shapes leave the batch out; counts are for one sample.
 
+    A parameter that a network uses as it stands, such as a layer scale or a position embedding, is a row by itself,
+    which the operations that use it read. Its output is the parameter: nothing is made or kept for it.
+
     Attributes:
-        name: Qualified module name, or the graph's name of an operation that is no module.
-        kind: conv, linear, norm, act, or other (pooling, additions, ...).
+        name: Qualified name of a module or parameter, or the graph's name of an operation that is no module.
+        kind: conv, linear, norm, act, parameter, or other (pooling, additions, products of activations, ...).
         op: The operation: conv2d, linear, batch, group, layer, relu6, add, ...
         block: Index into `Trace.blocks`, -1 outside blocks.
         inputs: Rows whose outputs are read; `INPUT` is the network's input.
@@ -54,6 +74,10 @@ class Layer:
         padded: Elements of the zero-padded copy of its input that the backbone makes for a conv, 0 where it makes none.
         viewed: Whether the first input is read through a view, such as a flattening, of the row that made it.
         standardised: Whether a conv standardises its weight.
+        joint: For act and other: what is kept besides when several inputs need a gradient; `plain_joint` likewise.
+        products: Multiply-accumulates of an operation that is no layer, such as a product of activations.
+        fold: Entries of the first axis for one sample: more than one where a network folds positions into the batch.
+        batched: Whether the output grows with the batch; else it is made of parameters alone.
     """
 
     name: str
@@ -74,6 +98,11 @@ class Layer:
     padded: int = 0
     viewed: bool = False
     standardised: bool = False
+    joint: tuple[Joint, ...] = ()
+    plain_joint: tuple[Joint, ...] = ()
+    products: int = 0
+    fold: int = 1
+    batched: bool = True
 
     @property
     def in_elements(self) -> int:
@@ -85,15 +114,31 @@ class Layer:
         """Elements of the output."""
         return prod(self.out_shape)
 
+    def elements(self, batch: int) -> int:
+        """Elements that the row makes for a batch: none for a parameter, and as many for any if it is not batched."""
+        if self.kind == "parameter":
+            return 0
+        return self.out_elements * batch if self.batched else self.out_elements
+
+    @property
+    def mask_bytes(self) -> int:
+        """Bytes of one packed bit for each element of the output."""
+        return self.fold * -(-self.out_elements // self.fold // 8)
+
     @property
     def in_channels(self) -> int:
         """Input channels (features) of a conv, linear or norm."""
-        return self.in_shape[-1] if self.kind == "linear" else self.in_shape[0]
+        return self.in_shape[self._channel_axis(self.in_shape)] if self.in_shape else 1
 
     @property
     def out_channels(self) -> int:
         """Output channels (features) of a conv, linear or norm."""
-        return self.out_shape[-1] if self.kind == "linear" else self.out_shape[0]
+        return self.out_shape[self._channel_axis(self.out_shape)] if self.out_shape else 1
+
+    def _channel_axis(self, shape: tuple[int, ...]) -> int:
+        if self.kind == "linear":
+            return -1
+        return 1 if self.fold > 1 and len(shape) > 1 else 0
 
     @property
     def depthwise(self) -> bool:
@@ -127,20 +172,20 @@ class Layer:
 
     @property
     def macs_forward(self) -> int:
-        """Multiply-accumulates of the forward pass of a conv or linear; 0 for other kinds."""
+        """Multiply-accumulates of the forward pass; of other kinds than conv and linear as PyTorch counts them."""
         if self.kind not in ("conv", "linear"):
-            return 0
+            return self.products
         return self.out_elements // self.out_channels * self.weights
 
     @property
     def macs_dx(self) -> int:
-        """Multiply-accumulates of the gradient of the input: those of the forward pass, transposed."""
-        return self.macs_forward
+        """Multiply-accumulates of the gradients of the inputs: those of the forward pass, for each factor."""
+        return self.macs_forward if self.kind in ("conv", "linear") else 2 * self.products
 
     @property
     def macs_dw(self) -> int:
         """Multiply-accumulates of the gradient of the whole weight: those of the forward pass again."""
-        return self.macs_forward
+        return self.macs_forward if self.kind in ("conv", "linear") else 0
 
 
 @dataclass(frozen=True, slots=True)

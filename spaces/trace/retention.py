@@ -1,39 +1,68 @@
-"""What an operation without parameters keeps for its backward pass, observed rather than tabulated.
+"""What an operation without layers of its own keeps for its backward pass, observed rather than tabulated.
 
-Each operation of a traced network is run once, alone, under `torch.autograd.graph.saved_tensors_hooks`, so the
-answer is autograd's own for whatever PyTorch is installed, and holds for operations that no one listed.
+Each operation of a traced network is run alone, under `torch.autograd.graph.saved_tensors_hooks`, so the answer is
+autograd's own for whatever PyTorch is installed, and holds for operations that no one listed. It is run on two batches,
+since some of what is kept grows with the batch and some does not.
 """
 
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
+from itertools import combinations
 
 import torch
 from torch import Tensor
 
-from .records import Retention
+from ..tracer import BATCHES
+from .records import Joint, Retention
+
+#: An operation as a function of its tensor inputs.
+Run = Callable[[Sequence[Tensor]], Tensor]
+#: Most groups of inputs of which every subset is observed; of more, each by itself and all together.
+MOST = 4
 
 
 def observe(
-    run: Callable[[Sequence[Tensor]], Tensor], inputs: Sequence[Tensor], own: Collection[int] = ()
-) -> tuple[Retention, ...]:
-    """Run an operation once per floating-point input and see what autograd keeps.
+    runs: Sequence[Run],
+    inputs: Sequence[Sequence[Tensor]],
+    own: Collection[int] = (),
+    groups: Sequence[Sequence[int]] | None = None,
+) -> tuple[tuple[Retention, ...], tuple[Joint, ...]]:
+    """Run an operation and see what autograd keeps.
 
     Args:
-        run: The operation as a function of its tensor inputs.
-        inputs: The inputs of one sample, each (1, ...).
+        runs: The operation on each of two batches, of `BATCHES` samples.
+        inputs: Its inputs in each.
         own: Addresses of the storages of parameters and buffers, which are there anyway.
+        groups: Positions of the inputs that need a gradient together, as they come from one place; by default each by
+            itself. An input in none of them never needs one.
 
     Returns:
-        One `Retention` per input: what is kept when that input needs a gradient. When several do, the union
-        of their answers is kept.
+        What is kept when each input needs a gradient, one `Retention` an input; and what several keep together, where
+        that is more than the most that one of them does.
     """
-    return tuple(_observe_one(run, inputs, which, own) for which in range(len(inputs)))
+    groups = [(n,) for n in range(len(inputs[0]))] if groups is None else groups
+
+    def seen(needing: Sequence[int]) -> Retention:
+        few, more = (_observe(run, values, needing, own) for run, values in zip(runs, inputs, strict=True))
+        each, rest = divmod(more.extra - few.extra, BATCHES[1] - BATCHES[0])
+        # What is no sum of so much a sample and so much in any case counts as if it grew: it is seen to differ later.
+        return replace(more, extra=each, fixed=max(0, few.extra - BATCHES[0] * each) + rest)
+
+    alone = {group: seen(group) for group in map(tuple, groups)}
+    none = Retention((False,) * len(inputs[0]))
+    by_input = {position: found for group, found in alone.items() for position in group}
+    joints: list[Joint] = []
+    sizes = range(2, len(alone) + 1) if len(alone) <= MOST else {len(alone)} - {0, 1}
+    for size in sizes:
+        for subset in combinations(alone, size):
+            together = seen([position for group in subset for position in group])
+            parts = [alone[group] for group in subset]
+            if together.extra > max(p.extra for p in parts) or together.fixed > max(p.fixed for p in parts):
+                joints.append(Joint(tuple(group[0] for group in subset), together.extra, together.fixed))
+    return tuple(by_input.get(n, none) for n in range(len(inputs[0]))), tuple(joints)
 
 
-def _observe_one(
-    run: Callable[[Sequence[Tensor]], Tensor], inputs: Sequence[Tensor], which: int, own: Collection[int]
-) -> Retention:
-    if not inputs[which].is_floating_point():
-        return Retention((False,) * len(inputs))
+def _observe(run: Run, inputs: Sequence[Tensor], needing: Sequence[int], own: Collection[int]) -> Retention:
     kept: dict[int, Tensor] = {}
 
     def pack(tensor: Tensor) -> Tensor:
@@ -42,7 +71,9 @@ def _observe_one(
         return tensor
 
     with torch.enable_grad():  # the caller may have switched gradients off
-        leaves = [value.detach().requires_grad_(n == which) for n, value in enumerate(inputs)]
+        leaves = [
+            value.detach().requires_grad_(n in needing and value.is_floating_point()) for n, value in enumerate(inputs)
+        ]
         # Clones, so that an operation that works in place neither spoils the caller's values nor changes a leaf.
         operands = [leaf.clone() for leaf in leaves]
         sources = [operand.untyped_storage().data_ptr() for operand in operands]

@@ -72,7 +72,7 @@ def kept_by_autograd(model, images):
 
 def predicted(found, policy, batch):
     table = eager.plain_table(UpdateTable.of(found, [policy]))
-    return int(eager.find_kept(table, batch).row_bytes(found, batch * 4).sum())
+    return int(eager.find_kept(table, batch).row_bytes(found, batch, 4).sum())
 
 
 def check(model, found, policy, batch):
@@ -145,7 +145,7 @@ def test_a_weight_that_trains_in_part_and_a_sign_mask_are_not_plain(small_net, s
 
 def test_plain_layers_keep_no_less_than_applied_ones(mobilenet_trace, random_policy):
     table = UpdateTable.of(mobilenet_trace, [random_policy(mobilenet_trace, seed) for seed in range(20)])
-    plain_bytes = eager.find_kept(eager.plain_table(table), 2).row_bytes(mobilenet_trace, 8).sum(1)
+    plain_bytes = eager.find_kept(eager.plain_table(table), 2).row_bytes(mobilenet_trace, 2, 4).sum(1)
     assert (plain_bytes >= saved_bytes(table, 2).sum(1)).all()
 
 

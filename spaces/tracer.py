@@ -1,0 +1,266 @@
+"""Tracing a network with values at hand: what its code asks of shapes is answered, at one input size.
+
+torch.fx records operations and knows no values, so code that looks at a size stops it. Here every operation also runs
+on two batches of random images, of different numbers. What is alike for both, such as height and channels, is a plain
+value to the code that asks; what is not, such as the number of images and what is computed of it, stays in the graph.
+"""
+
+import inspect
+from collections.abc import Callable, Iterator, Sequence
+from copy import deepcopy
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, fx, nn
+
+from ..core.errors import UnsupportedError
+from ..core.registry import one_line
+from .standardised import StandardisedConv2d
+
+#: Images in each of the two batches. One image would let operations pass that more do not.
+BATCHES = (2, 3)
+#: What takes values out of a tensor, which then are no part of the graph.
+_ESCAPES = frozenset({"item", "tolist", "numpy"})
+
+
+def samples(shapes: Sequence[tuple[int, ...]], like: Tensor, batch: int) -> tuple[Tensor, ...]:
+    """Random inputs, the same at every call.
+
+    Args:
+        shapes: Shape of each input without the batch.
+        like: A tensor of the type and on the device that they are to have.
+        batch: How many images.
+    """
+    generator = torch.Generator().manual_seed(0)
+    return tuple(torch.randn(batch, *shape, generator=generator).to(like) for shape in shapes)
+
+
+def trace_with_values(model: nn.Module, shapes: Sequence[tuple[int, ...]]) -> tuple[nn.Module, fx.Graph]:
+    """What a network's forward pass does with inputs of some shapes.
+
+    Args:
+        model: The network, in evaluation mode, unchanged by this.
+        shapes: Shape of each input without the batch.
+
+    Returns:
+        A copy of the network that shares its parameters and buffers, and the graph, which refers to the copy.
+
+    Raises:
+        UnsupportedError: The code depends on values of tensors or on the number of images, does not run at these
+            shapes, or does what cannot be recorded; where that is, is told.
+    """
+    tensors = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
+    copy = deepcopy(model, tensors)  # code may keep what it computes, such as position biases, on its modules
+    tracer = _Tracer(copy, shapes)
+    try:
+        with torch.no_grad():
+            return copy, tracer.trace(copy)
+    except Exception as error:  # whatever the network's code raises
+        where = [path for path, _ in tracer.module_stack.values() if path]
+        what = f"{where[-1]} of {type(model).__name__}" if where else type(model).__name__
+        if isinstance(error, UnsupportedError):
+            raise UnsupportedError(f"{what} {error}") from error
+        reason = one_line(error)
+        if tracer.stopped:
+            raise UnsupportedError(
+                f"{what} does not run on inputs of shape {', '.join(map(str, shapes))} ({reason}): give the input size "
+                "that it is built for"
+            ) from error
+        raise UnsupportedError(
+            f"{what} cannot be traced by torch.fx ({reason}): make its forward plain tensor operations"
+        ) from error
+
+
+class Value(fx.Proxy):
+    """A value of the traced code: a tensor, or what differs with the number of images.
+
+    Attributes:
+        values: What it is for each of the two batches.
+    """
+
+    values: tuple[Any, Any]
+    tracer: "_Tracer"
+
+    def __init__(self, node: fx.Node, tracer: "_Tracer", values: tuple[Any, Any]) -> None:
+        super().__init__(node, tracer)
+        self.values = values
+
+    @property
+    def __class__(self) -> type:  # type: ignore[override]
+        """Its kind, as isinstance sees it: much code asks whether it was given a tensor."""
+        return Tensor if isinstance(self.values[0], Tensor) else type(self.values[0])
+
+    def __getattr__(self, k: str) -> Any:
+        attribute = getattr(self.values[0], k)
+        if not callable(attribute):
+            return self.tracer.create_proxy("call_function", getattr, (self, k), {})
+        if k in _ESCAPES:
+            raise UnsupportedError(f"takes values out of tensors by {k}(), which no graph could follow: use tensors")
+        return lambda *args, **kwargs: self.tracer.create_proxy("call_method", k, (self, *args), kwargs)
+
+    def __iter__(self) -> Iterator[Any]:
+        return (self[place] for place in range(len(self)))
+
+    def __len__(self) -> int:
+        return int(self._alike(tuple(len(value) for value in self.values)))
+
+    def __bool__(self) -> bool:
+        return bool(self._alike(self.values))
+
+    def __index__(self) -> int:
+        return int(self._alike(self.values))
+
+    def __int__(self) -> int:
+        return int(self._alike(self.values))
+
+    def __float__(self) -> float:
+        return float(self._alike(self.values))
+
+    def _alike(self, values: tuple[Any, Any]) -> Any:
+        """What both values are, where they are plain and alike."""
+        if isinstance(values[0], Tensor):
+            raise UnsupportedError("branches on values of tensors, which no graph could follow: use torch.where")
+        if values[0] != values[1]:
+            raise UnsupportedError(
+                "depends on the number of images in a way that no graph could follow: let it use sizes in shapes alone"
+            )
+        return values[0]
+
+
+class _Tracer(fx.Tracer):
+    def __init__(self, root: nn.Module, shapes: Sequence[tuple[int, ...]]) -> None:
+        super().__init__()
+        like = next((p for p in root.parameters() if p.is_floating_point()), torch.empty(0))
+        batches = [samples(shapes, like, batch) for batch in BATCHES]
+        self._inputs = list(zip(*batches, strict=True))
+        self._names = {id(tensor): name for name, tensor in (*root.named_buffers(), *root.named_parameters())}
+        self._computing = False
+        self.stopped = False  # whether an operation failed on its values
+
+    def create_args_for_root(
+        self, root_fn: Callable[..., Any], is_module: bool, concrete_args: object = None
+    ) -> tuple[Callable[..., Any], list[Any]]:
+        """One placeholder for each input that there is a shape for; other arguments keep their defaults."""
+        named = [
+            name
+            for name, parameter in list(inspect.signature(root_fn).parameters.items())[1:]
+            if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD)
+        ]
+        names = [*named, *(f"input_{n}" for n in range(len(named), len(self._inputs)))][: len(self._inputs)]
+        return root_fn, [self.root, *(self.create_proxy("placeholder", name, (), {}) for name in names)]
+
+    def create_arg(self, a: Any) -> Any:
+        """As torch.fx has it, to whom our values look like tensors."""
+        return a.node if type(a) is Value else super().create_arg(a)
+
+    def create_proxy(self, kind: str, target: Any, args: Any, kwargs: Any, *rest: Any, **more: Any) -> Any:
+        """Record an operation and run it: what comes of it."""
+        values = (self._run(kind, target, args, kwargs, 0), self._run(kind, target, args, kwargs, 1))
+        node = super().create_proxy(kind, target, args, kwargs, *rest, **more).node
+        first, second = values
+        if tensors_of(first):
+            return Value(node, self, values)
+        if type(first) is type(second) and first == second:
+            self.graph.erase_node(node)
+            return first
+        node.meta["size"] = True
+        value = Value(node, self, values)
+        return tuple(value) if isinstance(first, tuple) else value
+
+    def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
+        """Parameters and buffers that code takes from its module, as values."""
+        name = None if self._computing or not isinstance(attr_val, Tensor) else self._names.get(id(attr_val))
+        if name is None:
+            return attr_val
+        if name not in parameter_proxy_cache:
+            parameter_proxy_cache[name] = self.create_proxy("get_attr", name, (), {})
+        return parameter_proxy_cache[name]
+
+    def call_module(self, m: nn.Module, forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+        """Attention is written out; what runs inside one of our own values' operations is not recorded."""
+        if self._computing:
+            return m.forward(*args, **kwargs)
+        if isinstance(m, nn.MultiheadAttention):
+            return super().call_module(m, lambda *a, **k: attend(m, *a, **k), args, kwargs)
+        return super().call_module(m, forward, args, kwargs)
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        """PyTorch's own modules that hold no others, and what stands in for them."""
+        return is_leaf(m)
+
+    def _run(self, kind: str, target: Any, args: Any, kwargs: Any, which: int) -> Any:
+        if kind == "placeholder":
+            return self._inputs[sum(node.op == "placeholder" for node in self.graph.nodes)][which]
+        args, kwargs = fx.node.map_aggregate(
+            (tuple(args), dict(kwargs)), lambda a: a.values[which] if type(a) is Value else a
+        )
+        self._computing = self.stopped = True
+        try:
+            value = self._value(kind, target, args, kwargs)
+            self.stopped = False
+            return value
+        finally:
+            self._computing = False
+
+    def _value(self, kind: str, target: Any, args: Any, kwargs: Any) -> Any:
+        if kind == "get_attr":
+            owner, _, own = target.rpartition(".")
+            return getattr(self.root.get_submodule(owner), own)
+        if kind == "call_function":
+            return target(*args, **kwargs)
+        if kind == "call_method":
+            return getattr(args[0], target)(*args[1:], **kwargs)
+        return self.root.get_submodule(target).forward(*args, **kwargs)
+
+
+def is_leaf(module: nn.Module) -> bool:
+    """Whether a module is one node of a graph: PyTorch's own that hold no others, and what stands in for them."""
+    own = isinstance(module, StandardisedConv2d) or module.__module__.startswith(("torch.nn", "torch.ao.nn"))
+    return own and next(module.children(), None) is None and not isinstance(module, nn.Sequential)
+
+
+def attend(
+    module: nn.MultiheadAttention,
+    query: Any,
+    key: Any,
+    value: Any,
+    key_padding_mask: Any = None,
+    need_weights: bool = True,
+    attn_mask: Any = None,
+    average_attn_weights: bool = True,
+    is_causal: bool = False,
+) -> tuple[Any, None]:
+    """What `nn.MultiheadAttention` computes in evaluation mode, written out in functions that are traced.
+
+    The weights of the attention, which PyTorch's own can give besides, are not given.
+
+    Raises:
+        UnsupportedError: It has key or value biases, or a padding mask.
+    """
+    if module.bias_k is not None or module.add_zero_attn or key_padding_mask is not None:
+        raise UnsupportedError("attends with a padding mask, bias_k or add_zero_attn: use none of these")
+    if not module.batch_first:
+        query, key, value = (each.transpose(0, 1) for each in (query, key, value))
+    if module._qkv_same_embed_dim:
+        weights = module.in_proj_weight.chunk(3)
+    else:
+        weights = module.q_proj_weight, module.k_proj_weight, module.v_proj_weight
+    if query is key is value and module._qkv_same_embed_dim:
+        parts = F.linear(query, module.in_proj_weight, module.in_proj_bias).chunk(3, -1)
+    else:
+        biases = (None,) * 3 if module.in_proj_bias is None else module.in_proj_bias.chunk(3)
+        parts = tuple(F.linear(x, w, b) for x, w, b in zip((query, key, value), weights, biases, strict=True))
+    heads = [part.unflatten(-1, (module.num_heads, module.head_dim)).transpose(1, 2) for part in parts]
+    attended = F.scaled_dot_product_attention(*heads, attn_mask=attn_mask, is_causal=is_causal and attn_mask is None)
+    answer = module.out_proj(attended.transpose(1, 2).flatten(2))
+    return answer if module.batch_first else answer.transpose(0, 1), None
+
+
+def tensors_of(value: object) -> list[Tensor]:
+    """The tensors in a value, in whatever tuples, lists and dictionaries."""
+    if isinstance(value, Tensor):
+        return [value]
+    if isinstance(value, dict):
+        value = list(value.values())
+    return [tensor for each in value for tensor in tensors_of(each)] if isinstance(value, tuple | list) else []
