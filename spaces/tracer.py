@@ -55,21 +55,36 @@ def trace_with_values(model: nn.Module, shapes: Sequence[tuple[int, ...]]) -> tu
     tracer = _Tracer(copy, shapes)
     try:
         with torch.no_grad():
-            return copy, tracer.trace(copy)
+            traced = tracer.trace(copy)
     except Exception as error:  # whatever the network's code raises
         where = [path for path, _ in tracer.module_stack.values() if path]
         what = f"{where[-1]} of {type(model).__name__}" if where else type(model).__name__
         if isinstance(error, UnsupportedError):
             raise UnsupportedError(f"{what} {error}") from error
-        reason = one_line(error)
-        if tracer.stopped:
+        if (reason := _failure(model, tracer.inputs[0])) is not None:
             raise UnsupportedError(
-                f"{what} does not run on inputs of shape {', '.join(map(str, shapes))} ({reason}): give the input size "
-                "that it is built for"
+                f"{what} does not run on an input of shape {', '.join(map(str, shapes))}: {reason}; give the size that "
+                "it is built for"
             ) from error
         raise UnsupportedError(
-            f"{what} cannot be traced by torch.fx ({reason}): make its forward plain tensor operations"
+            f"{what} cannot be traced by torch.fx ({one_line(error)}): make its forward plain tensor operations"
         ) from error
+    graph = fx.Graph()  # of no tracer: a pickled graph is traced again by its own, which has no values then
+    graph.output(graph.graph_copy(traced, {}))
+    for node in graph.find_nodes(op="get_attr"):
+        if not node.users:  # code looked at it and computed nothing of it
+            graph.erase_node(node)
+    return copy, graph
+
+
+def _failure(model: nn.Module, inputs: tuple[Tensor, ...]) -> str | None:
+    """What goes wrong when a network is simply run, in one line; None where nothing does."""
+    try:
+        with torch.no_grad():
+            model(*inputs)
+    except Exception as error:
+        return one_line(error)
+    return None
 
 
 class Value(fx.Proxy):
@@ -132,11 +147,9 @@ class _Tracer(fx.Tracer):
     def __init__(self, root: nn.Module, shapes: Sequence[tuple[int, ...]]) -> None:
         super().__init__()
         like = next((p for p in root.parameters() if p.is_floating_point()), torch.empty(0))
-        batches = [samples(shapes, like, batch) for batch in BATCHES]
-        self._inputs = list(zip(*batches, strict=True))
+        self.inputs = [samples(shapes, like, batch) for batch in BATCHES]
         self._names = {id(tensor): name for name, tensor in (*root.named_buffers(), *root.named_parameters())}
         self._computing = False
-        self.stopped = False  # whether an operation failed on its values
 
     def create_args_for_root(
         self, root_fn: Callable[..., Any], is_module: bool, concrete_args: object = None
@@ -147,7 +160,8 @@ class _Tracer(fx.Tracer):
             for name, parameter in list(inspect.signature(root_fn).parameters.items())[1:]
             if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD)
         ]
-        names = [*named, *(f"input_{n}" for n in range(len(named), len(self._inputs)))][: len(self._inputs)]
+        count = len(self.inputs[0])
+        names = [*named, *(f"input_{n}" for n in range(len(named), count))][:count]
         return root_fn, [self.root, *(self.create_proxy("placeholder", name, (), {}) for name in names)]
 
     def create_arg(self, a: Any) -> Any:
@@ -191,15 +205,13 @@ class _Tracer(fx.Tracer):
 
     def _run(self, kind: str, target: Any, args: Any, kwargs: Any, which: int) -> Any:
         if kind == "placeholder":
-            return self._inputs[sum(node.op == "placeholder" for node in self.graph.nodes)][which]
+            return self.inputs[which][sum(node.op == "placeholder" for node in self.graph.nodes)]
         args, kwargs = fx.node.map_aggregate(
             (tuple(args), dict(kwargs)), lambda a: a.values[which] if type(a) is Value else a
         )
-        self._computing = self.stopped = True
+        self._computing = True
         try:
-            value = self._value(kind, target, args, kwargs)
-            self.stopped = False
-            return value
+            return self._value(kind, target, args, kwargs)
         finally:
             self._computing = False
 

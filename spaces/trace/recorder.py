@@ -320,14 +320,14 @@ def _shape(values: list[Tensor]) -> tuple[tuple[int, ...], int, bool]:
 
 
 def _check_covered(graph: fx.GraphModule, layers: Sequence[Layer]) -> None:
-    """Refuse parameters that no row trains: they would be frozen under every policy."""
-    rows = {layer.name for layer in layers}
+    """Every parameter that the graph holds trains by exactly one row."""
+    kinds = {layer.name: layer.kind for layer in layers}
     for name, _ in graph.named_parameters():
-        if name not in rows and name.rpartition(".")[0] not in rows:
-            raise UnsupportedError(
-                f"the parameter {name} is not used in evaluation mode, so no policy could train it: delete what it "
-                "belongs to before, or set requires_grad aside by making it a buffer"
-            )
+        owner = name.rpartition(".")[0]
+        known = kinds.get(owner) in ("conv", "linear", "norm")
+        if known == (name in kinds):
+            used = "is used by its layer and as it stands besides" if known else "is used in no operation"
+            raise UnsupportedError(f"the parameter {name} {used}: give each use a parameter of its own")
 
 
 def _head(layers: Sequence[Layer]) -> int:
