@@ -89,7 +89,7 @@ class Branching(nn.Module):
     [
         (Shared(), (3, 8, 8), "conv is called twice"),
         (Branching(), (3, 8, 8), "branches on values of tensors"),
-        (nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten()), (3, 8, 8), "no nn.Linear"),
+        (nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten()), (3, 8, 8), "no classifier gives the network's 144 logits"),
         (nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(9, 2)), (3, 8, 8), "does not run"),
     ],
 )
