@@ -1,5 +1,6 @@
 """Fixtures shared by all tests, and the order that they run in."""
 
+import importlib.util
 import os
 from pathlib import Path
 
@@ -34,3 +35,25 @@ def data_dir() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real data at {folder}: set TINYSEARCH_DATA to the folder that holds it")
     return folder
+
+
+@pytest.fixture(scope="session")
+def libraries() -> torch.library.Library | None:
+    """timm and torchvision, which can be imported from then on.
+
+    Beside a torch without CUDA, torchvision's own operators may be those of another build and not load. Networks need
+    none of them, but importing torchvision describes two, so these are declared.
+    """
+    spec = importlib.util.find_spec("torchvision")
+    assert spec is not None, "install the extra 'dev': its tests run networks of timm and torchvision"
+    assert spec.origin is not None
+    for path in Path(spec.origin).parent.glob("_C*"):
+        try:
+            torch.ops.load_library(path)
+        except OSError:
+            continue
+        return None
+    declared = torch.library.Library("torchvision", "DEF")
+    declared.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+    declared.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+    return declared  # the operators live as long as this does
