@@ -38,22 +38,10 @@ def data_dir() -> Path:
 
 
 @pytest.fixture(scope="session")
-def libraries() -> torch.library.Library | None:
-    """timm and torchvision, which can be imported from then on.
+def libraries() -> None:
+    """timm and torchvision, which can be imported from then on, whatever torchvision's own operators were built for."""
+    from tinysearch.spaces.backbones.operators import declare_operators
 
-    Beside a torch without CUDA, torchvision's own operators may be those of another build and not load. Networks need
-    none of them, but importing torchvision describes two, so these are declared.
-    """
-    spec = importlib.util.find_spec("torchvision")
-    assert spec is not None, "install the extra 'dev': its tests run networks of timm and torchvision"
-    assert spec.origin is not None
-    for path in Path(spec.origin).parent.glob("_C*"):
-        try:
-            torch.ops.load_library(path)
-        except OSError:
-            continue
-        return None
-    declared = torch.library.Library("torchvision", "DEF")
-    declared.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-    declared.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-    return declared  # the operators live as long as this does
+    for name in ("timm", "torchvision"):
+        assert importlib.util.find_spec(name), f"{name} is missing: install the extra 'dev', whose tests need it"
+    declare_operators()

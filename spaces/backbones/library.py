@@ -2,8 +2,10 @@
 
 import difflib
 import importlib
+import sys
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, ClassVar, Literal, NamedTuple
 
 from torch import Tensor, nn
@@ -11,6 +13,7 @@ from torch import Tensor, nn
 from ...core.errors import InputError, MissingDataError
 from ...core.registry import one_line
 from .info import Normalisation
+from .operators import declare_operators
 
 #: How messages name the options of other weights.
 _FILE, _NONE = "weights=FILE", "weights=none"
@@ -77,8 +80,10 @@ class Library(ABC):
             InputError: It is not installed, or cannot be imported.
         """
         try:
-            library = importlib.import_module(self.package)
-            return importlib.import_module(f"{self.package}.{module}") if module else library
+            with _installed_alone():
+                declare_operators()
+                library = importlib.import_module(self.package)
+                return importlib.import_module(f"{self.package}.{module}") if module else library
         except ModuleNotFoundError as error:
             if error.name != self.package:
                 raise InputError(f"importing {self.package} failed: {one_line(error)}") from error
@@ -103,7 +108,8 @@ class Library(ABC):
         if size is None:
             return InputError(f"{what}: {one_line(error)}")
         option = f"input_size={self.facts(name).input_size}"
-        return InputError(f"{what} for images of {size} pixels: {one_line(error)}; its own size is {option}", option)
+        reason = one_line(error)
+        return InputError(f"{what} for images of {size} pixels: {reason:.160}; its own size is {option}", option)
 
     def unpublished(self, name: str) -> InputError:
         """The error of a network that has no weights."""
@@ -119,3 +125,17 @@ class Library(ABC):
             _FILE,
             _NONE,
         )
+
+
+@contextmanager
+def _installed_alone() -> Iterator[None]:
+    """Import nothing of the folder that the command is called in, where a user's own backbones are looked for.
+
+    Else a file timm.py beside a policy that names a network of timm would run where timm is not installed.
+    """
+    before = sys.path[:]
+    sys.path[:] = [entry for entry in before if entry]
+    try:
+        yield
+    finally:
+        sys.path[:] = before

@@ -50,6 +50,11 @@ class Timm(Library):
         except InputError as error:
             self._create(name, classes, size)  # what cannot be built at all is not for want of weights
             cause = error.__cause__
+            if size is not None and isinstance(cause, RuntimeError) and "state_dict" in str(cause):
+                option = f"input_size={config.input_size[-1]}"
+                raise InputError(
+                    f"the weights of timm:{name} fit no images of {size} pixels: {option}", option
+                ) from error
             raise self.unreachable(name, cause if isinstance(cause, Exception) else error) from error
         if config.num_classes != classes:
             silence_several_heads(model, head_names(model, classes))
@@ -77,7 +82,10 @@ class Timm(Library):
         except RuntimeError:
             tags = [entry for entry in timm.list_models(bare, include_tags=True) if "." in entry]
             raise self.unknown(name, tags, f"there are no weights {tag!r:.40} of it") from None
-        if config is None:  # an old name of another network, or one without a configuration
+        if config is None:
+            current = timm.models.get_deprecated_models().get(bare)
+            if current:
+                raise InputError(f"backbone timm:{name} is an old name: take timm:{current}")
             config = timm.models.PretrainedCfg()
         if len(config.mean) != 3 or len(config.std) != 3 or config.input_size[0] != 3:
             raise InputError(f"backbone timm:{name} takes images of {config.input_size[0]} channels: three are given")
@@ -102,11 +110,10 @@ class Timm(Library):
 @contextmanager
 def _without_waiting() -> Iterator[None]:
     """Ask the hub once whether it is there; where it is not, look at its cache instead of trying for a minute."""
-    try:
-        constants: Any = importlib.import_module("huggingface_hub.constants")
-    except ImportError:
+    if "huggingface_hub" not in sys.modules:  # timm has imported it if it is there
         yield
         return
+    constants: Any = importlib.import_module("huggingface_hub.constants")
     import requests
 
     before = constants.HF_HUB_OFFLINE

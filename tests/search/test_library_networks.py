@@ -21,11 +21,12 @@ def command(*arguments: str) -> str:
     return done.output
 
 
+@pytest.mark.slow
 def test_from_the_command_to_merged_weights(tmp_path: Path) -> None:
     weights = tmp_path / "w.pth"
     torch.save({"epoch": 1, "state_dict": ts.load_backbone(NAME, num_classes=3).state_dict()}, weights)
     (tmp_path / "options.yaml").write_text(
-        f"backbone: {NAME}\nweights: {weights}\ndataset: digits\ninput-size: 32\ntrials: 2\nsteps: 2\njobs: 1\n"
+        f"backbone: {NAME}\nweights: {weights}\ndataset: digits\ninput-size: 32\ntrials: 2\nsteps: 2\njobs: 2\n"
         "sampler: random\nepisodes: 1\n"
     )
     command("run", "-c", str(tmp_path / "options.yaml"), "--out", str(tmp_path / "run"))
@@ -45,10 +46,11 @@ def test_from_the_command_to_merged_weights(tmp_path: Path) -> None:
     assert "conv1" in command("inspect", "--policy", str(policy))
 
 
+@pytest.mark.slow
 def test_several_networks_of_libraries(tmp_path: Path) -> None:
     names = [NAME, "timm:test_byobnet"]
     settings = {"name": "few-shot", "steps": 2, "episodes": 1}
-    run = ts.run(backbone=names, weights="none", input_size=32, trials=2, jobs=1, proxy=settings, out=tmp_path / "run")
+    run = ts.run(backbone=names, weights="none", input_size=16, trials=2, jobs=1, proxy=settings, out=tmp_path / "run")
     assert {network.request["backbone"] for network in run.networks} == set(names)
 
 

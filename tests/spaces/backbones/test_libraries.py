@@ -19,6 +19,7 @@ from tinysearch.spaces.backbones.choice import default_weights, find_weights, na
 from tinysearch.spaces.backbones.heads import head_names
 from tinysearch.spaces.backbones.info import IMAGENET, SYMMETRIC
 from tinysearch.spaces.backbones.libraries import built_size
+from tinysearch.spaces.backbones.timm_networks import Timm
 from tinysearch.testing.networks import images
 
 pytestmark = pytest.mark.usefixtures("libraries")
@@ -189,6 +190,21 @@ def test_a_library_that_is_missing_or_broken_is_one_line(monkeypatch, package, t
     assert "nms does not exist; torch and torchvision must be of one build" in refusal(f"{package}:resnet18")
 
 
+def test_no_file_of_the_folder_that_one_is_in_passes_for_a_library(monkeypatch, tmp_path):
+    class Acme(Timm):
+        package = "acme_networks"
+
+    (tmp_path / "acme_networks.py").write_text("import pathlib; pathlib.Path('ran').touch()")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path, ""])
+    with pytest.raises(InputError, match="need it installed"):
+        Acme().imported()
+    assert not (tmp_path / "ran").exists()
+    assert sys.path[-1] == ""
+    importlib.import_module("acme_networks")  # as a backbone of one's own would be
+    assert (tmp_path / "ran").exists()
+
+
 def test_names_of_libraries_are_no_code_of_someone_elses():
     assert named_backbone(None, "timm:test_resnet", "policy.json") == "timm:test_resnet"
     with pytest.raises(InputError, match=r"backbone=timm\.models:test_resnet"):
@@ -273,3 +289,26 @@ def test_the_libraries_are_imported_when_they_are_named():
     root = Path(__file__).resolve().parents[3]
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=root)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("package", ["timm", "torchvision"])
+def test_a_network_is_built_in_a_process_of_its_own(package):
+    """Where nothing was declared before: torchvision's own operators load, or are done without."""
+    name = {"timm": "timm:test_resnet", "torchvision": "torchvision:squeezenet1_1"}[package]
+    code = f"import tinysearch as ts; print(ts.load_backbone({name!r}).backbone_name)"
+    root = Path(__file__).resolve().parents[3]
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=root)
+    assert done.stdout.strip() == name
+
+
+def test_weights_that_fit_one_size_alone_say_so(monkeypatch, tmp_path):
+    registry = importlib.import_module("timm.models._registry")
+    save_file(load_backbone("timm:gmlp_ti16_224", num_classes=1000).state_dict(), tmp_path / "w.safetensors")
+    monkeypatch.setattr(registry._model_pretrained_cfgs["gmlp_ti16_224"], "file", str(tmp_path / "w.safetensors"))
+    expected = "the weights of timm:gmlp_ti16_224 fit no images of 96 pixels: input_size=224"
+    assert refusal("timm:gmlp_ti16_224", weights="imagenet", input_size=96) == expected
+    assert load_backbone("timm:gmlp_ti16_224", weights="imagenet").head.out_features == 10
+
+
+def test_an_old_name_is_told_the_new_one():
+    assert refusal("timm:tf_efficientnet_b0_ns").endswith("is an old name: take timm:tf_efficientnet_b0.ns_jft_in1k")
