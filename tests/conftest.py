@@ -1,5 +1,6 @@
 """Fixtures shared by all tests, and the order that they run in."""
 
+import importlib.util
 import os
 from pathlib import Path
 
@@ -34,3 +35,13 @@ def data_dir() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real data at {folder}: set TINYSEARCH_DATA to the folder that holds it")
     return folder
+
+
+@pytest.fixture(scope="session")
+def libraries() -> None:
+    """timm and torchvision, which can be imported from then on, whatever torchvision's own operators were built for."""
+    from tinysearch.spaces.backbones.operators import declare_operators
+
+    for name in ("timm", "torchvision"):
+        assert importlib.util.find_spec(name), f"{name} is missing: install the extra 'dev', whose tests need it"
+    declare_operators()
