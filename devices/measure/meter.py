@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
+from ...spaces.engine.convolution import ConvCall
 from ...spaces.graph import is_in_place, node_name
 
 
@@ -118,7 +119,7 @@ class _Interpreter(fx.Interpreter):
         # What is overwritten and kept is the result, under the operand's address.
         log.operands = set(operands[in_place:])
         # An operation may be handed a convolution that is still to be computed, and whatever that keeps of its own.
-        handed_on = bool(values) and not isinstance(values[0], Tensor)
+        handed_on = bool(values) and isinstance(values[0], ConvCall)
         log.making = self._path + self._began[n.all_input_nodes[0]] if handed_on else name
         log.stack.append(name)
         try:
@@ -126,7 +127,7 @@ class _Interpreter(fx.Interpreter):
         finally:
             log.stack.pop()
             log.operands, log.making = outer
-        if not isinstance(value, Tensor):
+        if isinstance(value, ConvCall):
             self._began[n] = self._began[n.all_input_nodes[0]] if handed_on else node_name(n)
         for address in map(_address, _tensors(value)):
             if handed_on and isinstance(value, Tensor):

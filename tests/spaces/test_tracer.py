@@ -113,6 +113,14 @@ def splits(m, x):
     return torch.cat([m.conv(right), left], 1) * torch.stack([first, *others], 2).sigmoid()
 
 
+def mixes(m, x):
+    """As in MixNet: what is split was kept before, by a convolution that reads all of it."""
+    x = m.conv(x) + x
+    gate = m.gate(x)
+    left, right = torch.split(x, [3, 5], 1)
+    return torch.cat([m.left(left), m.right(right)], 1) * gate
+
+
 def attends(m, x):
     x = tokens(x)
     return as_map(x + m.attention(x, x, x, need_weights=False)[0])
@@ -194,6 +202,9 @@ BODIES = {
     "table of biases": lambda: Block(biased, table=parameter(1, 64), temperature=parameter(), places=PLACES),
     "sizes": lambda: Block(asks_for_sizes, conv=nn.Conv2d(8, 8, 3, padding=1)),
     "split, unbind, stack": lambda: Block(splits, conv=nn.Conv2d(5, 5, 1)),
+    "split after it was read": lambda: Block(
+        mixes, conv=nn.Conv2d(8, 8, 1), gate=nn.Conv2d(8, 8, 1), left=nn.Conv2d(3, 4, 1), right=nn.Conv2d(5, 4, 1)
+    ),
     "MultiheadAttention": lambda: Block(attends, attention=nn.MultiheadAttention(8, 2, batch_first=True)),
     "across, batch second": lambda: Block(
         attends_across,
