@@ -3,7 +3,9 @@
 from torch import nn
 
 from ..core.errors import InputError
+from ..devices.measure.first import measure_first
 from ..spaces.backbones import load_backbone
+from ..spaces.backbones.catalogue import is_built_in
 from ..spaces.backbones.choice import find_weights
 from ..spaces.backbones.libraries import built_size
 from ..spaces.trace import Trace, trace
@@ -35,7 +37,7 @@ def load_network(
     Raises:
         InputError: A name or file is wrong, or there are no weights.
         MissingDataError: The weights are missing.
-        UnsupportedError: The network cannot be traced.
+        UnsupportedError: The network cannot be traced, or it is none of ours and keeps other bytes than predicted.
     """
     chosen = find_weights(backbone, weights, for_costs=for_costs)
     wanted = input_size or built_size(backbone, MAX_DEFAULT_SIZE)
@@ -48,4 +50,6 @@ def load_network(
             f"backbone {backbone} gives {found.num_classes} logits for {classes} classes: "
             "let its function take num_classes"
         )
+    if not is_built_in(backbone):
+        measure_first(network, found)
     return network, found

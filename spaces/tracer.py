@@ -8,6 +8,7 @@ value to the code that asks; what is not, such as the number of images and what 
 import inspect
 from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
+from operator import getitem
 from typing import Any
 
 import torch
@@ -101,8 +102,8 @@ class Value(fx.Proxy):
         super().__init__(node, tracer)
         self.values = values
 
-    @property
-    def __class__(self) -> type:  # type: ignore[override]
+    @property  # type: ignore[misc]
+    def __class__(self) -> type:
         """Its kind, as isinstance sees it: much code asks whether it was given a tensor."""
         return Tensor if isinstance(self.values[0], Tensor) else type(self.values[0])
 
@@ -115,10 +116,10 @@ class Value(fx.Proxy):
         return lambda *args, **kwargs: self.tracer.create_proxy("call_method", k, (self, *args), kwargs)
 
     def __iter__(self) -> Iterator[Any]:
-        return (self[place] for place in range(len(self)))
+        return (self.tracer.create_proxy("call_function", getitem, (self, place), {}) for place in range(len(self)))
 
     def __len__(self) -> int:
-        return int(self._alike(tuple(len(value) for value in self.values)))
+        return int(self._alike((len(self.values[0]), len(self.values[1]))))
 
     def __bool__(self) -> bool:
         return bool(self._alike(self.values))
@@ -206,9 +207,11 @@ class _Tracer(fx.Tracer):
     def _run(self, kind: str, target: Any, args: Any, kwargs: Any, which: int) -> Any:
         if kind == "placeholder":
             return self.inputs[which][sum(node.op == "placeholder" for node in self.graph.nodes)]
-        args, kwargs = fx.node.map_aggregate(
-            (tuple(args), dict(kwargs)), lambda a: a.values[which] if type(a) is Value else a
-        )
+
+        def value_of(argument: Any) -> Any:
+            return argument.values[which] if type(argument) is Value else argument
+
+        args, kwargs = fx.node.map_aggregate((tuple(args), dict(kwargs)), value_of)
         self._computing = True
         try:
             return self._value(kind, target, args, kwargs)
@@ -263,8 +266,8 @@ def attend(
     else:
         biases = (None,) * 3 if module.in_proj_bias is None else module.in_proj_bias.chunk(3)
         parts = tuple(F.linear(x, w, b) for x, w, b in zip((query, key, value), weights, biases, strict=True))
-    heads = [part.unflatten(-1, (module.num_heads, module.head_dim)).transpose(1, 2) for part in parts]
-    attended = F.scaled_dot_product_attention(*heads, attn_mask=attn_mask, is_causal=is_causal and attn_mask is None)
+    q, k, v = (torch.unflatten(part, -1, (module.num_heads, module.head_dim)).transpose(1, 2) for part in parts)
+    attended = F.scaled_dot_product_attention(q, k, v, attn_mask=attn_mask, is_causal=is_causal and attn_mask is None)
     answer = module.out_proj(attended.transpose(1, 2).flatten(2))
     return answer if module.batch_first else answer.transpose(0, 1), None
 

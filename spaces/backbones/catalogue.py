@@ -129,7 +129,7 @@ def load_backbone(
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(0)
         model = build(num_classes)
-    if not _is_built_in(name) and not is_library(name):
+    if not is_built_in(name) and not is_library(name):
         info = declared_info(model, info)
     if weights is not None and not published:
         info = _load_weights(model, info, weights, num_classes)
@@ -161,7 +161,7 @@ def _load_weights(model: nn.Module, info: BackboneInfo, weights: str | Path, cla
         return info
     if network is not None and network.sizes != "any":
         return replace(info, normalisation=known.normalisation)  # the size is what it was built for
-    if known.backbone != info.name and _is_built_in(info.name):
+    if known.backbone != info.name and is_built_in(info.name):
         warnings.warn(
             f"weights {weights} were trained as {known.backbone}: as {info.name} they lose accuracy; "
             f"take the backbone {known.backbone}",
@@ -183,7 +183,7 @@ def _resolve(name: str, size: int | None = None, *, published: bool = False) -> 
         return network.info, lambda classes: network.load(classes, size, published=published)
     if _is_custom(name):
         return BackboneInfo(name, "a backbone of your own", None), lambda classes: build_custom(name, classes)
-    if not _is_built_in(name) and name in BACKBONES:
+    if not is_built_in(name) and name in BACKBONES:
         entry = BACKBONES[name]
         function = entry.load()
         # Said by the function, so that a list need not build the network.
@@ -193,7 +193,7 @@ def _resolve(name: str, size: int | None = None, *, published: bool = False) -> 
     return _resolve_built_in(name)
 
 
-def _is_built_in(name: str) -> bool:
+def is_built_in(name: str) -> bool:
     """Whether a network of this package has the name, at whatever width."""
     return name in _SHOWN or _MOBILENET.fullmatch(name) is not None
 
@@ -243,4 +243,4 @@ def _named_weights(name: str) -> tuple[str, ...]:
 
 
 #: All backbones that have a name of their own; each entry makes a network with random weights for a number of classes.
-BACKBONES: Registry[Builder] = Registry("backbone", [_built_in(name) for name in _SHOWN], _check, taken=_is_built_in)
+BACKBONES: Registry[Builder] = Registry("backbone", [_built_in(name) for name in _SHOWN], _check, taken=is_built_in)

@@ -341,8 +341,8 @@ def _head(layers: Sequence[Layer], answer: tuple[int, ...] | None) -> int:
     if not rows or layers[rows[-1]].out_channels != answer[0] or layers[rows[-1]].groups > 1:
         last = f"its last layer with a weight is {layers[rows[-1]].name}" if rows else "it has no layer with a weight"
         raise UnsupportedError(
-            f"no classifier gives the network's {answer[0]} logits ({last}): a policy trains one, so end the network in an "
-            "nn.Linear or a Conv2d of as many outputs as there are classes"
+            f"no classifier gives the network's {answer[0]} logits ({last}): a policy trains one, so end the network "
+            "in an nn.Linear or a Conv2d of as many outputs as there are classes"
         )
     return rows[-1]
 

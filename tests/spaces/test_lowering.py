@@ -157,7 +157,7 @@ class Twice(nn.Module):
 
 
 def test_a_parameter_that_its_layer_uses_and_others_besides_is_refused() -> None:
-    with pytest.raises(UnsupportedError, match="body.conv.weight is used by its layer and as it stands besides"):
+    with pytest.raises(UnsupportedError, match=r"body\.conv\.weight is used by its layer and as it stands besides"):
         trace(Headed(Twice()).eval(), (3, 4, 4))
 
 
