@@ -145,10 +145,7 @@ def gradients(network: nn.Module, trace: ts.Trace) -> float:
 
 def step_times(ours: nn.Module, network: nn.Module, trace: ts.Trace) -> dict[str, float]:
     """Seconds of forward and backward pass, ours and plain PyTorch's, and the median of their ratio."""
-    theirs = deepcopy(network).eval().requires_grad_(True)
-    for module in theirs.modules():  # what differs in training; two heads and dropped paths are not what is compared
-        if isinstance(module, nn.modules.batchnorm._BatchNorm | nn.Dropout):
-            module.train()
+    theirs = deepcopy(network).train()
     images, labels = torch.randn(TIMED_BATCH, *trace.input_shape), torch.arange(TIMED_BATCH) % CLASSES
 
     def seconds(model: nn.Module) -> float:
