@@ -121,6 +121,12 @@ def mixes(m, x):
     return torch.cat([m.left(left), m.right(right)], 1) * gate
 
 
+def norms_a_part(m, x):
+    """As in SHViT: a group norm makes a copy of the part of a map that it reads."""
+    left, right = torch.split(x, [4, 4], 1)
+    return torch.cat([m.conv(m.norm(left)), m.channels(right.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)], 1) + x.sin()
+
+
 def attends(m, x):
     x = tokens(x)
     return as_map(x + m.attention(x, x, x, need_weights=False)[0])
@@ -205,6 +211,9 @@ BODIES = {
     "split after it was read": lambda: Block(
         mixes, conv=nn.Conv2d(8, 8, 1), gate=nn.Conv2d(8, 8, 1), left=nn.Conv2d(3, 4, 1), right=nn.Conv2d(5, 4, 1)
     ),
+    "norms of parts": lambda: Block(
+        norms_a_part, conv=nn.Conv2d(4, 4, 1), norm=nn.GroupNorm(1, 4), channels=nn.LayerNorm(4)
+    ),
     "MultiheadAttention": lambda: Block(attends, attention=nn.MultiheadAttention(8, 2, batch_first=True)),
     "across, batch second": lambda: Block(
         attends_across,
@@ -237,6 +246,13 @@ BODIES = {
     "circular": lambda: nn.Conv2d(8, 8, 3, padding=1, padding_mode="circular", stride=2),
     "a weight that is computed": lambda: Block(written_conv, weight=parameter(8, 8, 3, 3), bias=parameter(8)),
     "dropout as a function": lambda: Block(lambda m, x: F.dropout(m.conv(x), 0.2, m.training), conv=nn.Conv2d(8, 8, 1)),
+    "overwritten by what is kept": lambda: nn.Sequential(
+        nn.Conv2d(8, 8, 1),
+        nn.LeakyReLU(0.1, inplace=True),
+        nn.Conv2d(8, 8, 1),
+        nn.ELU(inplace=True),
+        nn.Conv2d(8, 8, 1),
+    ),
     "several inputs and outputs": Pairs,
     "quiet": lambda: nn.Sequential(nn.Softplus(), nn.Mish(), nn.Hardswish(), nn.ELU(), nn.Tanh(), nn.LogSoftmax(1)),
 }
