@@ -150,6 +150,12 @@ def knows_positions(m, x):
     return x + m.position(grid)
 
 
+def knows_positions_of_each(m, x):
+    """As in EdgeNeXt: the layer is fed with constants that are made for each image."""
+    rows = torch.ones((x.shape[0], 8, 8), dtype=x.dtype).cumsum(1)
+    return x + m.position(torch.stack([rows.sin(), rows.cos()], 1))
+
+
 def statistics_of_tokens(m, x):
     x = tokens(x)
     return as_map(m.norm(m.mix(x).flatten(0, 1)).reshape_as(x))
@@ -230,6 +236,7 @@ BODIES = {
     ),
     "global response norm": lambda: Block(normalises_responses, weight=parameter(8), bias=parameter(8)),
     "a layer fed with constants": lambda: Block(knows_positions, position=nn.Conv2d(2, 8, 1)),
+    "a layer fed with constants of each image": lambda: Block(knows_positions_of_each, position=nn.Conv2d(2, 8, 1)),
     "batch norm of tokens": lambda: Block(
         statistics_of_tokens, mix=nn.Linear(8, 8, bias=False), norm=nn.BatchNorm1d(8)
     ),
