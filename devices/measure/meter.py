@@ -134,7 +134,9 @@ class _Interpreter(fx.Interpreter):
         if isinstance(value, ConvCall):
             self._began[n] = self._began[n.all_input_nodes[0]] if handed_on else node_name(n)
         holds = module is not None and next(module.parameters(), None) is not None
-        if (known or holds or n.op in ("placeholder", "get_attr")) and next(_tensors(value), None) is not None:
+        if n.op == "get_attr":
+            holds = isinstance(value, nn.Parameter)
+        if (known or holds or n.op == "placeholder") and next(_tensors(value), None) is not None:
             self._rows.add(n)
         for address in map(_address, _tensors(value)):
             if handed_on and isinstance(value, Tensor):

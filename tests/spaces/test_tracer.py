@@ -156,6 +156,15 @@ def knows_positions_of_each(m, x):
     return x + m.position(torch.stack([rows.sin(), rows.cos()], 1))
 
 
+def makes_constants_for_each(m, x):
+    """As in ConViT: a tensor that is no buffer is expanded, and others are made, for each image."""
+    batch, _, height, width = x.shape
+    near = PLACES[None].expand(batch, -1, -1) < 9
+    bias = m.biases(PLACES[None, :, :, None].expand(batch, -1, -1, 3).to(x.dtype)).squeeze(3)
+    blank = torch.zeros(batch, 1, height, width, dtype=x.dtype) + x.new_ones(batch, 1, 1, 1)
+    return m.conv(torch.cat([x, blank], 1)).flatten(2) @ (near.to(x.dtype) + bias.sigmoid())
+
+
 def statistics_of_tokens(m, x):
     x = tokens(x)
     return as_map(m.norm(m.mix(x).flatten(0, 1)).reshape_as(x))
@@ -237,6 +246,9 @@ BODIES = {
     "global response norm": lambda: Block(normalises_responses, weight=parameter(8), bias=parameter(8)),
     "a layer fed with constants": lambda: Block(knows_positions, position=nn.Conv2d(2, 8, 1)),
     "a layer fed with constants of each image": lambda: Block(knows_positions_of_each, position=nn.Conv2d(2, 8, 1)),
+    "constants for each image": lambda: Block(
+        makes_constants_for_each, conv=nn.Conv2d(9, 8, 1), biases=nn.Linear(3, 1)
+    ),
     "batch norm of tokens": lambda: Block(
         statistics_of_tokens, mix=nn.Linear(8, 8, bias=False), norm=nn.BatchNorm1d(8)
     ),
