@@ -61,7 +61,10 @@ def find_kept(table: UpdateTable, batch: int, element_bytes: int = 4) -> Kept:
         if layer.kind == "conv" and layer.padded:
             kept.add(row, reached[row], layer.padded * batch * element_bytes)
         elif layer.kind in ("conv", "norm"):
-            hold(layer.inputs[0], row, reached[row])
+            if layer.copied:
+                kept.add(row, reached[row], layer.in_elements * batch * element_bytes)
+            else:
+                hold(layer.inputs[0], row, reached[row])
             if layer.kind == "norm":
                 own = both(reached[row], statistics[row]) if layer.op == "batch" else reached[row]
                 kept.add(row, own, norm_statistics(layer, batch) * STATISTIC_BYTES)

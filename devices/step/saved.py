@@ -135,7 +135,12 @@ class _Finder:
                 # Not `live`: the output of a block's last row is the sum with that of a lite residual module.
                 own = either(self.live_inputs[row], self.trains[row])
                 own = both(own, self.statistics[row]) if layer.op == "batch" else own
-                self.kept.hold(layer.inputs[0], row, either(own, self.scale[row]))
+                if layer.copied:
+                    self.kept.add(
+                        row, either(own, self.scale[row]), layer.in_elements * self.batch * self.element_bytes
+                    )
+                else:
+                    self.kept.hold(layer.inputs[0], row, either(own, self.scale[row]))
                 self.kept.add(row, own, norm_statistics(layer, self.batch) * STATISTIC_BYTES)
             elif self.live_inputs[row] is not False:
                 self._operation(row, layer)

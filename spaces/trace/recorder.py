@@ -232,6 +232,7 @@ class _Recorder:
             )
         inputs = (*(self.rows[source] for source in sources), *read)
         details = known or self._operation(node, module, sources, held, inputs)
+        of_view = bool(sources) and sources[0] in self._views
         first = self.shapes.get(sources[0]) if sources else None
         self.rows[node] = len(self.layers)
         self.layers.append(
@@ -243,12 +244,23 @@ class _Recorder:
                 out_shape=self.shapes[node],
                 in_place=in_place,
                 padded=self._padded.get(sources[0], 0) if sources else 0,
-                viewed=bool(sources) and sources[0] in self._views,
+                viewed=of_view,
+                copied=of_view
+                and module is not None
+                and details["kind"] == "norm"
+                and self._copies(sources[0], module),
                 fold=fold,
                 batched=batched,
                 **details,
             )
         )
+
+    def _copies(self, source: fx.Node, norm: nn.Module | None) -> bool:
+        """Whether a norm keeps a copy of what it reads, and not that itself."""
+        assert norm is not None
+        values = [[run.env[source]] for run in self._runs]
+        (kept,), _ = observe([lambda read: norm(read[0])] * len(values), values, self._own)
+        return kept.extra > 0 and not kept.inputs[0]
 
     def _viewed(self, sources: list[fx.Node], value: Any) -> fx.Node | None:
         """The source that all tensors of a value are views of, if there is one."""

@@ -96,6 +96,7 @@ class Layer:
         standardised: Whether a conv standardises its weight.
         products: Multiply-accumulates of an operation that is no layer, such as a product of activations.
         fold: Entries of the first axis for one sample: more than one where a network folds positions into the batch.
+        copied: Whether a norm reads a view, such as a part of a map, of which it makes a copy to keep.
         batched: Whether the output grows with the batch; else it is made of parameters alone.
     """
 
@@ -120,6 +121,7 @@ class Layer:
     products: int = 0
     fold: int = 1
     batched: bool = True
+    copied: bool = False
 
     @property
     def in_elements(self) -> int:

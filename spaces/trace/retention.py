@@ -91,11 +91,21 @@ def _observe(run: Run, inputs: Sequence[Tensor], needing: Sequence[int], own: Co
         leaves = [
             value.detach().requires_grad_(n in needing and value.is_floating_point()) for n, value in enumerate(inputs)
         ]
-        # Clones, so that an operation that works in place neither spoils the caller's values nor changes a leaf.
-        operands = [leaf.clone() for leaf in leaves]
+        # Copies, so that an operation that works in place neither spoils the caller's values nor changes a leaf.
+        operands = [_copy(leaf) for leaf in leaves]
         sources = [operand.untyped_storage().data_ptr() for operand in operands]
         with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
             output = run(operands)
     out = output.untyped_storage().data_ptr()
     extra = sum(t.untyped_storage().nbytes() for p, t in kept.items() if p not in sources and p != out)
-    return Retention(tuple(p in kept for p in sources), out in kept and out not in sources, extra)
+    # What is overwritten and kept is the result, under the operand's address.
+    return Retention(tuple(p in kept and p != out for p in sources), out in kept, extra)
+
+
+def _copy(value: Tensor) -> Tensor:
+    """A copy with the same strides: some operations make one of their own of what has gaps, such as a part of a map."""
+    copy = value.clone()
+    if copy.stride() == value.stride() or not value.numel():
+        return copy
+    span = 1 + sum((size - 1) * stride for size, stride in zip(value.shape, value.stride(), strict=True))
+    return value.as_strided((span,), (1,)).clone().as_strided(value.shape, value.stride(), 0)
