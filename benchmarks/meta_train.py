@@ -98,7 +98,7 @@ class Learner:
             options.backbone, classes=WAY, weights=str(weights), input_size=options.input_size
         )
         self._head = self.trace.layers[self.trace.head].name
-        self._frozen = FrozenBackbone(self.network, self._head)
+        self._frozen = FrozenBackbone(self.network, self._head, self.trace.input_shape)
         self._steps = options.steps
         self._policies = ts.methods.named(self.trace)
         self._students: dict[str, Student] = {}

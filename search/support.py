@@ -42,8 +42,8 @@ def support_task(backbone: nn.Module, head: str, episode: Episode) -> SupportTas
         head: Qualified name of its classifier.
         episode: Where the images are from.
     """
-    frozen = FrozenBackbone(backbone, head)
     images = as_input(episode.support_images, normalisation_of(backbone))
+    frozen = FrozenBackbone(backbone, head, tuple(images.shape[1:]))
     model = set_head(deepcopy(frozen.module), head, frozen.prototypes(images, episode.support_labels))
     return SupportTask(model, images[:SUPPORT_SEEN], episode.support_labels[:SUPPORT_SEEN])
 

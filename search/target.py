@@ -56,7 +56,7 @@ class Target:
         seed: int = 0,
     ) -> None:
         self.backbone, self.head = backbone, head
-        self._frozen = FrozenBackbone(backbone, head)
+        self._frozen = FrozenBackbone(backbone, head, (3, size, size))
         self._device = next(backbone.parameters()).device
         self._size, self._augmentation = size, augmentation
         rng = torch.Generator().manual_seed(seed)

@@ -13,10 +13,9 @@ from ...core.errors import UnsupportedError
 from ...spaces import methods
 from ...spaces.engine.apply import assemble
 from ...spaces.engine.split import prefix
-from ...spaces.graph import node_name
 from ...spaces.policy import UpdatePolicy
 from ...spaces.trace import Trace
-from ..proxies.prototypes import SHARPNESS, FrozenBackbone
+from ..proxies.prototypes import SHARPNESS, FrozenBackbone, head_input
 from ..training import Answers
 from .source import TaskImages
 
@@ -76,10 +75,9 @@ class ProtoNet:
 
     def __init__(self, backbone: nn.Module, trace: Trace) -> None:
         head = trace.layers[trace.head].name
-        graph = assemble(FrozenBackbone(backbone, head).module, everything(trace))
-        (node,) = (n for n in graph.graph.nodes if n.op == "call_module" and n.target == head)
-        below = node.all_input_nodes[0]
-        self.features = prefix(graph, node_name(below)).eval() if below.op != "placeholder" else nn.Identity()
+        graph = assemble(FrozenBackbone(backbone, head, trace.input_shape).module, everything(trace))
+        below = head_input(graph, head)
+        self.features = nn.Identity() if below is None else prefix(graph, below).eval()
         if not any(parameter.requires_grad for parameter in self.features.parameters()):
             raise UnsupportedError(f"{trace.name} has no weights below its head: there is nothing to meta-train")
 

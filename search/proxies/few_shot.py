@@ -98,7 +98,7 @@ class FewShotProxy(Proxy):
         seed: int = 0,
         make_step: Callable[[nn.Module, Optimizer], Step] = Step,
     ) -> None:
-        self._frozen = FrozenBackbone(backbone, head)
+        self._frozen = FrozenBackbone(backbone, head, reference.input_shape)
         self._head = head
         self._settings = settings
         self._reference = reference

@@ -5,8 +5,9 @@ from copy import deepcopy
 from typing import NamedTuple, TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
+from ...core.errors import UnsupportedError
 from ...spaces.engine.apply import assemble
 from ...spaces.engine.split import prefix
 from ...spaces.graph import node_name
@@ -35,17 +36,18 @@ class FrozenBackbone:
     Args:
         backbone: The pretrained network, unchanged by this.
         head: Qualified name of its classifier.
+        input_shape: Shape of its images, (C, H, W).
 
     Attributes:
         module: A copy in evaluation mode. Its memory format is channels last, the order that convolutions on a CPU
             compute in: no time is lost to reordering.
     """
 
-    def __init__(self, backbone: nn.Module, head: str) -> None:
+    def __init__(self, backbone: nn.Module, head: str, input_shape: tuple[int, ...]) -> None:
         self.module = deepcopy(backbone).eval()
         self.module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in its stubs
         self._head = head
-        self._graph = assemble(self.module, UpdatePolicy(backbone="frozen", input_shape=(), head=head))
+        self._graph = assemble(self.module, UpdatePolicy(backbone="frozen", input_shape=input_shape, head=head))
 
     def features(self, boundary: str, parts: Sequence[Tensor]) -> list[Tensor]:
         """What comes out of the operation `boundary`, for several sets of images (N, C, H, W)."""
@@ -53,12 +55,28 @@ class FrozenBackbone:
         return [_run_chunks(until, images) for images in parts]
 
     def prototypes(self, images: Tensor, labels: Tensor) -> Head:
-        """The head of class prototypes for images (N, C, H, W) and their labels (N,)."""
+        """The head of class prototypes for images (N, C, H, W) and their labels (N,).
+
+        Raises:
+            UnsupportedError: The classifier reads several vectors of an image.
+        """
         classifier = self.module.get_submodule(self._head)
         assert isinstance(classifier, nn.Linear)
-        (node,) = (n for n in self._graph.graph.nodes if n.op == "call_module" and n.target == self._head)
-        (features,) = self.features(node_name(node.all_input_nodes[0]), [images])
+        below = head_input(self._graph, self._head)
+        features = images if below is None else self.features(below, [images])[0]
+        if features.shape != (len(images), classifier.in_features):
+            raise UnsupportedError(
+                f"the classifier {self._head} reads {tuple(features.shape[1:])} of an image, not one vector, of which "
+                "no class prototypes can be made: pool positions before the classifier, not behind it"
+            )
         return prototype_head(features, labels, classifier.out_features)
+
+
+def head_input(graph: fx.GraphModule, head: str) -> str | None:
+    """Name of the operation whose output a classifier reads; None where it reads the network's input."""
+    (node,) = (n for n in graph.graph.nodes if n.op == "call_module" and n.target == head)
+    below = node.all_input_nodes[0]
+    return None if below.op == "placeholder" else node_name(below)
 
 
 def set_head(model: Module, name: str, head: Head) -> Module:
