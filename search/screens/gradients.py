@@ -37,7 +37,7 @@ def visit_gradients(
     last.
 
     Args:
-        network: The network in evaluation mode, none of whose parameters need a gradient; unchanged by this.
+        network: The network's graph in evaluation mode, none of whose parameters need a gradient; unchanged by this.
         trace: Its rows.
         images: (N, C, H, W).
         objective: Gives, of the logits of some images, (n, classes), a value for each, (n,), which depends on no other
@@ -46,7 +46,7 @@ def visit_gradients(
 
     Raises:
         InputError: The objective is not finite.
-        UnsupportedError: A layer's input is overwritten later, or it pads with anything but zeros.
+        UnsupportedError: What a layer reads is overwritten later.
     """
     modules = dict(network.named_modules())
     tensors = tensors_of(network, trace)
@@ -144,8 +144,8 @@ def _gradients(module: nn.Module, x: Tensor, grad: Tensor, count: int) -> Iterat
 
 
 def _of_conv(conv: nn.Conv2d, x: Tensor, grad: Tensor) -> Tensor:
-    if conv.padding_mode != "zeros" or isinstance(conv.padding, str):
-        raise UnsupportedError(f"a conv with padding {conv.padding!r}, mode {conv.padding_mode}: use zeros and ints")
+    assert conv.padding_mode == "zeros"  # as in every graph
+    assert not isinstance(conv.padding, str)
     (rows, columns), (down, across) = conv.padding, conv.stride
     x = F.pad(x, (columns, columns, rows, rows)) if rows or columns else x
     height, width = grad.shape[2:]
