@@ -26,7 +26,7 @@ class Request(BaseModel):
         device: Device id, or path of a profile.
         dataset: Data set name, or path of class folders.
         data_dir: Where data sets lie.
-        backbone: Backbone name, or `package.module:function`.
+        backbone: Backbone name, `timm:NAME`, `torchvision:NAME` or `package.module:function`.
         weights: `bundled`, `imagenet`, `none` or a file; None takes what is published for the backbone.
         input_size: Side of the images in pixels; None takes the weights' own, or 96 if that is less.
         trials: Policies to score.

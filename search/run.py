@@ -63,8 +63,9 @@ def run(
         device: Device id, or the path of a profile; "rpi4".
         dataset: Data set name, or the path of class folders; "digits".
         data_dir: Where data sets lie; named ones are else looked for in the cache, or downloaded.
-        backbone: Backbone name, or `package.module:function`; "mobilenetv2-w0.35". Several, as a list or with commas
-            between them, are searched together, each at every input size: one front, and one budget of trials and time.
+        backbone: Backbone name, `timm:NAME`, `torchvision:NAME` or `package.module:function`; "mobilenetv2-w0.35".
+            Several, as a list or with commas between them, are searched together, each at every input size: one front,
+            and one budget of trials and time.
         weights: "bundled", "imagenet", "none" or a file; what is published for the backbone. With several backbones,
             files by backbone: as a mapping, or as "NAME=FILE,NAME=FILE".
         input_size: Side of the images in pixels; the weights' own, or 96 if that is less. Several likewise.

@@ -8,6 +8,7 @@ knows it. What else `owner` did stays as it is in the graph.
 
 import inspect
 from collections.abc import Callable, Mapping
+from copy import copy
 from typing import Any
 
 import torch
@@ -65,8 +66,9 @@ def lower(graph: fx.GraphModule) -> None:
 
 def _lower_dropout(graph: fx.GraphModule, node: fx.Node) -> None:
     """Dropout as a function, which train() and eval() do not reach."""
-    given = dict(zip(("input", "p", "training", "inplace"), node.args, strict=False)) | dict(node.kwargs)
-    graph.add_submodule(node.name, nn.Dropout(float(given.get("p", 0.5))).train(graph.training))
+    given: dict[str, Any] = dict(zip(("input", "p", "training", "inplace"), node.args, strict=False))
+    given |= node.kwargs
+    graph.add_submodule(node.name, nn.Dropout(given.get("p", 0.5)).train(graph.training))
     with graph.graph.inserting_before(node):
         call = graph.graph.call_module(node.name, (given["input"],))
     _put_in_place(graph, node, call)
@@ -77,11 +79,9 @@ def _lower_padding(graph: fx.GraphModule, node: fx.Node, conv: nn.Conv2d) -> Non
     if conv.padding_mode == "zeros" and not isinstance(conv.padding, str):
         return
     pads = list(conv._reversed_padding_repeated_twice)  # left, right, above, below
-    own = nn.Conv2d(
-        conv.in_channels, conv.out_channels, conv.kernel_size, conv.stride, 0, conv.dilation, conv.groups, device="meta"
-    )
-    own.weight, own.bias = conv.weight, conv.bias
-    graph.set_submodule(str(node.target), own.train(conv.training))
+    own = copy(conv)
+    vars(own).update(padding=(0, 0), padding_mode="zeros")
+    graph.set_submodule(str(node.target), own)
     if any(pads):
         mode = "constant" if conv.padding_mode == "zeros" else conv.padding_mode
         with graph.graph.inserting_before(node):

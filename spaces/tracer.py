@@ -8,6 +8,7 @@ value to the code that asks; what is not, such as the number of images and what 
 import inspect
 from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
+from operator import getitem
 from typing import Any
 
 import torch
@@ -55,21 +56,36 @@ def trace_with_values(model: nn.Module, shapes: Sequence[tuple[int, ...]]) -> tu
     tracer = _Tracer(copy, shapes)
     try:
         with torch.no_grad():
-            return copy, tracer.trace(copy)
+            traced = tracer.trace(copy)
     except Exception as error:  # whatever the network's code raises
         where = [path for path, _ in tracer.module_stack.values() if path]
         what = f"{where[-1]} of {type(model).__name__}" if where else type(model).__name__
         if isinstance(error, UnsupportedError):
             raise UnsupportedError(f"{what} {error}") from error
-        reason = one_line(error)
-        if tracer.stopped:
+        if (reason := _failure(model, tracer.inputs[0])) is not None:
             raise UnsupportedError(
-                f"{what} does not run on inputs of shape {', '.join(map(str, shapes))} ({reason}): give the input size "
-                "that it is built for"
+                f"{what} does not run on an input of shape {', '.join(map(str, shapes))}: {reason}; give the size that "
+                "it is built for"
             ) from error
         raise UnsupportedError(
-            f"{what} cannot be traced by torch.fx ({reason}): make its forward plain tensor operations"
+            f"{what} cannot be traced by torch.fx ({one_line(error)}): make its forward plain tensor operations"
         ) from error
+    graph = fx.Graph()  # of no tracer: a pickled graph is traced again by its own, which has no values then
+    graph.output(graph.graph_copy(traced, {}))
+    for node in graph.find_nodes(op="get_attr"):
+        if not node.users:  # code looked at it and computed nothing of it
+            graph.erase_node(node)
+    return copy, graph
+
+
+def _failure(model: nn.Module, inputs: tuple[Tensor, ...]) -> str | None:
+    """What goes wrong when a network is simply run, in one line; None where nothing does."""
+    try:
+        with torch.no_grad():
+            model(*inputs)
+    except Exception as error:
+        return one_line(error)
+    return None
 
 
 class Value(fx.Proxy):
@@ -86,8 +102,8 @@ class Value(fx.Proxy):
         super().__init__(node, tracer)
         self.values = values
 
-    @property
-    def __class__(self) -> type:  # type: ignore[override]
+    @property  # type: ignore[misc]
+    def __class__(self) -> type:
         """Its kind, as isinstance sees it: much code asks whether it was given a tensor."""
         return Tensor if isinstance(self.values[0], Tensor) else type(self.values[0])
 
@@ -100,10 +116,10 @@ class Value(fx.Proxy):
         return lambda *args, **kwargs: self.tracer.create_proxy("call_method", k, (self, *args), kwargs)
 
     def __iter__(self) -> Iterator[Any]:
-        return (self[place] for place in range(len(self)))
+        return (self.tracer.create_proxy("call_function", getitem, (self, place), {}) for place in range(len(self)))
 
     def __len__(self) -> int:
-        return int(self._alike(tuple(len(value) for value in self.values)))
+        return int(self._alike((len(self.values[0]), len(self.values[1]))))
 
     def __bool__(self) -> bool:
         return bool(self._alike(self.values))
@@ -132,11 +148,9 @@ class _Tracer(fx.Tracer):
     def __init__(self, root: nn.Module, shapes: Sequence[tuple[int, ...]]) -> None:
         super().__init__()
         like = next((p for p in root.parameters() if p.is_floating_point()), torch.empty(0))
-        batches = [samples(shapes, like, batch) for batch in BATCHES]
-        self._inputs = list(zip(*batches, strict=True))
+        self.inputs = [samples(shapes, like, batch) for batch in BATCHES]
         self._names = {id(tensor): name for name, tensor in (*root.named_buffers(), *root.named_parameters())}
         self._computing = False
-        self.stopped = False  # whether an operation failed on its values
 
     def create_args_for_root(
         self, root_fn: Callable[..., Any], is_module: bool, concrete_args: object = None
@@ -147,7 +161,8 @@ class _Tracer(fx.Tracer):
             for name, parameter in list(inspect.signature(root_fn).parameters.items())[1:]
             if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD)
         ]
-        names = [*named, *(f"input_{n}" for n in range(len(named), len(self._inputs)))][: len(self._inputs)]
+        count = len(self.inputs[0])
+        names = [*named, *(f"input_{n}" for n in range(len(named), count))][:count]
         return root_fn, [self.root, *(self.create_proxy("placeholder", name, (), {}) for name in names)]
 
     def create_arg(self, a: Any) -> Any:
@@ -195,15 +210,15 @@ class _Tracer(fx.Tracer):
 
     def _run(self, kind: str, target: Any, args: Any, kwargs: Any, which: int) -> Any:
         if kind == "placeholder":
-            return self._inputs[sum(node.op == "placeholder" for node in self.graph.nodes)][which]
-        args, kwargs = fx.node.map_aggregate(
-            (tuple(args), dict(kwargs)), lambda a: a.values[which] if type(a) is Value else a
-        )
-        self._computing = self.stopped = True
+            return self.inputs[which][sum(node.op == "placeholder" for node in self.graph.nodes)]
+
+        def value_of(argument: Any) -> Any:
+            return argument.values[which] if type(argument) is Value else argument
+
+        args, kwargs = fx.node.map_aggregate((tuple(args), dict(kwargs)), value_of)
+        self._computing = True
         try:
-            value = self._value(kind, target, args, kwargs)
-            self.stopped = False
-            return value
+            return self._value(kind, target, args, kwargs)
         finally:
             self._computing = False
 
@@ -255,8 +270,8 @@ def attend(
     else:
         biases = (None,) * 3 if module.in_proj_bias is None else module.in_proj_bias.chunk(3)
         parts = tuple(F.linear(x, w, b) for x, w, b in zip((query, key, value), weights, biases, strict=True))
-    heads = [part.unflatten(-1, (module.num_heads, module.head_dim)).transpose(1, 2) for part in parts]
-    attended = F.scaled_dot_product_attention(*heads, attn_mask=attn_mask, is_causal=is_causal and attn_mask is None)
+    q, k, v = (torch.unflatten(part, -1, (module.num_heads, module.head_dim)).transpose(1, 2) for part in parts)
+    attended = F.scaled_dot_product_attention(q, k, v, attn_mask=attn_mask, is_causal=is_causal and attn_mask is None)
     answer = module.out_proj(attended.transpose(1, 2).flatten(2))
     return answer if module.batch_first else answer.transpose(0, 1), None
 

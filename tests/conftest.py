@@ -1,5 +1,6 @@
 """Fixtures shared by all tests, and the order that they run in."""
 
+import importlib.util
 import os
 from pathlib import Path
 
@@ -18,6 +19,12 @@ hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeatabl
 _ROOT = Path(__file__).resolve().parent.parent
 
 
+@pytest.fixture(scope="session", autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """A cache of the tests' own, in processes that they start as well."""
+    os.environ["TINYSEARCH_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Let a file's tests share a process, timed ones another, and start with the files that take longest."""
     slow = {item.path for item in items if item.get_closest_marker("slow")}
@@ -34,3 +41,13 @@ def data_dir() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real data at {folder}: set TINYSEARCH_DATA to the folder that holds it")
     return folder
+
+
+@pytest.fixture(scope="session")
+def libraries() -> None:
+    """timm and torchvision, which can be imported from then on, whatever torchvision's own operators were built for."""
+    from tinysearch.spaces.backbones.operators import declare_operators
+
+    for name in ("timm", "torchvision"):
+        assert importlib.util.find_spec(name), f"{name} is missing: install the extra 'dev', whose tests need it"
+    declare_operators()

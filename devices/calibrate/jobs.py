@@ -67,7 +67,7 @@ def make_jobs(
     """The content of a jobs file.
 
     Args:
-        backbone: A built-in name, or `package.module:function`; `BACKBONE` without it.
+        backbone: A built-in name, `timm:NAME`, `torchvision:NAME` or `package.module:function`; `BACKBONE` without it.
         input_size: Side of its images in pixels, around which resolutions are drawn; the backbone's own without it.
         batch: Samples of a step; `BATCH` without it.
         optimizer: A name of `OPTIMIZERS`; `OPTIMIZER` without it.

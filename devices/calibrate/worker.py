@@ -22,7 +22,9 @@ def prepare(jobs: dict[str, Any]) -> Callable[[dict[str, Any], dict[str, Any]], 
 
     def one(network: dict[str, Any], job: dict[str, Any]) -> tuple[Callable[[], Step], Any]:
         def make() -> Step:
-            backbone = load_backbone(network["backbone"], num_classes=network["classes"])
+            backbone = load_backbone(
+                network["backbone"], num_classes=network["classes"], input_size=network["input_size"]
+            )
             model = apply(backbone, policy_of(job)).train()
             shape = [jobs["batch"], 3, network["input_size"], network["input_size"]]
             return Step(model, shape, network["classes"], jobs["optimizer"], jobs["device"])

@@ -8,10 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...core.errors import InputError, MissingDataError
+from ...core.files import cache_folder
 from .archives import read_archive
 from .arrays import read_npz
 from .cifar_batch import read_binary_batch, read_python_batch
-from .download import RemoteFile, cache_dir, fetch
+from .download import RemoteFile, fetch
 from .images import ArraySplit, Dataset
 
 NAME = "cifar10"
@@ -56,7 +57,7 @@ def load_cifar10(data_dir: Path | None, *, download: bool) -> Dataset:
         MissingDataError: Nothing was found, and nothing could or should be downloaded.
     """
     places = [data_dir, data_dir / NAME] if data_dir else []
-    places.append(cache_dir())
+    places.append(cache_folder())
     for place in places:
         if found := _find(place):
             return found

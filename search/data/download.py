@@ -1,11 +1,11 @@
 """Downloads with a checksum into the cache."""
 
-import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 from ...core.errors import MissingDataError
+from ...core.files import cache_folder
 
 TIMEOUT_SECONDS = 30
 
@@ -23,13 +23,6 @@ class RemoteFile:
         return self.url.rpartition("/")[2]
 
 
-def cache_dir() -> Path:
-    """Where downloads are kept: `$TINYSEARCH_CACHE`, or the operating system's folder for caches."""
-    import pooch
-
-    return Path(os.environ.get("TINYSEARCH_CACHE") or pooch.os_cache("tinysearch"))
-
-
 def fetch(remote: RemoteFile) -> Path:
     """The local copy of a file, downloaded on the first call and checked on every one.
 
@@ -42,7 +35,9 @@ def fetch(remote: RemoteFile) -> Path:
     downloader = pooch.HTTPDownloader(timeout=TIMEOUT_SECONDS, progressbar=sys.stderr.isatty())
     try:
         return Path(
-            pooch.retrieve(remote.url, remote.checksum, fname=remote.file_name, path=cache_dir(), downloader=downloader)
+            pooch.retrieve(
+                remote.url, remote.checksum, fname=remote.file_name, path=cache_folder(), downloader=downloader
+            )
         )
     except ValueError as error:
         # pooch's own word for a checksum that does not match.
@@ -50,4 +45,4 @@ def fetch(remote: RemoteFile) -> Path:
     except requests.RequestException as error:
         raise MissingDataError(f"{remote.url} could not be downloaded ({type(error).__name__})") from error
     except OSError as error:
-        raise MissingDataError(f"{remote.url} could not be kept in {cache_dir()}: {error}") from error
+        raise MissingDataError(f"{remote.url} could not be kept in {cache_folder()}: {error}") from error

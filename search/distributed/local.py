@@ -20,6 +20,7 @@ import torch
 
 from ...core.errors import InputError, TinySearchError
 from ...devices.calibrate.standalone import keep_freed_memory
+from ...spaces.backbones.operators import declare_operators
 from ...spaces.policy import UpdatePolicy
 from ..proxies.base import Proxy, Score
 from ..threads import one_thread
@@ -46,14 +47,16 @@ def evaluator(make: Callable[[], Proxy], jobs: int) -> Iterator[Evaluate]:
             yield lambda policies: ((n, _score(proxy, policy)) for n, policy in enumerate(policies))
         return
     try:
-        pickle.dumps(make)
+        content = pickle.dumps(make)
     except Exception as error:  # whatever the user's classes raise
         raise InputError(
             f"the backbone or the proxy cannot be sent to other processes ({error}): take jobs=1", "jobs=1"
         ) from error
     # Spawned, not forked: a fork of a process whose threads hold OpenMP's locks hangs.
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(jobs, mp_context=context, initializer=_initialise, initargs=(make,))
+    pool = ProcessPoolExecutor(
+        jobs, mp_context=context, initializer=_initialise, initargs=(content, "torchvision" in sys.modules)
+    )
 
     def evaluate(policies: Sequence[UpdatePolicy]) -> Iterator[tuple[int, Score | str]]:
         try:
@@ -109,7 +112,7 @@ def _starting_processes() -> Iterator[None]:
 _proxy: Proxy | None = None
 
 
-def _initialise(make: Callable[[], Proxy]) -> None:
+def _initialise(content: bytes, with_torchvision: bool) -> None:
     global _proxy
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
     parent = multiprocessing.parent_process()
@@ -122,6 +125,9 @@ def _initialise(make: Callable[[], Proxy]) -> None:
     threading.Thread(target=follow, daemon=True).start()
     torch.set_num_threads(1)
     keep_freed_memory()
+    if with_torchvision:
+        declare_operators()  # before unpickling a network of its, or of timm, imports it
+    make: Callable[[], Proxy] = pickle.loads(content)
     _proxy = make()
 
 

@@ -85,7 +85,7 @@ def meta_train(
     from `<out>.state`, to the same weights.
 
     Args:
-        backbone: The backbone's name, or `package.module:function`.
+        backbone: The backbone's name, `timm:NAME`, `torchvision:NAME` or `package.module:function`.
         source: A data set, its name, or the path of class folders, of an archive of them, or of a `.npz`.
         out: The `.safetensors` or `.pth` file to write; `load_backbone(weights=...)` takes it.
         weights: What to begin with: `bundled`, `imagenet` or a file; None takes what is published.

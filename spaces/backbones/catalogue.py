@@ -20,10 +20,12 @@ from .blocktable import MCUNET_5FPS, MOBILENETV2_W035, PROXYLESSNAS_W03, BlockTa
 from .checkpoint import load_into, read_checkpoint
 from .custom import build_custom, call_builder, declared_info
 from .info import IMAGENET, BackboneInfo
+from .libraries import is_library, library_network
 from .mobilenetv2 import MobileNetV2
 from .mobilenetv3 import MobileNetV3
 from .proxylessnas import ProxylessNASMobile
 from .published import BUNDLED_BACKBONE, BUNDLED_INPUT_SIZE, TORCHVISION, bundled_weights, identify, imagenet_weights
+from .unwrapping import without_prefixes
 
 #: Makes a network with random weights for a number of classes.
 Builder = Callable[[int], nn.Module]
@@ -97,13 +99,13 @@ def load_backbone(
 
     Args:
         name: A name of `list_backbones`, a MobileNet at another width (`mobilenetv2-w0.5`,
-            `mobilenetv3-small-w0.75`; `-tf` behind `mobilenetv2...` for TensorFlow's padding), or
-            `package.module:function` for one of your own, which may set `input_size` and `normalisation`
-            on what it returns.
+            `mobilenetv3-small-w0.75`; `-tf` behind `mobilenetv2...` for TensorFlow's padding), `timm:NAME` or
+            `torchvision:NAME` for a network of these libraries, or `package.module:function` for one of your own,
+            which may set `input_size` and `normalisation` on what it returns.
         num_classes: Outputs of the head.
         input_size: Side of the images in pixels; by default what the weights were trained with.
-        weights: None for random ones; `bundled`; `imagenet` (downloaded once); or a `.pth`, `.pt` or
-            `.safetensors` file.
+        weights: None for random ones; `bundled`; `imagenet` (downloaded once; of a library's network what the library
+            publishes for it); or a `.pth`, `.pt` or `.safetensors` file.
 
     Returns:
         A module that maps images (N, 3, H, W) to logits (N, num_classes), in training mode.
@@ -122,14 +124,15 @@ def load_backbone(
         raise InputError(f"num_classes is {num_classes}: it must be at least 1")
     if input_size is not None and input_size < 1:
         raise InputError(f"input_size is {input_size}: it must be at least 1 pixel")
-    info, build = _resolve(name)
+    published = is_library(name) and weights == "imagenet"
+    info, build = _resolve(name, input_size, published=published)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(0)
         model = build(num_classes)
-    if not _is_built_in(name):
+    if not is_built_in(name) and not is_library(name):
         info = declared_info(model, info)
-    if weights is not None:
-        info = _load_weights(model, info, weights)
+    if weights is not None and not published:
+        info = _load_weights(model, info, weights, num_classes)
     # Plain attributes: nn.Module's own assignment is typed for parameters and modules only.
     vars(model).update(
         backbone_name=info.name, input_size=input_size or info.input_size, normalisation=info.normalisation
@@ -141,18 +144,24 @@ def _is_custom(name: str) -> bool:
     return ":" in name
 
 
-def _load_weights(model: nn.Module, info: BackboneInfo, weights: str | Path) -> BackboneInfo:
+def _load_weights(model: nn.Module, info: BackboneInfo, weights: str | Path, classes: int) -> BackboneInfo:
     """Fill the model and return its facts as these weights change them."""
     if weights == "bundled":
         path = bundled_weights(info.name)
         info = replace(info, input_size=BUNDLED_INPUT_SIZE)
     else:
         path = imagenet_weights(info.name) if weights == "imagenet" else Path(weights)
-    load_into(model, read_checkpoint(path), source=str(weights))
+    state = read_checkpoint(path)
+    network = library_network(info.name) if is_library(info.name) else None
+    if network is not None:
+        state = network.converted(model, without_prefixes(state, model.state_dict()))
+    load_into(model, state, str(weights), classes)
     known = identify(path)
     if known is None:
         return info
-    if known.backbone != info.name and _is_built_in(info.name):
+    if network is not None and network.sizes != "any":
+        return replace(info, normalisation=known.normalisation)  # the size is what it was built for
+    if known.backbone != info.name and is_built_in(info.name):
         warnings.warn(
             f"weights {weights} were trained as {known.backbone}: as {info.name} they lose accuracy; "
             f"take the backbone {known.backbone}",
@@ -161,11 +170,20 @@ def _load_weights(model: nn.Module, info: BackboneInfo, weights: str | Path) -> 
     return replace(info, normalisation=known.normalisation, input_size=known.input_size or info.input_size)
 
 
-def _resolve(name: str) -> tuple[BackboneInfo, Builder]:
-    """Facts and builder of a name; the facts hold its canonical form."""
+def _resolve(name: str, size: int | None = None, *, published: bool = False) -> tuple[BackboneInfo, Builder]:
+    """Facts and builder of a name; the facts hold its canonical form.
+
+    Args:
+        name: The backbone's name.
+        size: Side of the images, which matters to a network that is built for one.
+        published: Whether the builder of a library's network loads its weights.
+    """
+    if is_library(name):
+        network = library_network(name)
+        return network.info, lambda classes: network.load(classes, size, published=published)
     if _is_custom(name):
         return BackboneInfo(name, "a backbone of your own", None), lambda classes: build_custom(name, classes)
-    if not _is_built_in(name) and name in BACKBONES:
+    if not is_built_in(name) and name in BACKBONES:
         entry = BACKBONES[name]
         function = entry.load()
         # Said by the function, so that a list need not build the network.
@@ -175,7 +193,7 @@ def _resolve(name: str) -> tuple[BackboneInfo, Builder]:
     return _resolve_built_in(name)
 
 
-def _is_built_in(name: str) -> bool:
+def is_built_in(name: str) -> bool:
     """Whether a network of this package has the name, at whatever width."""
     return name in _SHOWN or _MOBILENET.fullmatch(name) is not None
 
@@ -190,7 +208,10 @@ def _resolve_built_in(name: str) -> tuple[BackboneInfo, Builder]:
     if match is None or (match[3] and match[1] != "mobilenetv2"):
         close = difflib.get_close_matches(name.lower(), ["mobilenetv2", *BACKBONES], n=3)
         hint = f"did you mean {' or '.join(close)}?" if close else BACKBONES.names()
-        raise InputError(f"unknown backbone {name!r}: {hint} (one of your own: package.module:function)")
+        raise InputError(
+            f"unknown backbone {name!r}: {hint} (of a library: timm:NAME or torchvision:NAME; one of your own: "
+            "package.module:function)"
+        )
     width = float(match[2] or 1)
     if not MIN_WIDTH <= width <= MAX_WIDTH:
         raise InputError(f"backbone {name!r}: the width must lie between {MIN_WIDTH} and {MAX_WIDTH}")
@@ -222,4 +243,4 @@ def _named_weights(name: str) -> tuple[str, ...]:
 
 
 #: All backbones that have a name of their own; each entry makes a network with random weights for a number of classes.
-BACKBONES: Registry[Builder] = Registry("backbone", [_built_in(name) for name in _SHOWN], _check, taken=_is_built_in)
+BACKBONES: Registry[Builder] = Registry("backbone", [_built_in(name) for name in _SHOWN], _check, taken=is_built_in)

@@ -1,6 +1,8 @@
 """Reading weight files from anyone, safely, and fitting them to a backbone, strictly."""
 
+import re
 import zipfile
+from collections import OrderedDict
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -9,17 +11,22 @@ import torch
 from torch import Tensor, nn
 
 from ...core.errors import InputError, MissingDataError
+from .heads import head_names
+from .unwrapping import unwrap, without_prefixes
 
 #: Larger files are refused unread: the largest backbone here has 25 MB of parameters.
 MAX_BYTES = 1 << 30
 SUFFIXES = (".pth", ".pt", ".safetensors")
+#: Most layers with weights that belong to a classifier.
+_HEAD_LAYERS = 3
 
 
 def read_checkpoint(path: Path) -> dict[str, Tensor]:
-    """Read a flat mapping from parameter names to tensors; nothing in the file is ever executed.
+    """Read a mapping from parameter names to tensors; nothing in the file is ever executed.
 
     Args:
-        path: A `.safetensors` file, or a `.pth` or `.pt` file as `torch.save(model.state_dict())` writes it.
+        path: A `.safetensors` file, or a `.pth` or `.pt` file as `torch.save(model.state_dict())` writes it, or a
+            training script: see `unwrap`.
 
     Raises:
         MissingDataError: There is no such file.
@@ -36,10 +43,14 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
     except InputError:
         raise
     except Exception as error:  # the readers raise whatever damaged bytes lead them to
+        # What torch.load names where a file would have to run something to make an object, such as argparse.Namespace.
+        kind = re.search(r"GLOBAL ([\w.]{1,80}) ", str(error))
+        holds = f": it holds {kind[1]}, which is no tensor" if kind else ""
         raise InputError(
-            f"weights {path}: not a checkpoint that can be read safely ({type(error).__name__}); "
-            "save model.state_dict() with torch.save or safetensors"
+            f"weights {path}: not a checkpoint that can be read safely ({type(error).__name__}){holds}; "
+            "save model.state_dict() alone with torch.save or safetensors"
         ) from error
+    state = unwrap(state, str(path))
     if not isinstance(state, dict) or not state:
         raise InputError(f"weights {path}: holds no mapping of names to tensors; save model.state_dict()")
     for name, value in state.items():
@@ -48,32 +59,33 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
                 f"weights {path}: entry {name!r} is no plain tensor ({type(value).__name__}); "
                 "save model.state_dict() alone"
             )
-    return state
+    return dict(state)
 
 
-def load_into(model: nn.Module, state: dict[str, Tensor], source: str) -> None:
+def load_into(model: nn.Module, state: dict[str, Tensor], source: str, classes: int | None = None) -> None:
     """Fill a backbone with a checkpoint; every name and shape must match, the head's apart.
 
-    The head (the model's last linear layer) keeps its initial values where the checkpoint has another number
-    of classes or no classifier. Three spellings of the same network are accepted: `num_batches_tracked` may
-    be absent; a linear layer's weight may come as a 1x1 convolution's; and convolutions may come with their
-    batch norms folded in (see `_unfold_norms`).
+    The head (see `head_names`) keeps its initial values where the checkpoint has another number of classes or no
+    classifier. Four spellings of the same network are accepted: all names may have the prefix of a wrapper (see
+    `without_prefixes`); `num_batches_tracked` may be absent; a linear layer's weight may come as a 1x1
+    convolution's; and convolutions may come with their batch norms folded in (see `_unfold_norms`).
 
     Args:
         model: The backbone, changed in place.
         state: Names and tensors, as `read_checkpoint` returns them.
         source: What to call the checkpoint in an error.
+        classes: Outputs that the backbone was made with.
 
     Raises:
         InputError: Names, shapes or types do not match, or a value is not finite.
     """
     own = model.state_dict()
-    state = dict(state)
+    state = without_prefixes(state, own)
     _unfold_norms(model, state)
     for name, value in state.items():
         if value.ndim == 4 and value.shape[2:] == (1, 1) and name in own and own[name].ndim == 2:
             state[name] = value.flatten(1)
-    for name in _head_to_keep(model, own, state):
+    for name in _head_to_keep(model, own, state, classes):
         state[name] = own[name]
     for name in own:
         if name.endswith("num_batches_tracked"):
@@ -89,7 +101,20 @@ def load_into(model: nn.Module, state: dict[str, Tensor], source: str) -> None:
     broken = [name for name, value in state.items() if not torch.isfinite(value).all()]
     if broken:
         raise InputError(f"weights {source}: {_some('with NaN or infinity', broken)}")
-    model.load_state_dict(state)
+    # Modules that write a version beside their entries, such as torchvision's MNASNet, refuse to load without it.
+    entries = OrderedDict(state)
+    vars(entries).update(_metadata=getattr(own, "_metadata", None))
+    model.load_state_dict(entries)
+
+
+def fits(model: nn.Module, state: dict[str, Tensor]) -> bool:
+    """Whether a checkpoint has all that the model has, in the same shapes, but for heads and counters."""
+    heads = tuple(f"{name}." for name in head_names(model))
+    return all(
+        name in state and state[name].shape == value.shape
+        for name, value in model.state_dict().items()
+        if not name.startswith(heads) and not name.endswith("num_batches_tracked")
+    )
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
@@ -133,20 +158,21 @@ def _unfold_norms(model: nn.Module, state: dict[str, Tensor]) -> None:
                 state[entries["bias"]] = state.pop(bias)
 
 
-def _head_to_keep(model: nn.Module, own: dict[str, Tensor], state: dict[str, Tensor]) -> list[str]:
+def _head_to_keep(model: nn.Module, own: dict[str, Tensor], state: dict[str, Tensor], classes: int | None) -> list[str]:
     """Names of the entries to leave as they were made: those of a head that the checkpoint cannot fill."""
-    linears = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
-    if not linears:
-        return []
-    if not any(name.startswith("classifier.") for name in state):
-        keep = [name for name in own if name.startswith("classifier.")]
-        if keep:
-            return keep
-    head = f"{linears[-1]}."
-    weight = state.get(f"{head}weight")
-    if weight is not None and weight.shape[:1] == own[f"{head}weight"].shape[:1]:
-        return []
-    return [name for name in own if name.startswith(head)]
+    keep: list[str] = []
+    for head in head_names(model, classes):
+        classifier = f"{head.partition('.')[0]}."
+        within = [name for name in own if name.startswith(classifier)]
+        weights = sum(own[name].ndim > 1 for name in within)
+        # A part of the network with more layers, or all of it, is no classifier that a checkpoint may lack.
+        if weights <= _HEAD_LAYERS and len(within) < len(own) and not any(n.startswith(classifier) for n in state):
+            keep += within
+            continue
+        weight = state.get(f"{head}.weight")
+        if weight is None or weight.shape[:1] != own[f"{head}.weight"].shape[:1]:
+            keep += [name for name in own if name.startswith(f"{head}.")]
+    return keep
 
 
 def _mismatches(own: dict[str, Tensor], state: dict[str, Tensor]) -> Iterator[str]:

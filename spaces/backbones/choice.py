@@ -2,6 +2,7 @@
 
 from ...core.errors import InputError
 from .catalogue import backbone_info
+from .libraries import is_library
 from .published import BUNDLED_BACKBONE
 
 #: What asks for random weights.
@@ -61,9 +62,7 @@ def named_backbone(stated: str | None, named: str, source: str) -> str:
     Raises:
         InputError: The policy alone names code to run, module:function.
     """
-    if stated is None and ":" in named:
+    if stated is None and ":" in named and not is_library(named):
         option = f"backbone={named}"
-        raise InputError(
-            f"{source} is of a backbone that is no built-in one: say that its code may run, by {option}", option
-        )
+        raise InputError(f"{source} is of a backbone of someone's own: say that its code may run, by {option}", option)
     return stated or named

@@ -10,6 +10,7 @@ from torch import nn
 
 from ...core.errors import InputError
 from ...core.registry import one_line
+from .heads import check_classes
 from .info import BackboneInfo, Normalisation
 
 #: Side of the images of a network that does not say its own, in pixels.
@@ -21,10 +22,10 @@ def build_custom(name: str, num_classes: int) -> nn.Module:
 
     Args:
         name: `package.module:function`; the module is imported, as naming it asks for.
-        num_classes: Passed by this name to a function that takes it; any other function decides by itself.
+        num_classes: Passed by this name to a function that takes it; any other must make as many outputs by itself.
 
     Raises:
-        InputError: The module or function is missing or fails, or what it returns is no `nn.Module`.
+        InputError: The module or function is missing or fails, or what it returns is no `nn.Module` of so many outputs.
     """
     module_name, _, function_name = name.partition(":")
     if not module_name or not function_name:
@@ -52,7 +53,7 @@ def call_builder(backbone: str, function: Callable[..., Any], num_classes: int) 
         num_classes: Outputs of the head.
 
     Raises:
-        InputError: The function fails, or returns no `nn.Module`.
+        InputError: The function fails, or returns no `nn.Module`, or one of another number of outputs.
     """
     called = getattr(function, "__name__", type(function).__name__)
     try:
@@ -62,6 +63,7 @@ def call_builder(backbone: str, function: Callable[..., Any], num_classes: int) 
         raise InputError(f"{backbone}: {called} failed: {one_line(error)}") from error
     if not isinstance(model, nn.Module):
         raise InputError(f"{backbone}: {called} returned {type(model).__name__}, no nn.Module")
+    check_classes(model, num_classes, backbone)
     return model
 
 

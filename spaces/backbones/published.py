@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ...core.errors import InputError, MissingDataError
+from ...core.files import cache_folder
 from .info import IMAGENET, SYMMETRIC, Normalisation
 
 #: Where torchvision publishes its checkpoints; the variable TINYSEARCH_WEIGHTS_URL names a mirror.
@@ -115,7 +116,7 @@ def download(file: str) -> Path:
 
     expected = Path(file).stem.rpartition("-")[2]
     url = f"{os.environ.get('TINYSEARCH_WEIGHTS_URL', TORCHVISION_URL).rstrip('/')}/{file}"
-    folder = Path(os.environ.get("TINYSEARCH_CACHE") or pooch.os_cache("tinysearch")) / "weights"
+    folder = cache_folder() / "weights"
     path = folder / file
     way_out = f"download it where there is a network and pass {_FILE}"
     try:

@@ -105,7 +105,7 @@ def read_delta(source: bytes | str | Path) -> Delta:
     header, tensors = _parse(data, name)
     policy = UpdatePolicy.from_dict(header.policy, f"{name}: policy")
     head = tensors.get(f"{policy.head}.weight")
-    if head is None or head.ndim != 2 or len(head) != header.classes:
+    if head is None or head.ndim not in (2, 4) or len(head) != header.classes:
         raise InputError(f"{name}: damaged: it has no head of {header.classes} classes")
     if broken := not_finite(tensors):
         raise InputError(f"{name}: {broken} holds NaN or infinity")

@@ -97,11 +97,14 @@ def _require_shape(delta: Delta, name: str, like: torch.Tensor) -> None:
 def _fit_head(base: nn.Module, delta: Delta) -> None:
     """Give the network a head of the delta's number of classes."""
     head = base.get_submodule(delta.policy.head)
-    if not isinstance(head, nn.Linear):
-        raise InputError(f"{delta.source}: {delta.policy.head} is a {type(head).__name__}, no linear classifier")
-    if head.out_features != delta.classes:
-        like = {"device": head.weight.device, "dtype": head.weight.dtype}
-        fitting = nn.Linear(head.in_features, delta.classes, head.bias is not None, **like)
+    if not isinstance(head, nn.Linear | nn.Conv2d):
+        raise InputError(f"{delta.source}: {delta.policy.head} is a {type(head).__name__}, no classifier")
+    if len(head.weight) != delta.classes:
+        fitting = deepcopy(head)
+        fitting.weight = nn.Parameter(head.weight.new_zeros(delta.classes, *head.weight.shape[1:]))
+        if head.bias is not None:
+            fitting.bias = nn.Parameter(head.bias.new_zeros(delta.classes))
+        vars(fitting)["out_channels" if isinstance(head, nn.Conv2d) else "out_features"] = delta.classes
         base.set_submodule(delta.policy.head, fitting)
 
 

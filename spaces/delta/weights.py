@@ -40,7 +40,8 @@ def merge_file(
     Args:
         delta: The delta's file.
         out: The .safetensors file to write.
-        backbone: The backbone's name; None takes the one that the delta names, if it is a built-in one.
+        backbone: The backbone's name; None takes the one that the delta names, unless that is
+            someone's own code.
         weights: `bundled`, `imagenet`, `none` or a file; None takes what is published for the backbone.
 
     Raises:
@@ -60,7 +61,12 @@ def merge_file(
     check_safetensors(path)
     change = read_delta(delta)
     name = named_backbone(backbone, change.policy.backbone, str(delta))
-    network = load_backbone(name, num_classes=change.classes, weights=find_weights(name, weights))
+    network = load_backbone(
+        name,
+        num_classes=change.classes,
+        input_size=change.policy.input_shape[1],
+        weights=find_weights(name, weights),
+    )
     state = merge(network, change).state_dict()
     # Clones, since tensors that share memory are refused.
     write_atomically(path, save({key: tensor.contiguous().clone() for key, tensor in state.items()}))

@@ -11,6 +11,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from ...core.errors import UnsupportedError
 from ..operations import EXACT_MASK
@@ -129,8 +130,8 @@ class Linear(PartialWeight, nn.Linear):
         return output
 
 
-class BatchNorm(nn.Module):
-    """Mixin: a batch norm that uses and updates batch statistics only if its policy says so.
+class BatchNorm(_BatchNorm):
+    """A batch norm that uses and updates batch statistics only if its policy says so.
 
     With frozen statistics it is an affine map, in training mode too, and keeps its input only if the scale trains;
     with a frozen scale as well, it becomes part of the convolution in front of it.
@@ -140,12 +141,6 @@ class BatchNorm(nn.Module):
         deferred: Whether a call is handed on to what reads the output.
     """
 
-    running_mean: Tensor | None
-    running_var: Tensor | None
-    weight: Tensor
-    bias: Tensor
-    eps: float
-
     def __init__(self, norm: nn.BatchNorm1d | nn.BatchNorm2d, *, train_statistics: bool) -> None:
         if norm.running_mean is None:
             raise UnsupportedError("a batch norm without running statistics: set track_running_stats")
@@ -154,11 +149,10 @@ class BatchNorm(nn.Module):
         self.train_statistics = train_statistics
         self.deferred = False
 
-    def forward(self, input: Tensor | ConvCall) -> Tensor | ConvCall:
+    def forward(self, input: Tensor | ConvCall) -> Tensor | ConvCall:  # type: ignore[override]
         """Normalise (N, C, ...), or the output of a convolution that was handed on."""
         if self.training and self.train_statistics:
-            output: Tensor = super().forward(input if isinstance(input, Tensor) else convolve(input))
-            return output
+            return super().forward(input if isinstance(input, Tensor) else convolve(input))
         assert self.running_mean is not None
         assert self.running_var is not None
         if isinstance(input, ConvCall):

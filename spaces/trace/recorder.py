@@ -36,7 +36,7 @@ from .retention import observe
 def record(model: nn.Module, input_shape: tuple[int, ...]) -> Trace:
     """The trace of a network; see `tinysearch.spaces.trace.trace`."""
     graph = symbolic_trace(model, input_shape)
-    layers, blocks = trace_layers(graph, block_names(model), input_shape)
+    layers, blocks, answer = trace_layers(graph, block_names(model), input_shape)
     blocks, lite_layers = trace_lite_residuals(layers, blocks, input_shape)
     return Trace(
         name=getattr(model, "backbone_name", type(model).__name__),
@@ -44,15 +44,15 @@ def record(model: nn.Module, input_shape: tuple[int, ...]) -> Trace:
         layers=tuple(layers),
         lite_layers=tuple(lite_layers),
         blocks=tuple(blocks),
-        head=_head(layers),
+        head=_head(layers, answer),
         channel_norms={layer.name: _channel_norms(graph, layer) for layer in layers if layer.sliceable},
     )
 
 
 def trace_layers(
     graph: fx.GraphModule, names: tuple[str, ...], input_shape: tuple[int, ...]
-) -> tuple[list[Layer], list[Block]]:
-    """The rows and blocks of a network.
+) -> tuple[list[Layer], list[Block], tuple[int, ...] | None]:
+    """The rows and blocks of a network, and the shape of its answer to a sample; None where that is no single tensor.
 
     Raises:
         UnsupportedError: It does not run at this shape, or has a layer or an operation that a table cannot tell of.
@@ -61,7 +61,9 @@ def trace_layers(
     recorder.record(input_shape)
     _check_covered(graph, recorder.layers)
     found = {nodes.name: recorder.block(nodes) for nodes in blocks(graph, names) if nodes.name in recorder.blocks}
-    return recorder.layers, [found[name] for name in recorder.blocks]
+    (output,) = graph.graph.find_nodes(op="output")
+    answer = recorder.shapes.get(output.args[0]) if isinstance(output.args[0], fx.Node) else None
+    return recorder.layers, [found[name] for name in recorder.blocks], answer
 
 
 def trace_lite_residuals(
@@ -320,20 +322,28 @@ def _shape(values: list[Tensor]) -> tuple[tuple[int, ...], int, bool]:
 
 
 def _check_covered(graph: fx.GraphModule, layers: Sequence[Layer]) -> None:
-    """Refuse parameters that no row trains: they would be frozen under every policy."""
-    rows = {layer.name for layer in layers}
+    """Every parameter that the graph holds trains by exactly one row."""
+    kinds = {layer.name: layer.kind for layer in layers}
     for name, _ in graph.named_parameters():
-        if name not in rows and name.rpartition(".")[0] not in rows:
-            raise UnsupportedError(
-                f"the parameter {name} is not used in evaluation mode, so no policy could train it: delete what it "
-                "belongs to before, or set requires_grad aside by making it a buffer"
-            )
+        owner = name.rpartition(".")[0]
+        known = kinds.get(owner) in ("conv", "linear", "norm")
+        if known == (name in kinds):
+            used = "is used by its layer and as it stands besides" if known else "is used in no operation"
+            raise UnsupportedError(f"the parameter {name} {used}: give each use a parameter of its own")
 
 
-def _head(layers: Sequence[Layer]) -> int:
+def _head(layers: Sequence[Layer], answer: tuple[int, ...] | None) -> int:
+    """The row of the classifier: the last layer with a weight, whose outputs are the logits."""
+    if answer is None or len(answer) != 1:
+        found = "several tensors" if answer is None else f"a tensor (N, {', '.join(map(str, answer))})"
+        raise UnsupportedError(f"the network answers with {found}: let its forward return logits (N, classes) alone")
     rows = [row for row, layer in enumerate(layers) if layer.kind in ("conv", "linear")]
-    if not rows or layers[rows[-1]].kind != "linear":
-        raise UnsupportedError("the network's last weighted layer is no nn.Linear: a policy trains a linear classifier")
+    if not rows or layers[rows[-1]].out_channels != answer[0] or layers[rows[-1]].groups > 1:
+        last = f"its last layer with a weight is {layers[rows[-1]].name}" if rows else "it has no layer with a weight"
+        raise UnsupportedError(
+            f"no classifier gives the network's {answer[0]} logits ({last}): a policy trains one, so end the network "
+            "in an nn.Linear or a Conv2d of as many outputs as there are classes"
+        )
     return rows[-1]
 
 

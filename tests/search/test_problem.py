@@ -59,7 +59,7 @@ def test_weights_are_those_stated_or_published() -> None:
 def test_code_runs_only_if_the_user_names_it() -> None:
     assert named_backbone(None, "mobilenetv2-w0.35", "x") == "mobilenetv2-w0.35"
     assert named_backbone("a:b", "c:d", "x") == "a:b"
-    with pytest.raises(InputError, match=r"x is of a backbone that is no built-in one.*backbone=c:d"):
+    with pytest.raises(InputError, match=r"x is of a backbone of someone's own.*backbone=c:d"):
         named_backbone(None, "c:d", "x")
 
 

@@ -15,7 +15,7 @@ BACKBONE = click.option(
     metavar="NAME",
     default="mobilenetv2-w0.35",
     show_default=True,
-    help="Pretrained network, or package.module:function of yours.",
+    help=f"{options.NAMES}.",
 )
 
 

@@ -47,7 +47,9 @@ def join_names(names: Iterable[str]) -> str:
     return f"{', '.join(first)} or {last}" if first else last
 
 
-BACKBONE = click.option("--backbone", metavar="NAME", help="Pretrained network, or package.module:function of yours.")
+#: What names a backbone, for help texts.
+NAMES = "Pretrained network, timm:NAME, torchvision:NAME, or package.module:function of yours"
+BACKBONE = click.option("--backbone", metavar="NAME", help=f"{NAMES}.")
 WEIGHTS = click.option("--weights", metavar="FILE", help="bundled, imagenet, none, or a .pth or .safetensors file.")
 MOVED_WEIGHTS = click.option("--weights", metavar="FILE", help="As in the run, if it was a file that has moved.")
 INPUT_SIZE = click.option("--input-size", type=int, metavar="PIXELS", help="Side of the images.")

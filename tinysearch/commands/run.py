@@ -40,7 +40,7 @@ def _read_config(context: click.Context, parameter: click.Parameter, value: Path
 @click.option(
     "--backbone",
     metavar="NAME,...",
-    help="Pretrained network, or package.module:function of yours; several, with commas, are one search.",
+    help=f"{options.NAMES}; several, with commas, are one search.",
 )
 @click.option(
     "--weights",

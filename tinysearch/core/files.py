@@ -12,6 +12,13 @@ MAX_TEXT = 16 * 2**20
 TEMPORARY = ".unfinished-"
 
 
+def cache_folder() -> Path:
+    """Where this machine keeps what can be had again: `$TINYSEARCH_CACHE`, or the user's folder for caches."""
+    import pooch
+
+    return Path(os.environ.get("TINYSEARCH_CACHE") or pooch.os_cache("tinysearch"))
+
+
 def read_text(path: Path) -> str:
     """Read a UTF-8 text file of at most `MAX_TEXT` bytes.
 

@@ -128,8 +128,8 @@ def own_module(tmp_path, monkeypatch):
             model.input_size, model.normalisation = 32, ((0, 0, 0), [1.0, 1.0, 1.0])
             return model
 
-        def odd():
-            model = fixed()
+        def odd(num_classes):
+            model = nn.Sequential(nn.Flatten(), nn.Linear(12, num_classes))
             model.normalisation = (0.5, 0.5)
             return model
 
@@ -160,11 +160,11 @@ def test_a_users_backbone(own_module):
 
 
 def test_a_users_backbone_declares_its_input(own_module):
-    model = load_backbone("my_nets:fixed", num_classes=10)
+    model = load_backbone("my_nets:fixed", num_classes=5)
     assert model.input_size == 32
     assert model.normalisation.mean == (0, 0, 0)
     assert model.normalisation.std == (1, 1, 1)
-    assert load_backbone("my_nets:fixed", input_size=48).input_size == 48
+    assert load_backbone("my_nets:fixed", num_classes=5, input_size=48).input_size == 48
 
 
 @pytest.mark.parametrize(
@@ -178,6 +178,7 @@ def test_a_users_backbone_declares_its_input(own_module):
         ("my_nets:constant", "my_nets has no function constant"),
         ("my_nets:number", "number returned int, no nn.Module"),
         ("my_nets:broken", "broken failed: ValueError: two lines"),
+        ("my_nets:fixed", r"gives no 10 logits \(1 has 5 outputs\): let its function take num_classes"),
         ("my_nets:odd", "normalisation is .* not three means"),
         (":net", "package.module:function"),
         ("my_nets:", "package.module:function"),

@@ -26,3 +26,15 @@ class TestBuiltIn(BackboneSuite):
 
 def _build(name: str, classes: int) -> nn.Module:
     return load_backbone(name, num_classes=classes)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("libraries")
+class TestOfLibraries(BackboneSuite):
+    @pytest.fixture(params=["timm:test_resnet", "timm:test_efficientnet", "torchvision:mnasnet0_5"])
+    def builder(self, request: pytest.FixtureRequest) -> Callable[[int], nn.Module]:
+        return partial(_build, request.param)
+
+    @pytest.fixture
+    def size(self) -> int:
+        return 48

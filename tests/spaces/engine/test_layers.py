@@ -198,8 +198,6 @@ class Tied(nn.Module):
             x = self.norm(x)
         elif self.what == "dropout2d":
             x = self.drop(x)
-        elif self.what == "function":
-            x = F.dropout(x, 0.1, self.training)
         return self.head(x.mean((2, 3)))
 
 
@@ -211,7 +209,6 @@ class Tied(nn.Module):
         ("parameter", r"one.weight and two.weight are one parameter"),
         ("no statistics", "track_running_stats"),
         ("dropout2d", "Dropout2d"),
-        ("function", "use nn.Dropout"),
     ],
 )
 def test_what_cannot_be_predicted_is_refused_by_trace_and_apply(what, words):
