@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from .data.episodes import Episode, draw_episode, draw_folds
 from .data.images import ImageSplit, as_input, normalisation_of
-from .proxies.prototypes import FrozenBackbone, set_head
+from .proxies.classifier import set_head
+from .proxies.prototypes import FrozenBackbone
 from .proxies.settings import ProxySettings
 
 #: Most support images that such a method sees: one backward pass must hold them.

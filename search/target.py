@@ -13,7 +13,8 @@ from ..spaces.optimizers import Optimizer
 from ..spaces.policy import UpdatePolicy
 from .data.images import Dataset, ImageSplit, normalisation_of
 from .data.pictures import Augmentation, Pictures
-from .proxies.prototypes import FrozenBackbone, Head, set_head
+from .proxies.classifier import Head, set_head
+from .proxies.prototypes import FrozenBackbone
 from .rates import best_rate
 from .training import Answers, Recipe, Start, Step, answer, fit
 

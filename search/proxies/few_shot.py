@@ -28,7 +28,8 @@ from ..data.images import Normalisation, as_input, normalisation_of
 from ..rates import best_rate, highest_that_holds
 from ..training import Answers, Features, Recipe, Start, Step, answer, fit
 from .base import Proxy, ProxyTask, Score
-from .prototypes import FrozenBackbone, Head, set_head
+from .classifier import Head, set_head
+from .prototypes import FrozenBackbone
 from .settings import FewShotSettings
 
 #: Most bytes of frozen activations kept for reuse; the oldest go first.

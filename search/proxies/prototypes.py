@@ -2,18 +2,14 @@
 
 from collections.abc import Sequence
 from copy import deepcopy
-from typing import NamedTuple, TypeVar
 
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
 
-from ...core.errors import UnsupportedError
 from ...spaces.engine.apply import assemble
 from ...spaces.engine.split import prefix
-from ...spaces.graph import node_name
 from ...spaces.policy import UpdatePolicy
-
-Module = TypeVar("Module", bound=nn.Module)
+from .classifier import Head, check_answers, clipped, head_input, set_head, vectors
 
 #: Logits of the prototype head for a squared distance as large as the mean within a class.
 SHARPNESS = 10.0
@@ -21,13 +17,8 @@ SHARPNESS = 10.0
 TOO_CLOSE = 1e-6
 #: Images run at once where no gradient is needed.
 CHUNK = 100
-
-
-class Head(NamedTuple):
-    """A linear head: weight (classes, D) and bias (classes,)."""
-
-    weight: Tensor
-    bias: Tensor
+#: Images that a network is seen to answer by its classifier.
+CHECKED = 4
 
 
 class FrozenBackbone:
@@ -47,6 +38,7 @@ class FrozenBackbone:
         self.module = deepcopy(backbone).eval()
         self.module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in its stubs
         self._head = head
+        self._checked = False
         self._graph = assemble(self.module, UpdatePolicy(backbone="frozen", input_shape=input_shape, head=head))
 
     def features(self, boundary: str, parts: Sequence[Tensor]) -> list[Tensor]:
@@ -58,36 +50,22 @@ class FrozenBackbone:
         """The head of class prototypes for images (N, C, H, W) and their labels (N,).
 
         Raises:
-            UnsupportedError: The classifier reads several vectors of an image.
+            UnsupportedError: The network's answers are not those of its classifier on one vector of an image.
         """
         classifier = self.module.get_submodule(self._head)
-        assert isinstance(classifier, nn.Linear)
         below = head_input(self._graph, self._head)
-        features = images if below is None else self.features(below, [images])[0]
-        if features.shape != (len(images), classifier.in_features):
-            raise UnsupportedError(
-                f"the classifier {self._head} reads {tuple(features.shape[1:])} of an image, not one vector, of which "
-                "no class prototypes can be made: pool positions before the classifier, not behind it"
-            )
-        return prototype_head(features, labels, classifier.out_features)
-
-
-def head_input(graph: fx.GraphModule, head: str) -> str | None:
-    """Name of the operation whose output a classifier reads; None where it reads the network's input."""
-    (node,) = (n for n in graph.graph.nodes if n.op == "call_module" and n.target == head)
-    below = node.all_input_nodes[0]
-    return None if below.op == "placeholder" else node_name(below)
-
-
-def set_head(model: Module, name: str, head: Head) -> Module:
-    """Copy values into the classifier of a model, in place; gives the model back."""
-    classifier = model.get_submodule(name)
-    assert isinstance(classifier, nn.Linear)
-    with torch.no_grad():
-        classifier.weight.copy_(head.weight)
-        if classifier.bias is not None:
-            classifier.bias.copy_(head.bias)
-    return model
+        read = images if below is None else self.features(below, [images])[0]
+        features = vectors(read, len(images), classifier)
+        if not self._checked:
+            check_answers(self._graph.eval(), self._head, images[:CHECKED], features[:CHECKED])
+            self._checked = True
+        head = prototype_head(features, labels, len(classifier.get_parameter("weight")))
+        if clipped(self._graph, self._head):
+            # What all classes share changes no answer; so much of it that nothing of these images is clipped.
+            set_head(self._graph, self._head, head)
+            (logits,) = self.features(self._head, [images])
+            head = Head(head.weight, head.bias - logits.min().clamp_max(0))
+        return head
 
 
 def prototype_head(features: Tensor, labels: Tensor, classes: int) -> Head:

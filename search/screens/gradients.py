@@ -61,8 +61,8 @@ def visit_gradients(
     def show(row: int, module: nn.Module, x: Tensor, version: int, grad: Tensor) -> None:
         if x._version != version:
             raise UnsupportedError(
-                f"what {trace.rows[row].name} reads is overwritten later, so that it could not train: let the operation "
-                "behind it make a new tensor"
+                f"what {trace.rows[row].name} reads is overwritten later, so that it could not train: let "
+                "the operation behind it make a new tensor"
             )
         for part, gradients in _gradients(module, x, grad, len(images)):
             visit(row, part, gradients)
@@ -192,7 +192,7 @@ def _by_position(values: Tensor, count: int) -> Tensor:
 
 def _by_image(values: Tensor, count: int) -> Tensor:
     """Sums over the entries of an image, (count, ...), where a network has positions in the axis of the images."""
-    return values if len(values) == count else values.unflatten(0, (count, -1)).sum(1)
+    return values if len(values) == count else torch.unflatten(values, 0, (count, -1)).sum(1)
 
 
 def _normalised(module: nn.Module, x: Tensor) -> Tensor:

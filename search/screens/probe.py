@@ -10,7 +10,8 @@ from ...spaces.graph import block_names, symbolic_trace
 from ...spaces.lite_residual import LiteResidual
 from ...spaces.policy import UpdatePolicy
 from ...spaces.space import lite_update
-from ..proxies.prototypes import FrozenBackbone, set_head
+from ..proxies.classifier import set_head
+from ..proxies.prototypes import FrozenBackbone
 from .task import ScreenTask
 
 #: Scale of a lite residual module's last norm where its gradients are taken. It is assumed, not fitted: the most that

@@ -67,7 +67,7 @@ class Transformer(nn.Module):
 
 
 class Folding(nn.Module):
-    """Convolutions around blocks on positions that are folded into the batch, as in MobileViT; PReLU, a norm of tokens."""
+    """Convolutions around blocks on positions folded into the batch, as in MobileViT; PReLU, a norm of tokens."""
 
     def __init__(self, num_classes: int, width: int = 8) -> None:
         super().__init__()

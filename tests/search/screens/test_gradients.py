@@ -77,7 +77,7 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "group norm": lambda: Net(nn.Conv2d(3, 8, 3), nn.GroupNorm(2, 8), nn.SiLU(), nn.Conv2d(8, 8, 1)),
     "standardised": lambda: Net(StandardisedConv2d(nn.Conv2d(3, 8, 3, 2, bias=False)), nn.GroupNorm(2, 8), nn.ReLU()),
     "reflected": lambda: Net(nn.Conv2d(3, 8, 3, padding=1, padding_mode="reflect")),
-    "as large as the input": lambda: Net(nn.Conv2d(3, 8, 2, padding="same")),
+    "as large as the input": lambda: Net(nn.Conv2d(3, 8, 3, padding="same")),
     "several readers": lambda: Twice(nn.Conv2d(3, 8, 3), seen_norm(nn.BatchNorm2d(8))),
     "linear over positions": Tokens,
 }
