@@ -21,7 +21,7 @@ import numpy as np
 from ...spaces.table import UpdateTable
 from ...spaces.trace import INPUT, Trace
 from ..step.columns import Mask, both, either, masks, without
-from ..step.saved import STATISTIC_BYTES, Kept, norm_statistics, observed_extra
+from ..step.saved import STATISTIC_BYTES, Kept, exchanged, norm_statistics, observed_extra
 from .base import Accounting
 
 
@@ -73,11 +73,14 @@ def find_kept(table: UpdateTable, batch: int, element_bytes: int = 4) -> Kept:
         else:
             own_output: Mask = False
             needs = [False if source == INPUT else both(live[source], present[row]) for source in layer.inputs]
-            for need, retention in zip(needs, layer.plain_retention, strict=True):
+            needs, instead = exchanged(needs, layer.inputs, layer.plain_joint)
+            for need, retention in (*zip(needs, layer.plain_retention, strict=True), *instead):
                 own_output = either(own_output, both(need, retention.output))
                 for tensor, keeps in zip(layer.inputs, retention.inputs, strict=True):
                     hold(tensor, row, both(need, keeps))
             kept.add(row, *observed_extra(needs, layer.plain_retention, layer.plain_joint, batch))
+            for need, retention in instead:
+                kept.add(row, need, batch * retention.extra + retention.fixed)
             if row in beside:
                 # The block's output is then the sum with the module's, and this row's own output a tensor apart.
                 apart = both(own_output, present[beside[row]])

@@ -163,13 +163,16 @@ class _Finder:
             False if source == INPUT else without(without(self.live[source], masked), read_off)
             for source in layer.inputs
         ]
-        for need, retention in zip(needs, layer.retention, strict=True):
+        needs, instead = exchanged(needs, layer.inputs, layer.joint)
+        for need, retention in (*zip(needs, layer.retention, strict=True), *instead):
             if retention.output:
                 own_output = either(own_output, need)
             for tensor, keeps in zip(layer.inputs, retention.inputs, strict=True):
                 if keeps:
                     self.kept.hold(tensor, row, need)
         self.kept.add(row, *observed_extra(needs, layer.retention, layer.joint, self.batch))
+        for need, retention in instead:
+            self.kept.add(row, need, self.batch * retention.extra + retention.fixed)
         if row in self.beside:
             # The block's output is then the sum with the module's, and this row's own output a tensor apart.
             apart = both(own_output, self.present[self.beside[row]])
@@ -186,6 +189,32 @@ class _Finder:
             if row in self.beside:  # the readers read the sum with the module's output
                 kept = without(kept, self.present[self.beside[row]])
         return both(kept, self.live_inputs[row])
+
+
+def exchanged(
+    needs: Sequence[Mask], inputs: Sequence[int], joint: Sequence[Joint]
+) -> tuple[list[Mask], list[tuple[Mask, Retention]]]:
+    """Where an operation keeps something else than what each of its inputs needs.
+
+    Args:
+        needs: Of each input, in which policies it needs a gradient.
+        inputs: The row that each reads.
+        joint: What is kept for several.
+
+    Returns:
+        The needs in all other policies; and what is kept in these.
+    """
+    left, instead = list(needs), []
+    for together in joint:
+        if together.instead is None:
+            continue
+        rows = {inputs[place] for place in together.inputs}
+        exactly: Mask = True
+        for need, row in zip(needs, inputs, strict=True):
+            exactly = both(exactly, need) if row in rows else without(exactly, need)
+        left = [without(need, exactly) for need in left]
+        instead.append((exactly, together.instead))
+    return left, instead
 
 
 def observed_extra(
@@ -209,7 +238,7 @@ def observed_extra(
             amount = larger(amount, times(need, batch * kept.extra + kept.fixed))
             seen = either(seen, need)
     for together in joint:
-        every: Mask = True
+        every: Mask = together.instead is None
         for place in together.inputs:
             every = both(every, needs[place])
         if every is not False:

@@ -38,7 +38,7 @@ def observe(
 
     Returns:
         What is kept when each input needs a gradient, one `Retention` an input; and what several keep together, where
-        that is more than the most that one of them does.
+        that is not what each of them does.
     """
     groups = [(n,) for n in range(len(inputs[0]))] if groups is None else groups
 
@@ -56,9 +56,19 @@ def observe(
     for size in sizes:
         for subset in combinations(alone, size):
             together = seen([position for group in subset for position in group])
-            parts = [alone[group] for group in subset]
-            if together.extra > max(p.extra for p in parts) or together.fixed > max(p.fixed for p in parts):
-                joints.append(Joint(tuple(group[0] for group in subset), together.extra, together.fixed))
+            places, parts = tuple(group[0] for group in subset), [alone[group] for group in subset]
+            fewer = [joint for joint in joints if joint.instead is None and set(joint.inputs) < set(places)]
+            expected = Retention(
+                tuple(map(any, zip(*(part.inputs for part in parts), strict=True))),
+                any(part.output for part in parts),
+                max(each.extra for each in (*parts, *fewer)),
+                max(each.fixed for each in (*parts, *fewer)),
+            )
+            more = together.extra >= expected.extra and together.fixed >= expected.fixed
+            if not more or (together.inputs, together.output) != (expected.inputs, expected.output):
+                joints.append(Joint(places, together.extra, together.fixed, together))
+            elif together != expected:
+                joints.append(Joint(places, together.extra, together.fixed))
     return tuple(by_input.get(n, none) for n in range(len(inputs[0]))), tuple(joints)
 
 

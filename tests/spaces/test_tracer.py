@@ -72,6 +72,14 @@ def fused(m, x):
     return as_map(F.scaled_dot_product_attention(*heads).transpose(1, 2).flatten(2))
 
 
+def biased_and_fused(m, x):
+    """PyTorch has another kernel for it where the bias needs a gradient."""
+    x = tokens(x)
+    q, k, v = (part.unflatten(-1, (2, 4)).transpose(1, 2) for part in m.qkv(x).chunk(3, -1))
+    attended = F.scaled_dot_product_attention(q, k, v, attn_mask=m.table[:, m.places][None])
+    return as_map(attended.transpose(1, 2).flatten(2))
+
+
 def with_class_token(m, x):
     x = tokens(x)
     x = torch.cat([m.token.expand(x.shape[0], -1, -1), x], 1) + m.position
@@ -212,6 +220,9 @@ BODIES = {
         second=nn.Linear(16, 8),
     ),
     "scaled_dot_product_attention": lambda: Block(fused, qkv=nn.Linear(8, 24, bias=False)),
+    "scaled_dot_product_attention with a bias": lambda: Block(
+        biased_and_fused, qkv=nn.Linear(8, 24), table=parameter(2, 64), places=PLACES
+    ),
     "class token and positions": lambda: Block(
         with_class_token,
         token=parameter(1, 1, 8),
