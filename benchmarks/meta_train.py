@@ -31,7 +31,8 @@ import tinysearch as ts
 from tinysearch.search.data.episodes import draw_task
 from tinysearch.search.data.images import Dataset, ImageSplit, Subset, as_input, normalisation_of
 from tinysearch.search.network import load_network
-from tinysearch.search.proxies.prototypes import FrozenBackbone, Head, set_head
+from tinysearch.search.proxies.classifier import Head, set_head
+from tinysearch.search.proxies.prototypes import FrozenBackbone
 from tinysearch.search.rates import best_rate
 from tinysearch.search.training import Answers, Features, Recipe, Start, answer, fit
 from tinysearch.spaces.engine.apply import assemble
@@ -98,7 +99,7 @@ class Learner:
             options.backbone, classes=WAY, weights=str(weights), input_size=options.input_size
         )
         self._head = self.trace.layers[self.trace.head].name
-        self._frozen = FrozenBackbone(self.network, self._head)
+        self._frozen = FrozenBackbone(self.network, self._head, self.trace.input_shape)
         self._steps = options.steps
         self._policies = ts.methods.named(self.trace)
         self._students: dict[str, Student] = {}

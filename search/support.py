@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from .data.episodes import Episode, draw_episode, draw_folds
 from .data.images import ImageSplit, as_input, normalisation_of
-from .proxies.prototypes import FrozenBackbone, set_head
+from .proxies.classifier import set_head
+from .proxies.prototypes import FrozenBackbone
 from .proxies.settings import ProxySettings
 
 #: Most support images that such a method sees: one backward pass must hold them.
@@ -42,8 +43,8 @@ def support_task(backbone: nn.Module, head: str, episode: Episode) -> SupportTas
         head: Qualified name of its classifier.
         episode: Where the images are from.
     """
-    frozen = FrozenBackbone(backbone, head)
     images = as_input(episode.support_images, normalisation_of(backbone))
+    frozen = FrozenBackbone(backbone, head, tuple(images.shape[1:]))
     model = set_head(deepcopy(frozen.module), head, frozen.prototypes(images, episode.support_labels))
     return SupportTask(model, images[:SUPPORT_SEEN], episode.support_labels[:SUPPORT_SEEN])
 

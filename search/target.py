@@ -13,7 +13,8 @@ from ..spaces.optimizers import Optimizer
 from ..spaces.policy import UpdatePolicy
 from .data.images import Dataset, ImageSplit, normalisation_of
 from .data.pictures import Augmentation, Pictures
-from .proxies.prototypes import FrozenBackbone, Head, set_head
+from .proxies.classifier import Head, set_head
+from .proxies.prototypes import FrozenBackbone
 from .rates import best_rate
 from .training import Answers, Recipe, Start, Step, answer, fit
 
@@ -56,7 +57,7 @@ class Target:
         seed: int = 0,
     ) -> None:
         self.backbone, self.head = backbone, head
-        self._frozen = FrozenBackbone(backbone, head)
+        self._frozen = FrozenBackbone(backbone, head, (3, size, size))
         self._device = next(backbone.parameters()).device
         self._size, self._augmentation = size, augmentation
         rng = torch.Generator().manual_seed(seed)

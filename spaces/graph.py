@@ -67,6 +67,7 @@ def symbolic_trace(model: nn.Module, *shapes: tuple[int, ...]) -> fx.GraphModule
         if name in called:
             node.target = name = _own_module(graph, name)
         called.add(name)
+    _tell_apart(graph)
     graph.recompile()
     return graph
 
@@ -93,6 +94,20 @@ def _own_module(graph: fx.GraphModule, name: str) -> str:
     own = next(f"{name}_{n}" for n in count(1) if f"{name}_{n}" not in taken)
     graph.add_submodule(own, deepcopy(module))
     return own
+
+
+def _tell_apart(graph: fx.GraphModule) -> None:
+    """Rename operations that are called as a module is: a policy knows both by their names."""
+    taken = {name for name, _ in graph.named_modules()}
+    for node in list(graph.graph.nodes):
+        if not node.op.startswith("call_") or node.op == "call_module" or node.name not in taken:
+            continue
+        own = next(f"{node.name}_{n}" for n in count(1) if f"{node.name}_{n}" not in taken)
+        with graph.graph.inserting_before(node):
+            renamed = graph.graph.create_node(node.op, node.target, node.args, node.kwargs, name=own)
+        renamed.meta = dict(node.meta)
+        node.replace_all_uses_with(renamed)
+        graph.graph.erase_node(node)
 
 
 def _check_parameters(graph: fx.GraphModule) -> None:

@@ -205,6 +205,10 @@ class _Tracer(fx.Tracer):
         node = super().create_proxy(kind, target, args, kwargs, *rest, **more).node
         first, second = values
         if tensors_of(first):
+            node.meta["per_image"] = all(
+                isinstance(value, Tensor) and value.shape[:1] == (batch,)
+                for value, batch in zip(values, BATCHES, strict=True)
+            )
             return Value(node, self, values)
         if type(first) is type(second) and first == second:
             self.graph.erase_node(node)

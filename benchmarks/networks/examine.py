@@ -104,7 +104,7 @@ def kept(
     for batch in BATCHES:
         images = torch.randn(batch, *trace.input_shape)
         for policy, model, row in zip(policies, models, saved_bytes(table, batch), strict=True):
-            tensors = saved_tensors(model.train(), images)
+            tensors = saved_tensors(model.train(), images, trace.index)
             predicted = {trace.rows[place].name: int(row[place]) for place in trace.order if row[place]}
             told = Measurement(sum(tensor.bytes for tensor in tensors), tensors, 0.0, predicted)
             off = {

@@ -7,7 +7,7 @@ not by what needs it:
 - batch, group and layer norm: the input whenever the output needs a gradient, and means and inverse deviations, which a
   batch norm in evaluation mode has not; a batch norm is in training mode where the policy trains its statistics;
 - linear: its input if its weight trains;
-- anything else: what was observed of PyTorch's own operation (`Layer.plain_retention`);
+- anything else: what was observed of PyTorch's own operation (`Layer.plain_kept`);
 - zero padding in front of a conv makes a padded copy, which the conv keeps in its input's stead.
 
 `requires_grad` is of whole tensors: a weight of which some channels train counts as trained whole, and a sign mask as
@@ -73,12 +73,13 @@ def find_kept(table: UpdateTable, batch: int, element_bytes: int = 4) -> Kept:
         else:
             own_output: Mask = False
             needs = [False if source == INPUT else both(live[source], present[row]) for source in layer.inputs]
-            needs, instead = exchanged(needs, layer.inputs, layer.plain_joint)
-            for need, retention in (*zip(needs, layer.plain_retention, strict=True), *instead):
+            observed = layer.plain_kept.of(batch)
+            needs, instead = exchanged(needs, layer.inputs, observed)
+            for need, retention in (*zip(needs, observed.each, strict=True), *instead):
                 own_output = either(own_output, both(need, retention.output))
                 for tensor, keeps in zip(layer.inputs, retention.inputs, strict=True):
                     hold(tensor, row, both(need, keeps))
-            kept.add(row, *observed_extra(needs, layer.plain_retention, layer.plain_joint, batch))
+            kept.add(row, *observed_extra(needs, observed, batch))
             for need, retention in instead:
                 kept.add(row, need, batch * retention.extra + retention.fixed)
             if row in beside:

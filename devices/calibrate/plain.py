@@ -25,7 +25,7 @@ def plain_rows(model: nn.Module, found: Trace) -> list[dict[str, Any]]:
     Raises:
         UnsupportedError: It has an operation that `standalone` does not know.
     """
-    graph = symbolic_trace(model)
+    graph = symbolic_trace(model, found.input_shape)
     rows: list[dict[str, Any]] = []
     numbers: dict[fx.Node, int] = {}
     for node in graph.graph.nodes:

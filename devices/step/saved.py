@@ -11,7 +11,7 @@ import numpy as np
 
 from ...spaces.operations import READ_OFF_OUTPUT
 from ...spaces.table import UpdateTable
-from ...spaces.trace import INPUT, Joint, Layer, Retention, Trace
+from ...spaces.trace import INPUT, Layer, Retentions, Trace
 from .columns import Amount, Ints, Mask, both, columns, either, larger, masks, times, without
 
 #: Bytes of a batch statistic, whatever the activations' type.
@@ -102,7 +102,7 @@ def find_kept(table: UpdateTable, batch: int, element_bytes: int = 4) -> Kept:
     - A batch norm on frozen statistics keeps its input if its scale trains. With batch statistics it is PyTorch's
       own and keeps its input, mean and inverse deviation whenever a gradient reaches it. So do group and layer
       norms, whose statistics are per sample.
-    - Any other operation keeps what was observed of it (`Layer.retention`) for each input that needs a gradient;
+    - Any other operation keeps what was observed of it (`Layer.kept`) for each input that needs a gradient;
       an activation with a sign mask keeps one bit an element.
     - ReLU and ReLU6 without a sign mask keep their output instead of a mask where a conv or linear keeps it anyway.
     """
@@ -163,14 +163,15 @@ class _Finder:
             False if source == INPUT else without(without(self.live[source], masked), read_off)
             for source in layer.inputs
         ]
-        needs, instead = exchanged(needs, layer.inputs, layer.joint)
-        for need, retention in (*zip(needs, layer.retention, strict=True), *instead):
+        observed = layer.kept.of(self.batch)
+        needs, instead = exchanged(needs, layer.inputs, observed)
+        for need, retention in (*zip(needs, observed.each, strict=True), *instead):
             if retention.output:
                 own_output = either(own_output, need)
             for tensor, keeps in zip(layer.inputs, retention.inputs, strict=True):
                 if keeps:
                     self.kept.hold(tensor, row, need)
-        self.kept.add(row, *observed_extra(needs, layer.retention, layer.joint, self.batch))
+        self.kept.add(row, *observed_extra(needs, observed, self.batch))
         for need, retention in instead:
             self.kept.add(row, need, self.batch * retention.extra + retention.fixed)
         if row in self.beside:
@@ -192,20 +193,20 @@ class _Finder:
 
 
 def exchanged(
-    needs: Sequence[Mask], inputs: Sequence[int], joint: Sequence[Joint]
+    needs: Sequence[Mask], inputs: Sequence[int], observed: Retentions
 ) -> tuple[list[Mask], list[tuple[Mask, Retention]]]:
     """Where an operation keeps something else than what each of its inputs needs.
 
     Args:
         needs: Of each input, in which policies it needs a gradient.
         inputs: The row that each reads.
-        joint: What is kept for several.
+        observed: What is kept.
 
     Returns:
         The needs in all other policies; and what is kept in these.
     """
     left, instead = list(needs), []
-    for together in joint:
+    for together in observed.joint:
         if together.instead is None:
             continue
         rows = {inputs[place] for place in together.inputs}
@@ -217,15 +218,12 @@ def exchanged(
     return left, instead
 
 
-def observed_extra(
-    needs: Sequence[Mask], retention: Sequence[Retention], joint: Sequence[Joint], batch: int
-) -> tuple[Mask, Amount]:
+def observed_extra(needs: Sequence[Mask], observed: Retentions, batch: int) -> tuple[Mask, Amount]:
     """What an operation was observed to keep besides its inputs and output.
 
     Args:
         needs: Of each input, in which policies it needs a gradient.
-        retention: What is kept for each.
-        joint: What is kept for several.
+        observed: What is kept for each, and for several together.
         batch: Samples of one step.
 
     Returns:
@@ -233,11 +231,11 @@ def observed_extra(
     """
     seen: Mask = False
     amount: Amount = 0
-    for need, kept in zip(needs, retention, strict=True):
+    for need, kept in zip(needs, observed.each, strict=True):
         if kept.extra or kept.fixed:
             amount = larger(amount, times(need, batch * kept.extra + kept.fixed))
             seen = either(seen, need)
-    for together in joint:
+    for together in observed.joint:
         every: Mask = together.instead is None
         for place in together.inputs:
             every = both(every, needs[place])

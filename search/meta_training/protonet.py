@@ -13,9 +13,9 @@ from ...core.errors import UnsupportedError
 from ...spaces import methods
 from ...spaces.engine.apply import assemble
 from ...spaces.engine.split import prefix
-from ...spaces.graph import node_name
 from ...spaces.policy import UpdatePolicy
 from ...spaces.trace import Trace
+from ..proxies.classifier import head_input, vectors
 from ..proxies.prototypes import SHARPNESS, FrozenBackbone
 from ..training import Answers
 from .source import TaskImages
@@ -76,17 +76,16 @@ class ProtoNet:
 
     def __init__(self, backbone: nn.Module, trace: Trace) -> None:
         head = trace.layers[trace.head].name
-        graph = assemble(FrozenBackbone(backbone, head).module, everything(trace))
-        (node,) = (n for n in graph.graph.nodes if n.op == "call_module" and n.target == head)
-        below = node.all_input_nodes[0]
-        self.features = prefix(graph, node_name(below)).eval() if below.op != "placeholder" else nn.Identity()
+        graph = assemble(FrozenBackbone(backbone, head, trace.input_shape).module, everything(trace))
+        below, self._classifier = head_input(graph, head), graph.get_submodule(head)
+        self.features = nn.Identity() if below is None else prefix(graph, below).eval()
         if not any(parameter.requires_grad for parameter in self.features.parameters()):
             raise UnsupportedError(f"{trace.name} has no weights below its head: there is nothing to meta-train")
 
     def logits(self, task: TaskImages) -> Tensor:
         """Logits of a task's queries, (q, way)."""
         count = len(task.support_labels)
-        features = self.features(task.images)
+        features = vectors(self.features(task.images), len(task.images), self._classifier)
         return prototype_logits(features[:count], task.support_labels, features[count:], task.query_labels)
 
     def loss(self, task: TaskImages) -> Tensor:

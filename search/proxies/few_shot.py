@@ -28,7 +28,8 @@ from ..data.images import Normalisation, as_input, normalisation_of
 from ..rates import best_rate, highest_that_holds
 from ..training import Answers, Features, Recipe, Start, Step, answer, fit
 from .base import Proxy, ProxyTask, Score
-from .prototypes import FrozenBackbone, Head, set_head
+from .classifier import Head, set_head
+from .prototypes import FrozenBackbone
 from .settings import FewShotSettings
 
 #: Most bytes of frozen activations kept for reuse; the oldest go first.
@@ -98,7 +99,7 @@ class FewShotProxy(Proxy):
         seed: int = 0,
         make_step: Callable[[nn.Module, Optimizer], Step] = Step,
     ) -> None:
-        self._frozen = FrozenBackbone(backbone, head)
+        self._frozen = FrozenBackbone(backbone, head, reference.input_shape)
         self._head = head
         self._settings = settings
         self._reference = reference

@@ -2,17 +2,14 @@
 
 from collections.abc import Sequence
 from copy import deepcopy
-from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from ...spaces.engine.apply import assemble
 from ...spaces.engine.split import prefix
-from ...spaces.graph import node_name
 from ...spaces.policy import UpdatePolicy
-
-Module = TypeVar("Module", bound=nn.Module)
+from .classifier import Head, check_answers, clipped, head_input, set_head, vectors
 
 #: Logits of the prototype head for a squared distance as large as the mean within a class.
 SHARPNESS = 10.0
@@ -20,13 +17,8 @@ SHARPNESS = 10.0
 TOO_CLOSE = 1e-6
 #: Images run at once where no gradient is needed.
 CHUNK = 100
-
-
-class Head(NamedTuple):
-    """A linear head: weight (classes, D) and bias (classes,)."""
-
-    weight: Tensor
-    bias: Tensor
+#: Images that a network is seen to answer by its classifier.
+CHECKED = 4
 
 
 class FrozenBackbone:
@@ -35,17 +27,19 @@ class FrozenBackbone:
     Args:
         backbone: The pretrained network, unchanged by this.
         head: Qualified name of its classifier.
+        input_shape: Shape of its images, (C, H, W).
 
     Attributes:
         module: A copy in evaluation mode. Its memory format is channels last, the order that convolutions on a CPU
             compute in: no time is lost to reordering.
     """
 
-    def __init__(self, backbone: nn.Module, head: str) -> None:
+    def __init__(self, backbone: nn.Module, head: str, input_shape: tuple[int, ...]) -> None:
         self.module = deepcopy(backbone).eval()
         self.module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in its stubs
         self._head = head
-        self._graph = assemble(self.module, UpdatePolicy(backbone="frozen", input_shape=(), head=head))
+        self._checked = False
+        self._graph = assemble(self.module, UpdatePolicy(backbone="frozen", input_shape=input_shape, head=head))
 
     def features(self, boundary: str, parts: Sequence[Tensor]) -> list[Tensor]:
         """What comes out of the operation `boundary`, for several sets of images (N, C, H, W)."""
@@ -53,23 +47,25 @@ class FrozenBackbone:
         return [_run_chunks(until, images) for images in parts]
 
     def prototypes(self, images: Tensor, labels: Tensor) -> Head:
-        """The head of class prototypes for images (N, C, H, W) and their labels (N,)."""
+        """The head of class prototypes for images (N, C, H, W) and their labels (N,).
+
+        Raises:
+            UnsupportedError: The network's answers are not those of its classifier on one vector of an image.
+        """
         classifier = self.module.get_submodule(self._head)
-        assert isinstance(classifier, nn.Linear)
-        (node,) = (n for n in self._graph.graph.nodes if n.op == "call_module" and n.target == self._head)
-        (features,) = self.features(node_name(node.all_input_nodes[0]), [images])
-        return prototype_head(features, labels, classifier.out_features)
-
-
-def set_head(model: Module, name: str, head: Head) -> Module:
-    """Copy values into the classifier of a model, in place; gives the model back."""
-    classifier = model.get_submodule(name)
-    assert isinstance(classifier, nn.Linear)
-    with torch.no_grad():
-        classifier.weight.copy_(head.weight)
-        if classifier.bias is not None:
-            classifier.bias.copy_(head.bias)
-    return model
+        below = head_input(self._graph, self._head)
+        read = images if below is None else self.features(below, [images])[0]
+        features = vectors(read, len(images), classifier)
+        if not self._checked:
+            check_answers(self._graph.eval(), self._head, images[:CHECKED], features[:CHECKED])
+            self._checked = True
+        head = prototype_head(features, labels, len(classifier.get_parameter("weight")))
+        if clipped(self._graph, self._head):
+            # What all classes share changes no answer; so much of it that nothing of these images is clipped.
+            set_head(self._graph, self._head, head)
+            (logits,) = self.features(self._head, [images])
+            head = Head(head.weight, head.bias - logits.min().clamp_max(0))
+        return head
 
 
 def prototype_head(features: Tensor, labels: Tensor, classes: int) -> Head:

@@ -4,7 +4,7 @@ import numpy as np
 
 from ...spaces.trace import Trace
 from .base import AdditiveScore, Floats
-from .gradients import Part
+from .tensors import Part
 
 
 class Values:

@@ -10,7 +10,8 @@ from ...spaces.graph import block_names, symbolic_trace
 from ...spaces.lite_residual import LiteResidual
 from ...spaces.policy import UpdatePolicy
 from ...spaces.space import lite_update
-from ..proxies.prototypes import FrozenBackbone, set_head
+from ..proxies.classifier import set_head
+from ..proxies.prototypes import FrozenBackbone
 from .task import ScreenTask
 
 #: Scale of a lite residual module's last norm where its gradients are taken. It is assumed, not fitted: the most that
@@ -31,8 +32,8 @@ def probe(task: ScreenTask, fitted: Tensor) -> fx.GraphModule:
         fitted: Indices of the images whose class prototypes are the head.
     """
     backbone, trace = task.backbone, task.trace
-    head = FrozenBackbone(backbone, task.head).prototypes(task.images[fitted], task.labels[fitted])
-    graph = symbolic_trace(deepcopy(backbone).eval())
+    head = FrozenBackbone(backbone, task.head, trace.input_shape).prototypes(task.images[fitted], task.labels[fitted])
+    graph = symbolic_trace(deepcopy(backbone).eval(), trace.input_shape)
     graph.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in its stubs
     set_head(graph, task.head, head)
     lite = tuple(lite_update(trace, block) for block in trace.blocks if block.lite)

@@ -17,10 +17,11 @@ from torch import Tensor
 
 from .base import AdditiveScore
 from .collect import Values
-from .gradients import CHUNK, Part, visit_gradients
+from .gradients import CHUNK, visit_gradients
 from .parts import divide
 from .probe import probe
 from .task import ScreenTask
+from .tensors import Part
 
 #: Most images that gradients are taken of.
 IMAGES = 64

@@ -123,7 +123,7 @@ def _trained(base: nn.Module, delta: Delta) -> fx.GraphModule:
 
 
 def _with_lite_residuals(base: nn.Module, policy: UpdatePolicy) -> fx.GraphModule:
-    graph = symbolic_trace(base)
+    graph = symbolic_trace(base, policy.input_shape)
     insert_lite_residuals(graph, block_names(base), policy)
     graph.graph.lint()
     graph.recompile()

@@ -136,6 +136,7 @@ def _replace_operations(graph: fx.GraphModule, sign_masks: set[str]) -> None:
             graph.add_submodule(name, replacement)
             with graph.graph.inserting_before(node):
                 call = graph.graph.call_module(name, (node.all_input_nodes[0],))
+            call.meta = dict(node.meta)
             node.replace_all_uses_with(call)
             graph.graph.erase_node(node)
 
@@ -234,6 +235,7 @@ def insert_lite_residuals(
         graph.add_submodule(name, prepare(module).to(device))
         with graph.graph.inserting_after(block.output):
             call = graph.graph.call_module(name, (entering, block.output))
+        call.meta = dict(block.output.meta)
         for user in set(block.output.users) - {call}:
             user.replace_input_with(block.output, call)
         sums[block.output] = call

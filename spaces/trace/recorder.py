@@ -96,11 +96,14 @@ def trace_lite_residuals(
 
 
 class _Recorder:
-    """Runs a graph on two batches at once, and writes down a row for every operation that makes a tensor."""
+    """Runs a graph on two batches at once, and writes down a row for every operation that makes a tensor.
+
+    A single sample is run besides, as long as the network runs on one: what its operations keep may differ.
+    """
 
     def __init__(self, graph: fx.GraphModule, names: tuple[str, ...]) -> None:
         self._graph, self._names = graph, names
-        self._runs = [fx.Interpreter(graph) for _ in BATCHES]
+        self._runs = [fx.Interpreter(graph) for _ in (*BATCHES, 1)]
         self._modules = dict(graph.named_modules())
         self._parameters = dict(graph.named_parameters())
         self._own = {t.untyped_storage().data_ptr() for t in (*graph.parameters(), *graph.buffers())}
@@ -132,7 +135,7 @@ class _Recorder:
             UnsupportedError: It does not run at these shapes, or has an operation that a table cannot tell of.
         """
         like = next((p for p in self._graph.parameters() if p.is_floating_point()), torch.empty(0))
-        for run, batch in zip(self._runs, BATCHES, strict=True):
+        for run, batch in zip(self._runs, (*BATCHES, 1), strict=True):
             run.args_iter = iter(samples(shapes, like, batch))
         training = self._graph.training
         self._graph.eval()
@@ -154,8 +157,13 @@ class _Recorder:
             self._graph.train(training)
 
     def _step(self, node: fx.Node) -> None:
-        for run in self._runs:
+        for run in self._runs[: len(BATCHES)]:
             run.env[node] = run.run_node(node)
+        for run in self._runs[len(BATCHES) :]:
+            try:
+                run.env[node] = run.run_node(node)
+            except Exception:  # such as of squeeze(): the network does not run on one image
+                self._runs.remove(run)
         values = [run.env[node] for run in self._runs]
         if isinstance(values[0], Tensor) and values[0].ndim == 4 and len(values[0]) == BATCHES[0]:
             self._maps.add(node)
@@ -202,7 +210,7 @@ class _Recorder:
         if not sources and not read:
             return  # a constant
         if isinstance(values[0], Tensor):
-            self.shapes[node], fold, batched = _shape(values)
+            self.shapes[node], fold, batched = _shape(values[: len(BATCHES)])
         if sources and is_fused_padding(node, self._graph):
             # Part of the convolution that reads it, which sees the unpadded tensor.
             self.rows[node], self.shapes[node] = self.rows[sources[0]], self.shapes[sources[0]]
@@ -280,19 +288,18 @@ class _Recorder:
         for position, row in enumerate(inputs):
             if row != INPUT and operands[0][position].is_floating_point():
                 groups.setdefault(row, []).append(position)
-        plain, plain_joint = observe(runs, operands, self._own, list(groups.values()))
-        kept, joint = plain, plain_joint
+        kept = plain = observe(runs, operands, self._own, list(groups.values()))
         if replacement is not None:
             lean_runs = [lambda values: replacement(values[0])] * len(runs)
-            kept, joint = observe(lean_runs, operands, self._own, list(groups.values()))
+            kept = observe(lean_runs, operands, self._own, list(groups.values()))
         return {
             "kind": "act" if op in ACTIVATIONS.values() and not held else "other",
             "op": op,
-            "retention": kept,
-            "plain_retention": plain,
-            "joint": joint,
-            "plain_joint": plain_joint,
-            "products": 0 if op in ACTIVATIONS.values() else count_products(runs, operands),
+            "kept": kept,
+            "plain_kept": plain,
+            "products": 0
+            if op in ACTIVATIONS.values()
+            else count_products(runs[: len(BATCHES)], operands[: len(BATCHES)]),
         }
 
     def _run_again(

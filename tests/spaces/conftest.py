@@ -1,5 +1,7 @@
 """Small networks with every operation that policies know."""
 
+from pathlib import Path
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -61,7 +63,7 @@ def _with_statistics(model: nn.Module) -> nn.Module:
     """Give norms statistics and scales that are not those of a fresh network."""
     generator = torch.Generator().manual_seed(1)
     for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):
+        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
             module.running_mean.normal_(0, 0.3, generator=generator)
             module.running_var.uniform_(0.5, 2, generator=generator)
             module.weight.data.uniform_(0.5, 1.5, generator=generator)
@@ -81,6 +83,22 @@ def mobilenet() -> nn.Module:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         return _with_statistics(MobileNetV2(0.1, 10))
+
+
+@pytest.fixture(scope="session", params=["attention", "pytorch_attention", "folding", "tokens_first"])
+def token_net(request) -> nn.Module:
+    """Networks with parameters by themselves, with sizes and views."""
+    with pytest.MonkeyPatch.context() as patch, torch.random.fork_rng():
+        patch.syspath_prepend(Path(__file__).resolve().parent.parent / "user")
+        import token_nets
+
+        torch.manual_seed(0)
+        return _with_statistics(getattr(token_nets, request.param)(5))
+
+
+@pytest.fixture(scope="session")
+def token_trace(token_net) -> Trace:
+    return trace(token_net, (3, 16, 16))
 
 
 @pytest.fixture(scope="session")

@@ -77,7 +77,7 @@ def biased_and_fused(m, x):
     x = tokens(x)
     q, k, v = (part.unflatten(-1, (2, 4)).transpose(1, 2) for part in m.qkv(x).chunk(3, -1))
     attended = F.scaled_dot_product_attention(q, k, v, attn_mask=m.table[:, m.places][None])
-    return as_map(attended.transpose(1, 2).flatten(2))
+    return as_map(m.projection(attended.transpose(1, 2).flatten(2)))
 
 
 def with_class_token(m, x):
@@ -221,7 +221,7 @@ BODIES = {
     ),
     "scaled_dot_product_attention": lambda: Block(fused, qkv=nn.Linear(8, 24, bias=False)),
     "scaled_dot_product_attention with a bias": lambda: Block(
-        biased_and_fused, qkv=nn.Linear(8, 24), table=parameter(2, 64), places=PLACES
+        biased_and_fused, qkv=nn.Linear(8, 24), table=parameter(2, 64), places=PLACES, projection=nn.Linear(8, 8)
     ),
     "class token and positions": lambda: Block(
         with_class_token,
@@ -299,13 +299,17 @@ def test_policies_keep_what_is_predicted_to_the_byte(name: str) -> None:
     table = trace(network, SHAPE)
     space = UpdateSpace(table)
     policies = [methods.last(table), methods.bias(table), methods.full(table), *map(space.decode, space.sample(4, 1))]
-    for batch in (2, 5):
+    for batch in (1, 2, 5):
         images, labels = torch.randn(batch, *SHAPE), torch.arange(batch) % 3
         for policy in policies:
+            if batch == 1 and any(norm.statistics for norm in policy.norms):
+                continue  # there are none of one value
             assert space.contains(policy) or policy.method is not None
             found = measure(apply(network, policy), images, labels, repeats=1)
             wrong = [(x.name, x.predicted_bytes, x.measured_bytes) for x in found.by_layer()]
-            assert found.as_predicted, [each for each in wrong if each[1] != each[2]]
+            assert found.saved_bytes == found.predicted_bytes
+            if batch > 1:  # of one image a reshaped tensor may be the tensor itself, and counts at another row
+                assert found.as_predicted, [each for each in wrong if each[1] != each[2]]
 
 
 @pytest.mark.parametrize("name", BODIES)

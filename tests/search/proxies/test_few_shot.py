@@ -62,6 +62,31 @@ def test_reusing_the_frozen_part_changes_nothing(
     assert reused.loss == pytest.approx(whole.loss, rel=1e-4)
 
 
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+@pytest.mark.parametrize("backbone", ["attention", "folding"])
+def test_reusing_the_frozen_part_of_a_network_of_tokens_changes_nothing(
+    backbone: str, optimizer: str, make_problem: Callable[..., Problem], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Parameters by themselves train behind the place that the frozen part ends at."""
+    problem = make_problem(backbone=f"token_nets:{backbone}")
+    trace = problem.trace
+    late = tuple(layer.name for layer in trace if layer.kind == "parameter" and layer.block == len(trace.blocks) - 1)
+    policy = methods.last(trace).model_copy(update={"parameters": late, "method": None})
+    policy = policy.with_training(optimizer=optimizer, learning_rate=OPTIMIZERS.load(optimizer).rates[2])
+    assert late
+    last = methods.last(trace)
+    places = [frozen_boundary(apply(problem.backbone, each)) for each in (policy, last)]
+    assert None not in places
+    assert places[0] != places[1]
+    make = make_proxy(problem)
+    reused = make()(policy)
+    assert said(reused) != said(make()(last.with_training(**policy.training.model_dump())))
+    monkeypatch.setattr(fewshot, "frozen_boundary", lambda _: None)
+    whole = make()(policy)
+    assert reused.accuracy == pytest.approx(whole.accuracy, abs=0.0101)
+    assert reused.loss == pytest.approx(whole.loss, rel=1e-4)
+
+
 def test_the_policies_above_do_and_do_not_have_a_frozen_part(
     problem: Problem, policies: dict[str, UpdatePolicy]
 ) -> None:

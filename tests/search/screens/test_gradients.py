@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from tinysearch.core.errors import UnsupportedError
 from tinysearch.search.screens.gradients import visit_gradients
 from tinysearch.spaces.backbones.mobilenetv2 import MobileNetV2
+from tinysearch.spaces.graph import symbolic_trace
 from tinysearch.spaces.standardised import StandardisedConv2d
 from tinysearch.spaces.trace import trace
 
@@ -75,6 +76,8 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
     ),
     "group norm": lambda: Net(nn.Conv2d(3, 8, 3), nn.GroupNorm(2, 8), nn.SiLU(), nn.Conv2d(8, 8, 1)),
     "standardised": lambda: Net(StandardisedConv2d(nn.Conv2d(3, 8, 3, 2, bias=False)), nn.GroupNorm(2, 8), nn.ReLU()),
+    "reflected": lambda: Net(nn.Conv2d(3, 8, 3, padding=1, padding_mode="reflect")),
+    "as large as the input": lambda: Net(nn.Conv2d(3, 8, 3, padding="same")),
     "several readers": lambda: Twice(nn.Conv2d(3, 8, 3), seen_norm(nn.BatchNorm2d(8))),
     "linear over positions": Tokens,
 }
@@ -86,9 +89,13 @@ def shown(network: nn.Module, images: Tensor, objective: Callable[[Tensor], Tens
     found: dict[str, Tensor] = {}
 
     def visit(row: int, part: str, gradients: Tensor) -> None:
-        found[f"{table.rows[row].name}.{ATTRIBUTE[part]}"] = gradients
+        layer = table.rows[row]
+        name = layer.name if layer.kind == "parameter" else f"{layer.name}.{ATTRIBUTE[part]}"
+        assert name not in found
+        found[name] = gradients
 
-    frozen = network.eval().requires_grad_(False)
+    shape = tuple(images.shape[1:])
+    frozen = symbolic_trace(network.eval().requires_grad_(False), shape)
     visit_gradients(frozen, table, images, objective, visit)
     return found
 
@@ -129,6 +136,28 @@ def test_a_deep_network_agrees_to_the_last_digits_of_double_precision(tf_padding
         assert (found[name] - reference).norm() <= 1e-10 * reference.norm(), name
 
 
+@pytest.mark.parametrize("name", ["attention", "pytorch_attention", "folding", "tokens_first"])
+def test_networks_of_tokens_agree_to_the_last_digits_of_double_precision(name: str) -> None:
+    import token_nets  # of the folder that conftest.py makes importable
+
+    torch.manual_seed(0)
+    network = getattr(token_nets, name)(3).eval().double()
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
+            seen_norm(module)
+    # As many as there are tokens, so that a layer's first axis may be taken for the wrong one.
+    images = torch.randn(16, 3, 16, 16, dtype=torch.float64)
+    found = shown(network, images, lambda logits: logits.square()[:, 0])
+    assert not any(parameter.requires_grad for parameter in network.parameters())
+    network.requires_grad_(True)
+    parameters = dict(network.named_parameters())
+    alone = [torch.autograd.grad(network(image[None])[0, 0].square(), list(parameters.values())) for image in images]
+    assert set(found) == set(parameters)
+    for parameter, gradients in zip(parameters, zip(*alone, strict=True), strict=True):
+        reference = torch.stack(gradients).flatten(1)
+        assert (found[parameter] - reference).norm() <= 1e-9 * reference.norm().clamp_min(1e-9), parameter
+
+
 def test_what_the_objective_does_not_depend_on_is_not_shown() -> None:
     network = Net(nn.Conv2d(3, 8, 1))
     assert shown(network, torch.randn(2, 3, 4, 4), lambda logits: logits.detach().sum(1).requires_grad_()) == {}
@@ -145,22 +174,17 @@ def test_hooks_are_taken_off_again_even_after_an_error() -> None:
     assert not any(module._forward_hooks for module in network.modules())
 
 
-def test_padding_with_other_than_zeros_is_refused() -> None:
-    network = Net(nn.Conv2d(3, 8, 3, padding=1, padding_mode="reflect"))
-    with pytest.raises(UnsupportedError, match="mode reflect"):
-        shown(network, torch.randn(2, 3, 4, 4), lambda logits: logits.sum(1))
-
-
-def test_a_layer_that_mixes_images_with_positions_is_refused() -> None:
-    class Mixing(nn.Module):
+def test_what_is_overwritten_later_is_refused() -> None:
+    class Overwriting(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.map = nn.Linear(3, 8)
-            self.head = nn.Linear(8, 3)
+            self.map = nn.Conv2d(3, 3, 1)
+            self.head = nn.Linear(3, 3)
 
         def forward(self, x: Tensor) -> Tensor:
-            flat = self.map(x.permute(0, 2, 3, 1).reshape(-1, 3))
-            return self.head(flat.reshape(-1, 16, 8).mean(1))
+            x = x * 2
+            y = self.map(x)
+            return self.head(x.add_(y).mean((2, 3)))
 
-    with pytest.raises(UnsupportedError, match="map mixes the axis of the images"):
-        shown(Mixing(), torch.randn(2, 3, 4, 4), lambda logits: logits.sum(1))
+    with pytest.raises(UnsupportedError, match="what map reads is overwritten later"):
+        shown(Overwriting(), torch.randn(2, 3, 4, 4), lambda logits: logits.sum(1))

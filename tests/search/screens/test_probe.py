@@ -5,7 +5,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from tinysearch.search.proxies.prototypes import FrozenBackbone, set_head
+from tinysearch.search.proxies.classifier import set_head
+from tinysearch.search.proxies.prototypes import FrozenBackbone
 from tinysearch.search.screens import ScreenTask
 from tinysearch.search.screens.gradients import visit_gradients
 from tinysearch.search.screens.probe import probe
@@ -32,7 +33,7 @@ def shown(task: ScreenTask) -> dict[tuple[str, str], torch.Tensor]:
 
 def test_it_computes_what_the_backbone_does_under_its_prototypes(task: ScreenTask) -> None:
     fitted = torch.arange(8)
-    frozen = FrozenBackbone(task.backbone, task.head)
+    frozen = FrozenBackbone(task.backbone, task.head, task.trace.input_shape)
     plain = set_head(frozen.module, task.head, frozen.prototypes(task.images[:8], task.labels[:8]))
     assert torch.allclose(probe(task, fitted)(task.images), plain(task.images), rtol=1e-4, atol=1e-3)
 
@@ -54,7 +55,7 @@ def test_last_norms_of_lite_residual_modules_have_the_gradients_that_they_begin_
     everything = torch.arange(len(task.labels))
     policy = methods.tinytl(task.trace, "L")
     model = apply(task.backbone, policy, seed=task.seed).eval()
-    frozen = FrozenBackbone(task.backbone, task.head)
+    frozen = FrozenBackbone(task.backbone, task.head, task.trace.input_shape)
     set_head(model, task.head, frozen.prototypes(task.images[everything], task.labels[everything]))
     model(task.images).square().sum().backward()
     assert policy.lite_residuals

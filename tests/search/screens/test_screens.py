@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from tinysearch.core.errors import InputError
-from tinysearch.search.screens import SCREENS, make_screen
+from tinysearch.search.screens import SCREENS, ScreenTask, make_screen
 from tinysearch.search.screens.fisher import fisher
 from tinysearch.search.screens.loss import loss_gradients
 from tinysearch.search.screens.parts import divide
@@ -16,6 +16,7 @@ from tinysearch.search.screens.probe import probe
 from tinysearch.search.screens.sign_alignment import sign_alignment
 from tinysearch.spaces import methods
 from tinysearch.spaces.table import UpdateTable
+from tinysearch.spaces.trace import trace
 from tinysearch.testing.screens import arrays, task_of
 
 
@@ -46,6 +47,24 @@ def test_answers_that_are_not_finite_are_refused(name: str, image: int) -> None:
     task.images[image, 0, 0, 0] = float("nan")
     with pytest.raises(InputError, match="the network's answers are not finite: check"):
         make_screen(name, task)
+
+
+@pytest.mark.parametrize("backbone", ["attention", "pytorch_attention", "folding", "tokens_first"])
+@pytest.mark.parametrize("name", ["tangent", "fisher", "sign-alignment", "count"])
+def test_networks_of_tokens_are_scored(name: str, backbone: str) -> None:
+    import token_nets  # of the folder that conftest.py makes importable
+
+    torch.manual_seed(0)
+    net = getattr(token_nets, backbone)(4).eval()
+    table = trace(net, (3, 16, 16))
+    images = torch.randn(24, 3, 16, 16).contiguous(memory_format=torch.channels_last)
+    score = make_screen(name, ScreenTask(net, table, images, torch.arange(24) % 4))
+    if name in ("tangent", "fisher"):
+        rows = [row for row, layer in enumerate(table.rows) if layer.kind == "parameter"]
+        assert (score.scale[rows] > 0).all()
+        assert all(score.weight[row] > 0 for row, layer in enumerate(table) if layer.kind in ("conv", "linear"))
+    last, full = score(UpdateTable.of(table, [methods.last(table), methods.full(table)]))
+    assert last < full
 
 
 def test_values_that_are_not_finite_are_refused() -> None:

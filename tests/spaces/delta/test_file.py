@@ -416,3 +416,60 @@ def test_a_diverged_training_gives_no_delta(mobilenet, mobilenet_trace):
         model.get_submodule(policy.head).bias[0] = torch.inf
     with pytest.raises(InputError, match="diverged"):
         policy.delta(model)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "sgd-momentum", "adam"])
+def test_parameters_by_themselves_are_held_and_merged(token_net, token_trace, optimizer):
+    from tinysearch.spaces.optimizers import OPTIMIZERS
+
+    policy = methods.full(token_trace)
+    names = {layer.name for layer in token_trace if layer.kind == "parameter"}
+    assert set(policy.parameters) == names
+    batch = images(token_trace)
+    model = apply(token_net, policy).train()
+    step = OPTIMIZERS.load(optimizer).make([p for p in model.parameters() if p.requires_grad], lr=1e-2)
+    for _ in range(2):
+        step.zero_grad()
+        F.cross_entropy(model(batch), torch.arange(len(batch))).backward()
+        step.step()
+    model.eval()
+    data = policy.delta(model)
+    tensors = load(data)
+    before = dict(token_net.named_parameters())
+    assert names <= tensors.keys()
+    assert all(not torch.equal(tensors[name], before[name]) for name in names)
+    merged = merge(token_net, data)
+    assert type(merged) is type(token_net)
+    torch.testing.assert_close(outputs(merged, batch), outputs(model, batch), rtol=1e-4, atol=1e-5)
+
+
+def test_a_network_that_asks_for_sizes_takes_lite_residual_modules():
+    """Into a graph of its own, which is traced at the policy's size."""
+
+    class Unit(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.expand, self.norm, self.project = nn.Conv2d(8, 8, 1), nn.BatchNorm2d(8), nn.Conv2d(8, 8, 3, 1, 1)
+
+        def forward(self, x):
+            if x.shape[-1] % 2:
+                x = F.pad(x, (0, 1, 0, 1))
+            return x + self.project(F.relu(self.norm(self.expand(x))))
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem, self.units, self.head = nn.Conv2d(3, 8, 3, 2, 1), nn.Sequential(Unit(), Unit()), nn.Linear(8, 3)
+
+        def forward(self, x):
+            return self.head(self.units(self.stem(x)).mean((2, 3)))
+
+    torch.manual_seed(0)
+    net = Net().eval()
+    table = trace(net, (3, 16, 16))
+    policy = methods.tinytl(table, "L")
+    assert policy.lite_residuals
+    batch = images(table)
+    model = trained(net, policy, batch)
+    merged = merge(net, policy.delta(model))
+    torch.testing.assert_close(outputs(merged, batch), outputs(model, batch), rtol=1e-4, atol=1e-5)
