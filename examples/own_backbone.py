@@ -9,8 +9,8 @@ The file of weights holds the module's `state_dict`: `safetensors.torch.save_fil
 
 What a backbone needs: no branches on values of tensors (on shapes is fine), images (N, 3, H, W) enter, and its last
 layer with a weight gives the logits; docs/your-model.md says the rest. What makes it searched well: repeated units are
-classes of their own in an
-`nn.Sequential`, so that they are found as blocks, and each activation is a module that is called once.
+classes of their own in an `nn.Sequential`, so that they are found as blocks, and each activation is a module that is
+called once.
 """
 
 from torch import Tensor, nn

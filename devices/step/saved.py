@@ -11,7 +11,7 @@ import numpy as np
 
 from ...spaces.operations import READ_OFF_OUTPUT
 from ...spaces.table import UpdateTable
-from ...spaces.trace import INPUT, Layer, Retentions, Trace
+from ...spaces.trace import INPUT, Layer, Retention, Retentions, Trace
 from .columns import Amount, Ints, Mask, both, columns, either, larger, masks, times, without
 
 #: Bytes of a batch statistic, whatever the activations' type.
