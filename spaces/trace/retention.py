@@ -66,11 +66,12 @@ def _combined(seen: Callable[[Sequence[int]], Retention], groups: Sequence[Seque
             together = seen([position for group in subset for position in group])
             places, parts = tuple(group[0] for group in subset), [single[group] for group in subset]
             fewer = [joint for joint in joints if joint.instead is None and set(joint.inputs) < set(places)]
+            counted: list[Retention | Joint] = [*parts, *fewer]
             expected = Retention(
                 tuple(map(any, zip(*(part.inputs for part in parts), strict=True))),
                 any(part.output for part in parts),
-                max(each.extra for each in (*parts, *fewer)),
-                max(each.fixed for each in (*parts, *fewer)),
+                max(each.extra for each in counted),
+                max(each.fixed for each in counted),
             )
             more = together.extra >= expected.extra and together.fixed >= expected.fixed
             if not more or (together.inputs, together.output) != (expected.inputs, expected.output):
