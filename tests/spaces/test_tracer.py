@@ -424,6 +424,11 @@ def loops_over_images(m, x):
     return torch.stack([image * 2 for image in x])
 
 
+def assigns(m, x):
+    x[:, 0] = 0
+    return x
+
+
 def several(m, x):
     values, places = x.max(1, keepdim=True)
     return x * values + places
@@ -440,6 +445,7 @@ def raises(m, x):
         (Block(takes_out), r"body of Headed takes values out of tensors by item\(\).*use tensors"),
         (Block(counts_images), "body of Headed depends on the number of images"),
         (Block(loops_over_images), "body of Headed depends on the number of images"),
+        (Block(assigns), r"body of Headed assigns to parts of a tensor.*use torch\.cat or torch\.where"),
         (Block(several), r"max_1 \(max\) gives several tensors at once.*write the operation out"),
         (Block(raises), r"body of Headed does not run on an input of shape \(3, 8, 8\): KeyError"),
         (
