@@ -128,7 +128,7 @@ class Value(fx.Proxy):
 
     def __setitem__(self, place: Any, part: Any) -> None:
         raise UnsupportedError(
-            "assigns to parts of a tensor, which a table cannot tell of: use torch.cat or torch.where"
+            "assigns to parts of a tensor, of which no table tells: use torch.cat or torch.where"
         )
 
     def __len__(self) -> int:
