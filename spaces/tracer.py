@@ -127,9 +127,7 @@ class Value(fx.Proxy):
         return (self.tracer.create_proxy("call_function", getitem, (self, place), {}) for place in range(len(self)))
 
     def __setitem__(self, place: Any, part: Any) -> None:
-        raise UnsupportedError(
-            "assigns to parts of a tensor, of which no table tells: use torch.cat or torch.where"
-        )
+        raise UnsupportedError("assigns to parts of a tensor, of which no table tells: use torch.cat or torch.where")
 
     def __len__(self) -> int:
         return int(self._alike((len(self.values[0]), len(self.values[1]))))
