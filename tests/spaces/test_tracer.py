@@ -161,7 +161,7 @@ def knows_positions(m, x):
 def knows_positions_of_each(m, x):
     """As in EdgeNeXt: the layer is fed with constants that are made for each image."""
     rows = torch.ones((x.shape[0], 8, 8), dtype=x.dtype).cumsum(1)
-    return x + m.position(torch.stack([rows.sin(), rows.cos()], 1))
+    return x + m.mix(m.position(torch.stack([rows.sin(), rows.cos()], 1)).relu_())
 
 
 def makes_constants_for_each(m, x):
@@ -181,6 +181,20 @@ def statistics_of_tokens(m, x):
 def written_conv(m, x):
     weight = m.weight - m.weight.mean((1, 2, 3), keepdim=True)
     return F.conv2d(x, weight, m.bias, padding=1)
+
+
+@torch.fx.wrap
+def masked(x, weight, bias):
+    mask = x.new_zeros((8, 8))
+    mask[:4, 4:] = -9
+    mask[4:, :4] = -9
+    y = F.linear(x, weight, bias)
+    return (y @ y.mT + mask.repeat(8, 8)).softmax(-1) @ x
+
+
+def marked_as_not_to_be_traced(m, x):
+    """As in torchvision's Swin: a function of x and the parameters of a layer, which writes into a mask."""
+    return as_map(masked(tokens(x), m.mix.weight, m.mix.bias))
 
 
 class Two(nn.Module):
@@ -256,10 +270,13 @@ BODIES = {
     ),
     "global response norm": lambda: Block(normalises_responses, weight=parameter(8), bias=parameter(8)),
     "a layer fed with constants": lambda: Block(knows_positions, position=nn.Conv2d(2, 8, 1)),
-    "a layer fed with constants of each image": lambda: Block(knows_positions_of_each, position=nn.Conv2d(2, 8, 1)),
+    "a layer fed with constants of each image": lambda: Block(
+        knows_positions_of_each, position=nn.Conv2d(2, 8, 1), mix=nn.Conv2d(8, 8, 1)
+    ),
     "constants for each image": lambda: Block(
         makes_constants_for_each, conv=nn.Conv2d(9, 8, 1), biases=nn.Linear(3, 1)
     ),
+    "a function that is marked": lambda: Block(marked_as_not_to_be_traced, mix=nn.Linear(8, 6)),
     "batch norm of tokens": lambda: Block(
         statistics_of_tokens, mix=nn.Linear(8, 8, bias=False), norm=nn.BatchNorm1d(8)
     ),
@@ -355,6 +372,11 @@ def test_what_is_computed_once_and_kept_is_kept_on_a_copy() -> None:
     network = Headed(Caches()).eval()
     trace(network, SHAPE)
     assert network.body.cache == {}
+
+
+def test_layers_within_functions_that_are_marked_are_found() -> None:
+    kinds = {layer.name: layer.kind for layer in trace(made("a function that is marked"), SHAPE).layers}
+    assert kinds["body.mix"] == "linear"
 
 
 def test_products_of_activations_are_counted_and_parameters_make_nothing() -> None:
