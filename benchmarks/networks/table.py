@@ -25,10 +25,6 @@ def cells(line: dict[str, Any]) -> list[str]:
     shape = [f"{line['input_size']} px", str(line["rows"]), str(line["blocks"]), str(line["by_themselves"])]
     covered = "100 %" if line["covered"] == 1 else f"{100 * line['covered']:.2f} %"
     found = [covered, f"{sum(exact)} of {len(exact)}", f"{line['gradients']:.0e}"]
-        "100 %" if line["covered"] == 1 else f"{line['covered']:.2%}",
-        f"{sum(exact)} of {len(exact)}",
-        f"{line['gradients']:.0e}",
-    ]
     return [*start, *shape, *found, f"{line['trace_seconds']:.1f} s", f"{line['step']['ratio']:.2f}"]
 
 
