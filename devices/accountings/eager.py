@@ -59,10 +59,10 @@ def find_kept(table: UpdateTable, batch: int, element_bytes: int = 4) -> Kept:
     for row in trace.order:
         layer = trace.rows[row]
         if layer.kind == "conv" and layer.padded:
-            kept.add(row, reached[row], layer.padded * batch * element_bytes)
+            kept.add(row, reached[row], layer.padded * layer.samples(batch) * element_bytes)
         elif layer.kind in ("conv", "norm"):
             if layer.copies(batch):
-                kept.add(row, reached[row], layer.in_elements * batch * element_bytes)
+                kept.add(row, reached[row], layer.in_elements * layer.samples(batch) * element_bytes)
             else:
                 hold(layer.inputs[0], row, reached[row])
             if layer.kind == "norm":

@@ -135,12 +135,11 @@ class _Finder:
                 # Not `live`: the output of a block's last row is the sum with that of a lite residual module.
                 own = either(self.live_inputs[row], self.trains[row])
                 own = both(own, self.statistics[row]) if layer.op == "batch" else own
+                reads, samples = either(own, self.scale[row]), layer.samples(self.batch)
                 if layer.copies(self.batch):
-                    self.kept.add(
-                        row, either(own, self.scale[row]), layer.in_elements * self.batch * self.element_bytes
-                    )
+                    self.kept.add(row, reads, layer.in_elements * samples * self.element_bytes)
                 else:
-                    self.kept.hold(layer.inputs[0], row, either(own, self.scale[row]))
+                    self.kept.hold(layer.inputs[0], row, reads)
                 self.kept.add(row, own, norm_statistics(layer, self.batch) * STATISTIC_BYTES)
             elif self.live_inputs[row] is not False:
                 self._operation(row, layer)
@@ -151,12 +150,12 @@ class _Finder:
         self.kept.hold(layer.inputs[0], row, whole)
         partly = without(self.weights[row], whole)
         if partly is not False:
-            per_channel = layer.in_elements // layer.in_channels * self.batch * self.element_bytes
+            per_channel = layer.in_elements // layer.in_channels * layer.samples(self.batch) * self.element_bytes
             self.kept.add(row, partly, times(partly, self.inputs[row] * per_channel))
 
     def _operation(self, row: int, layer: Layer) -> None:
         masked = both(self.live_inputs[row], self.sign[row])
-        self.kept.add(row, masked, self.batch * layer.mask_bytes)
+        self.kept.add(row, masked, layer.samples(self.batch) * layer.mask_bytes)
         read_off = without(self._read_off(row, layer), masked)
         own_output = read_off
         needs = [
@@ -247,6 +246,7 @@ def observed_extra(needs: Sequence[Mask], observed: Retentions, batch: int) -> t
 
 def norm_statistics(layer: Layer, batch: int) -> int:
     """Means and inverse deviations that PyTorch's own norms keep, as numbers of elements."""
+    batch = layer.samples(batch)
     if layer.op == "batch":
         return 2 * layer.weights
     if layer.op == "group":

@@ -145,7 +145,11 @@ class Layer:
         """Elements that the row makes for a batch: none for a parameter, and as many for any if it is not batched."""
         if self.kind == "parameter":
             return 0
-        return self.out_elements * batch if self.batched else self.out_elements
+        return self.out_elements * self.samples(batch)
+
+    def samples(self, batch: int) -> int:
+        """Of how many samples what the row makes of a batch is: of one where it is made of parameters alone."""
+        return batch if self.batched else 1
 
     @property
     def mask_bytes(self) -> int:

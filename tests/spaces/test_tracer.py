@@ -166,6 +166,12 @@ def knows_positions_of_each(m, x):
     return x + m.mix(m.position(torch.stack([rows.sin(), rows.cos()], 1)).relu_())
 
 
+def computes_a_table(m, x):
+    """As in Swin 2: a table of biases is computed by layers, of no image."""
+    table = m.second(m.norm(F.relu(m.first(PLACES[:4, :4, None].to(x.dtype)))))
+    return x + m.third(F.silu(table)).flatten(0, 1).mT.reshape(1, 8, 4, 4).repeat(1, 1, 2, 2)
+
+
 def makes_constants_for_each(m, x):
     """As in ConViT: a tensor that is no buffer is expanded, and others are made, for each image."""
     batch, _, height, width = x.shape
@@ -279,6 +285,13 @@ BODIES = {
         makes_constants_for_each, conv=nn.Conv2d(9, 8, 1), biases=nn.Linear(3, 1)
     ),
     "a function that is marked": lambda: Block(marked_as_not_to_be_traced, mix=nn.Linear(8, 6)),
+    "a table that is computed": lambda: Block(
+        computes_a_table,
+        first=nn.Linear(1, 16),
+        norm=nn.LayerNorm(16),
+        second=nn.Linear(16, 16),
+        third=nn.Linear(16, 8),
+    ),
     "batch norm of tokens": lambda: Block(
         statistics_of_tokens, mix=nn.Linear(8, 8, bias=False), norm=nn.BatchNorm1d(8)
     ),
