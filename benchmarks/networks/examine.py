@@ -97,7 +97,7 @@ def measured(network: nn.Module, trace: ts.Trace) -> dict[str, Any]:
 
 
 def kept(network: nn.Module, trace: ts.Trace, policy: ts.UpdatePolicy) -> Iterable[dict[str, Any]]:
-    """Bytes predicted and measured of a policy, as `ts.measure` has them, by batch; and the first layers that differ."""
+    """Bytes of a policy by batch, predicted and measured as `ts.measure` has them; and the first layers that differ."""
     model, table = ts.apply(network, policy).train(), UpdateTable.of(trace, [policy])
     for batch in BATCHES:
         tensors = saved_tensors(model, torch.randn(batch, *trace.input_shape), trace.index)
