@@ -207,7 +207,7 @@ def reading_inputs(graph: fx.GraphModule) -> list[fx.Node]:
     parameters = {name for name, _ in graph.named_parameters()}
     for node in graph.graph.nodes:
         origin = node.op == "placeholder" or (node.op == "get_attr" and str(node.target) in parameters)
-        if origin or any(source in found for source in node.all_input_nodes):
+        if origin or ("size" not in node.meta and any(source in found for source in node.all_input_nodes)):
             found[node] = None
     return list(found)
 

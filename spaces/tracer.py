@@ -7,9 +7,11 @@ value to the code that asks; what is not, such as the number of images and what 
 
 import inspect
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from copy import deepcopy
 from operator import getitem
 from typing import Any
+from unittest.mock import patch
 
 import torch
 import torch.nn.functional as F
@@ -23,6 +25,12 @@ from .standardised import StandardisedConv2d
 BATCHES = (2, 3)
 #: What takes values out of a tensor, which then are no part of the graph.
 _ESCAPES = frozenset({"item", "tolist", "numpy"})
+
+#: What takes sizes one by one, and does not see then that one of them is a value of the traced code.
+_SIZED: dict[Any, tuple[str, ...]] = {
+    torch: ("zeros", "ones", "empty", "rand", "randn"),
+    Tensor: ("expand", "repeat", "reshape", "view", "new_zeros", "new_ones", "new_empty"),
+}
 
 
 def samples(shapes: Sequence[tuple[int, ...]], like: Tensor, batch: int) -> tuple[Tensor, ...]:
@@ -55,7 +63,7 @@ def trace_with_values(model: nn.Module, shapes: Sequence[tuple[int, ...]]) -> tu
     copy = deepcopy(model, tensors)  # code may keep what it computes, such as position biases, on its modules
     tracer = _Tracer(copy, shapes)
     try:
-        with torch.no_grad():
+        with torch.no_grad(), _sizes_recorded(tracer):
             traced = tracer.trace(copy)
     except Exception as error:  # whatever the network's code raises
         where = [path for path, _ in tracer.module_stack.values() if path]
@@ -147,6 +155,28 @@ class Value(fx.Proxy):
 def _method(name: str, args: tuple[Any, ...]) -> str:
     """What a method is recorded as: a view of a shape, which images in another memory format have not, as reshaping."""
     return "reshape" if name == "view" and not any(isinstance(arg, torch.dtype) for arg in args) else name
+
+
+@contextmanager
+def _sizes_recorded(tracer: "_Tracer") -> Iterator[None]:
+    """Record functions and methods of constants that take sizes one by one: these look at none but the first."""
+
+    def recorded(owner: Any, name: str) -> Callable[..., Any]:
+        own = getattr(owner, name)
+        kind, target = ("call_function", own) if owner is torch else ("call_method", name)
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            if any(type(each) is Value for each in args):
+                return tracer.create_proxy(kind, target, args, kwargs)
+            return own(*args, **kwargs)
+
+        return call
+
+    with ExitStack() as stack:
+        for owner, names in _SIZED.items():
+            for name in names:
+                stack.enter_context(patch.object(owner, name, recorded(owner, name)))
+        yield
 
 
 class _Tracer(fx.Tracer):

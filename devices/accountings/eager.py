@@ -7,7 +7,7 @@ not by what needs it:
 - batch, group and layer norm: the input whenever the output needs a gradient, and means and inverse deviations, which a
   batch norm in evaluation mode has not; a batch norm is in training mode where the policy trains its statistics;
 - linear: its input if its weight trains;
-- anything else: what was observed of PyTorch's own operation (`Layer.plain_retention`);
+- anything else: what was observed of PyTorch's own operation (`Layer.plain_kept`);
 - zero padding in front of a conv makes a padded copy, which the conv keeps in its input's stead.
 
 `requires_grad` is of whole tensors: a weight of which some channels train counts as trained whole, and a sign mask as
@@ -61,7 +61,10 @@ def find_kept(table: UpdateTable, batch: int, element_bytes: int = 4) -> Kept:
         if layer.kind == "conv" and layer.padded:
             kept.add(row, reached[row], layer.padded * batch * element_bytes)
         elif layer.kind in ("conv", "norm"):
-            hold(layer.inputs[0], row, reached[row])
+            if layer.copied:
+                kept.add(row, reached[row], layer.in_elements * batch * element_bytes)
+            else:
+                hold(layer.inputs[0], row, reached[row])
             if layer.kind == "norm":
                 own = both(reached[row], statistics[row]) if layer.op == "batch" else reached[row]
                 kept.add(row, own, norm_statistics(layer, batch) * STATISTIC_BYTES)
@@ -70,11 +73,12 @@ def find_kept(table: UpdateTable, batch: int, element_bytes: int = 4) -> Kept:
         else:
             own_output: Mask = False
             needs = [False if source == INPUT else both(live[source], present[row]) for source in layer.inputs]
-            for need, retention in zip(needs, layer.plain_retention, strict=True):
+            observed = layer.plain_kept.of(batch)
+            for need, retention in zip(needs, observed.each, strict=True):
                 own_output = either(own_output, both(need, retention.output))
                 for tensor, keeps in zip(layer.inputs, retention.inputs, strict=True):
                     hold(tensor, row, both(need, keeps))
-            kept.add(row, *observed_extra(needs, layer.plain_retention, layer.plain_joint, batch))
+            kept.add(row, *observed_extra(needs, observed, batch))
             if row in beside:
                 # The block's output is then the sum with the module's, and this row's own output a tensor apart.
                 apart = both(own_output, present[beside[row]])

@@ -111,14 +111,14 @@ def _rows(sample: Sample, profile: DeviceProfile, batch: int) -> list[_Row]:
         layer = table.trace.rows[number]
         macs, live = float(work.forward.macs[number]), bool(table.live_inputs[0, number])
         share = float(table.trained_weights[0, number]) / max(1, layer.weights)
-        packed = layer.kind == "act" and any(kept.extra == layer.mask_bytes for kept in layer.retention)
+        packed = layer.kind == "act" and any(kept.extra == layer.mask_bytes for kept in layer.kept.each)
         masked = live and (packed or bool(table.sign[0, number]))
         found.append(
             _Row(
                 classes=tuple(key for key in class_keys(layer) if re.fullmatch(CLASS_KEY, key)),
                 forward=(1.0, macs, float(work.forward.bytes[number])),
                 mask=float(work.mask.bytes[number]) if masked else 0.0,
-                dx=(1.0, macs, float(work.dx.bytes[number])) if live else None,
+                dx=(1.0, float(work.dx.macs[number]), float(work.dx.bytes[number])) if live else None,
                 dw=(1.0, macs * share, float(work.dw.bytes[number]) * share) if share else None,
                 bias=float(work.bias.bytes[number]) if table.bias[0, number] else 0.0,
                 seconds_forward=sample.forward.get(layer.name),

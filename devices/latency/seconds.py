@@ -23,7 +23,7 @@ from ...spaces.optimizers import OPTIMIZERS
 from ...spaces.table import UpdateTable
 from ...spaces.trace import Layer, Trace
 from ..profile import DeviceProfile
-from ..profile.kernels import Kernel, PassKernels, class_keys, find_kernel
+from ..profile.kernels import Kernel, PassKernels, class_keys, find_kernel, is_assumed
 from ..profile.model import Dtypes
 
 Floats = npt.NDArray[np.float64]
@@ -222,10 +222,9 @@ def assumed_share(trace: Trace, profile: DeviceProfile, batch: int) -> float:
         (latency.dx, work.dx, a_b * np.ones(len(layers))),
         (latency.dw, work.dw, a_b * trained),
     ):
-        kernels = _kernels(pass_kernels, layers)
-        seconds = factor * load.first(len(layers)).seconds(kernels)
+        seconds = factor * load.first(len(layers)).seconds(_kernels(pass_kernels, layers))
         total += float(seconds.sum())
-        assumed += float(seconds @ _each(kernels, "assumed"))
+        assumed += float(seconds @ np.array([is_assumed(pass_kernels, layer) for layer in layers], np.float64))
     return assumed / total if total else 0.0
 
 
@@ -239,7 +238,7 @@ def _input_seconds(trace: Trace, profile: DeviceProfile, batch: int) -> float:
 
 def _packs(layer: Layer) -> bool:
     """Whether a row keeps its derivative as packed bits whatever a policy says."""
-    return layer.kind == "act" and any(kept.extra == layer.mask_bytes for kept in layer.retention)
+    return layer.kind == "act" and any(kept.extra == layer.mask_bytes for kept in layer.kept.each)
 
 
 def _signs(layer: Layer) -> bool:

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
+from ...spaces.engine.convolution import ConvCall
 from ...spaces.graph import is_in_place, node_name
 
 
@@ -108,17 +109,21 @@ class _Interpreter(fx.Interpreter):
         super().__init__(graph)
         self._log, self._path = log, path
         self._began: dict[fx.Node, str] = {}  # the convolution that each unfinished value is of
+        self._rows: set[fx.Node] = set()  # those whose value is made of images or parameters, as a trace's rows are
 
     def run_node(self, n: fx.Node) -> Any:
         log, name = self._log, self._path + node_name(n)
         values = [self.env[source] for source in n.all_input_nodes]
-        operands = [_address(tensor) for value in values for tensor in _tensors(value)]
-        in_place = is_in_place(n, self.fetch_attr(str(n.target)) if n.op == "call_module" else None)
+        # A constant that is made in the graph has no row: it counts where it is kept.
+        known = [value for value, source in zip(values, n.all_input_nodes, strict=True) if source in self._rows]
+        operands = [_address(tensor) for value in known for tensor in _tensors(value)]
+        module = self.fetch_attr(str(n.target)) if n.op == "call_module" else None
+        in_place = is_in_place(n, module)
         outer = log.operands, log.making
         # What is overwritten and kept is the result, under the operand's address.
         log.operands = set(operands[in_place:])
         # An operation may be handed a convolution that is still to be computed, and whatever that keeps of its own.
-        handed_on = bool(values) and not isinstance(values[0], Tensor)
+        handed_on = bool(values) and isinstance(values[0], ConvCall)
         log.making = self._path + self._began[n.all_input_nodes[0]] if handed_on else name
         log.stack.append(name)
         try:
@@ -126,8 +131,13 @@ class _Interpreter(fx.Interpreter):
         finally:
             log.stack.pop()
             log.operands, log.making = outer
-        if not isinstance(value, Tensor):
+        if isinstance(value, ConvCall):
             self._began[n] = self._began[n.all_input_nodes[0]] if handed_on else node_name(n)
+        holds = module is not None and next(module.parameters(), None) is not None
+        if n.op == "get_attr":
+            holds = isinstance(value, nn.Parameter)
+        if (known or holds or n.op == "placeholder") and next(_tensors(value), None) is not None:
+            self._rows.add(n)
         for address in map(_address, _tensors(value)):
             if handed_on and isinstance(value, Tensor):
                 log.settle(address, name)

@@ -25,8 +25,17 @@ STEM_CHANNELS = 4
 #: Ratio of the sides of maps that share a class.
 MAP_RATIO = 4
 
+#: Operations that take the time of going over their elements, which is what `elementwise` and the like are fitted to.
+ELEMENT_BY_ELEMENT = frozenset(
+    {
+        *("relu", "relu6", "hardswish", "hardsigmoid", "silu", "sigmoid", "batch", "group", "add", "mul", "cat", "pad"),
+        *("mean", "avgpool2d", "maxpool2d", "adaptiveavgpool2d", "adaptive_avg_pool2d", "max_pool2d", "flatten"),
+        *("dropout", "parameter", "reshape", "contiguous"),
+    }
+)
+
 _CONV = r"(stem|dense|pointwise|depthwise|grouped)(-k[1-9]\d*(-s[1-9]\d*(-m[1-9]\d*)?)?)?"
-_OTHER = r"linear|elementwise|mask|bias|input|(norm|act|other)(-[a-z][a-z0-9_]*(-m[1-9]\d*)?)?"
+_OTHER = r"linear|product|elementwise|mask|bias|input|(norm|act|other)(-[a-z][a-z0-9_]*(-m[1-9]\d*)?)?"
 CLASS_KEY = rf"({_CONV}|{_OTHER})"
 
 
@@ -36,12 +45,15 @@ def class_keys(layer: "Layer") -> tuple[str, ...]:
     A convolution is dense, pointwise (1 x 1), depthwise or grouped, and a dense one of an image's few channels a stem.
     Its kernel size and stride may follow: `depthwise-k5-s2`, then `depthwise-k5`, then `depthwise`. A stem or grouped
     convolution that nothing is known of is a dense one. Norms, activations and others go by their operation,
-    `act-relu6`, then by their kind, `act`, and at last are `elementwise`.
+    `act-relu6`, then by their kind, `act`, and at last are `elementwise`. What multiplies activations, as attention
+    does, is a `product` by its operation, and by default as fast as a linear layer.
     """
     if layer.kind == "linear":
         return ("linear",)
     if layer.kind != "conv":
         name = f"{layer.kind}-{layer.op}"
+        if layer.products:
+            return (f"{name}{map_size(layer)}", name, "product", "linear")
         return (f"{name}{map_size(layer)}", name, layer.kind, "elementwise")
     size, stride = max(layer.kernel), max(layer.stride)
     ends = (f"-k{size}-s{stride}{map_size(layer)}", f"-k{size}-s{stride}")
@@ -137,6 +149,14 @@ PassKernels = Annotated[dict[Annotated[str, AfterValidator(_known_class)], Kerne
 def find_kernel(phase: Mapping[str, Kernel], keys: tuple[str, ...]) -> Kernel:
     """The kernel of the first key that a phase has."""
     return next(phase[key] for key in keys if key in phase)
+
+
+def is_assumed(phase: Mapping[str, Kernel], layer: "Layer") -> bool:
+    """Whether the time of a row is assumed: by the kernel's own account, or as it was fitted to other operations."""
+    keys = class_keys(layer)
+    key = next(key for key in keys if key in phase)
+    stands_in = layer.kind not in ("conv", "linear") and layer.op not in ELEMENT_BY_ELEMENT and key in COARSE
+    return phase[key].assumed or stands_in
 
 
 class FitError(Origin):

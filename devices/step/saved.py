@@ -11,7 +11,7 @@ import numpy as np
 
 from ...spaces.operations import READ_OFF_OUTPUT
 from ...spaces.table import UpdateTable
-from ...spaces.trace import INPUT, Joint, Layer, Retention, Trace
+from ...spaces.trace import INPUT, Layer, Retentions, Trace
 from .columns import Amount, Ints, Mask, both, columns, either, larger, masks, times, without
 
 #: Bytes of a batch statistic, whatever the activations' type.
@@ -102,7 +102,7 @@ def find_kept(table: UpdateTable, batch: int, element_bytes: int = 4) -> Kept:
     - A batch norm on frozen statistics keeps its input if its scale trains. With batch statistics it is PyTorch's
       own and keeps its input, mean and inverse deviation whenever a gradient reaches it. So do group and layer
       norms, whose statistics are per sample.
-    - Any other operation keeps what was observed of it (`Layer.retention`) for each input that needs a gradient;
+    - Any other operation keeps what was observed of it (`Layer.kept`) for each input that needs a gradient;
       an activation with a sign mask keeps one bit an element.
     - ReLU and ReLU6 without a sign mask keep their output instead of a mask where a conv or linear keeps it anyway.
     """
@@ -135,7 +135,12 @@ class _Finder:
                 # Not `live`: the output of a block's last row is the sum with that of a lite residual module.
                 own = either(self.live_inputs[row], self.trains[row])
                 own = both(own, self.statistics[row]) if layer.op == "batch" else own
-                self.kept.hold(layer.inputs[0], row, either(own, self.scale[row]))
+                if layer.copied:
+                    self.kept.add(
+                        row, either(own, self.scale[row]), layer.in_elements * self.batch * self.element_bytes
+                    )
+                else:
+                    self.kept.hold(layer.inputs[0], row, either(own, self.scale[row]))
                 self.kept.add(row, own, norm_statistics(layer, self.batch) * STATISTIC_BYTES)
             elif self.live_inputs[row] is not False:
                 self._operation(row, layer)
@@ -158,13 +163,14 @@ class _Finder:
             False if source == INPUT else without(without(self.live[source], masked), read_off)
             for source in layer.inputs
         ]
-        for need, retention in zip(needs, layer.retention, strict=True):
+        observed = layer.kept.of(self.batch)
+        for need, retention in zip(needs, observed.each, strict=True):
             if retention.output:
                 own_output = either(own_output, need)
             for tensor, keeps in zip(layer.inputs, retention.inputs, strict=True):
                 if keeps:
                     self.kept.hold(tensor, row, need)
-        self.kept.add(row, *observed_extra(needs, layer.retention, layer.joint, self.batch))
+        self.kept.add(row, *observed_extra(needs, observed, self.batch))
         if row in self.beside:
             # The block's output is then the sum with the module's, and this row's own output a tensor apart.
             apart = both(own_output, self.present[self.beside[row]])
@@ -183,15 +189,12 @@ class _Finder:
         return both(kept, self.live_inputs[row])
 
 
-def observed_extra(
-    needs: Sequence[Mask], retention: Sequence[Retention], joint: Sequence[Joint], batch: int
-) -> tuple[Mask, Amount]:
+def observed_extra(needs: Sequence[Mask], observed: Retentions, batch: int) -> tuple[Mask, Amount]:
     """What an operation was observed to keep besides its inputs and output.
 
     Args:
         needs: Of each input, in which policies it needs a gradient.
-        retention: What is kept for each.
-        joint: What is kept for several.
+        observed: What is kept for each, and for several together.
         batch: Samples of one step.
 
     Returns:
@@ -199,11 +202,11 @@ def observed_extra(
     """
     seen: Mask = False
     amount: Amount = 0
-    for need, kept in zip(needs, retention, strict=True):
+    for need, kept in zip(needs, observed.each, strict=True):
         if kept.extra or kept.fixed:
             amount = larger(amount, times(need, batch * kept.extra + kept.fixed))
             seen = either(seen, need)
-    for together in joint:
+    for together in observed.joint:
         every: Mask = True
         for place in together.inputs:
             every = both(every, needs[place])

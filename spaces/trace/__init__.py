@@ -7,12 +7,12 @@ network is written by hand. Costs, spaces and policies read the table and never 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from .records import INPUT, Block, Joint, Kind, Layer, Retention, Trace
+from .records import INPUT, Block, Joint, Kind, Layer, Retention, Retentions, Trace
 
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["INPUT", "Block", "Joint", "Kind", "Layer", "Retention", "Trace", "trace"]
+__all__ = ["INPUT", "Block", "Joint", "Kind", "Layer", "Retention", "Retentions", "Trace", "trace"]
 
 
 def trace(model: "nn.Module", input_shape: Sequence[int]) -> Trace:

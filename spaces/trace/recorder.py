@@ -96,11 +96,14 @@ def trace_lite_residuals(
 
 
 class _Recorder:
-    """Runs a graph on two batches at once, and writes down a row for every operation that makes a tensor."""
+    """Runs a graph on two batches at once, and writes down a row for every operation that makes a tensor.
+
+    A single sample is run besides, as long as the network runs on one: what its operations keep may differ.
+    """
 
     def __init__(self, graph: fx.GraphModule, names: tuple[str, ...]) -> None:
         self._graph, self._names = graph, names
-        self._runs = [fx.Interpreter(graph) for _ in BATCHES]
+        self._runs = [fx.Interpreter(graph) for _ in (*BATCHES, 1)]
         self._modules = dict(graph.named_modules())
         self._parameters = dict(graph.named_parameters())
         self._own = {t.untyped_storage().data_ptr() for t in (*graph.parameters(), *graph.buffers())}
@@ -132,7 +135,7 @@ class _Recorder:
             UnsupportedError: It does not run at these shapes, or has an operation that a table cannot tell of.
         """
         like = next((p for p in self._graph.parameters() if p.is_floating_point()), torch.empty(0))
-        for run, batch in zip(self._runs, BATCHES, strict=True):
+        for run, batch in zip(self._runs, (*BATCHES, 1), strict=True):
             run.args_iter = iter(samples(shapes, like, batch))
         training = self._graph.training
         self._graph.eval()
@@ -154,8 +157,13 @@ class _Recorder:
             self._graph.train(training)
 
     def _step(self, node: fx.Node) -> None:
-        for run in self._runs:
+        for run in self._runs[: len(BATCHES)]:
             run.env[node] = run.run_node(node)
+        for run in self._runs[len(BATCHES) :]:
+            try:
+                run.env[node] = run.run_node(node)
+            except Exception:  # such as of squeeze(): the network does not run on one image
+                self._runs.remove(run)
         values = [run.env[node] for run in self._runs]
         if isinstance(values[0], Tensor) and values[0].ndim == 4 and len(values[0]) == BATCHES[0]:
             self._maps.add(node)
@@ -202,7 +210,7 @@ class _Recorder:
         if not sources and not read:
             return  # a constant
         if isinstance(values[0], Tensor):
-            self.shapes[node], fold, batched = _shape(values)
+            self.shapes[node], fold, batched = _shape(values[: len(BATCHES)])
         if sources and is_fused_padding(node, self._graph):
             # Part of the convolution that reads it, which sees the unpadded tensor.
             self.rows[node], self.shapes[node] = self.rows[sources[0]], self.shapes[sources[0]]
@@ -224,6 +232,7 @@ class _Recorder:
             )
         inputs = (*(self.rows[source] for source in sources), *read)
         details = known or self._operation(node, module, sources, held, inputs)
+        of_view = bool(sources) and sources[0] in self._views
         first = self.shapes.get(sources[0]) if sources else None
         self.rows[node] = len(self.layers)
         self.layers.append(
@@ -235,12 +244,23 @@ class _Recorder:
                 out_shape=self.shapes[node],
                 in_place=in_place,
                 padded=self._padded.get(sources[0], 0) if sources else 0,
-                viewed=bool(sources) and sources[0] in self._views,
+                viewed=of_view,
+                copied=of_view
+                and module is not None
+                and details["kind"] == "norm"
+                and self._copies(sources[0], module),
                 fold=fold,
                 batched=batched,
                 **details,
             )
         )
+
+    def _copies(self, source: fx.Node, norm: nn.Module | None) -> bool:
+        """Whether a norm keeps a copy of what it reads, and not that itself."""
+        assert norm is not None
+        values = [[run.env[source]] for run in self._runs]
+        (kept,), _ = observe([lambda read: norm(read[0])] * len(values), values, self._own)
+        return kept.extra > 0 and not kept.inputs[0]
 
     def _viewed(self, sources: list[fx.Node], value: Any) -> fx.Node | None:
         """The source that all tensors of a value are views of, if there is one."""
@@ -268,19 +288,18 @@ class _Recorder:
         for position, row in enumerate(inputs):
             if row != INPUT and operands[0][position].is_floating_point():
                 groups.setdefault(row, []).append(position)
-        plain, plain_joint = observe(runs, operands, self._own, list(groups.values()))
-        kept, joint = plain, plain_joint
+        kept = plain = observe(runs, operands, self._own, list(groups.values()))
         if replacement is not None:
             lean_runs = [lambda values: replacement(values[0])] * len(runs)
-            kept, joint = observe(lean_runs, operands, self._own, list(groups.values()))
+            kept = observe(lean_runs, operands, self._own, list(groups.values()))
         return {
             "kind": "act" if op in ACTIVATIONS.values() and not held else "other",
             "op": op,
-            "retention": kept,
-            "plain_retention": plain,
-            "joint": joint,
-            "plain_joint": plain_joint,
-            "products": 0 if op in ACTIVATIONS.values() else count_products(runs, operands),
+            "kept": kept,
+            "plain_kept": plain,
+            "products": 0
+            if op in ACTIVATIONS.values()
+            else count_products(runs[: len(BATCHES)], operands[: len(BATCHES)]),
         }
 
     def _run_again(

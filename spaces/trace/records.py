@@ -48,6 +48,26 @@ class Joint:
 
 
 @dataclass(frozen=True, slots=True)
+class Retentions:
+    """All that was observed of what an operation keeps.
+
+    Attributes:
+        each: For each input, what is kept when it needs a gradient.
+        joint: What is kept for several together, where it is more.
+        alone: The same for a batch of one sample, where that differs, as it does where a product of several matrices
+            becomes one of a single pair.
+    """
+
+    each: tuple[Retention, ...] = ()
+    joint: tuple[Joint, ...] = ()
+    alone: "Retentions | None" = None
+
+    def of(self, batch: int) -> "Retentions":
+        """What holds of a batch."""
+        return self.alone if batch == 1 and self.alone is not None else self
+
+
+@dataclass(frozen=True, slots=True)
 class Layer:
     """One row of a trace. Shapes leave the batch out; counts are for one sample.
 
@@ -67,16 +87,16 @@ class Layer:
         kernel: Kernel height and width of a conv.
         stride: Stride of a conv.
         groups: Groups of a conv or of a group norm.
-        retention: For act and other: what is kept, per input that needs a gradient.
-        plain_retention: For act and other: what PyTorch's own operation keeps; `retention` is that of the replacement
-            that an applied policy has, if there is one.
+        kept: For act and other: what is kept for the backward pass.
+        plain_kept: For act and other: what PyTorch's own operation keeps; `kept` is that of the replacement that an
+            applied policy has, if there is one.
         in_place: Whether the backbone's own operation overwrites its first input.
         padded: Elements of the zero-padded copy of its input that the backbone makes for a conv, 0 where it makes none.
         viewed: Whether the first input is read through a view, such as a flattening, of the row that made it.
         standardised: Whether a conv standardises its weight.
-        joint: For act and other: what is kept besides when several inputs need a gradient; `plain_joint` likewise.
         products: Multiply-accumulates of an operation that is no layer, such as a product of activations.
         fold: Entries of the first axis for one sample: more than one where a network folds positions into the batch.
+        copied: Whether a norm reads a view, such as a part of a map, of which it makes a copy to keep.
         batched: Whether the output grows with the batch; else it is made of parameters alone.
     """
 
@@ -92,17 +112,16 @@ class Layer:
     kernel: tuple[int, int] = (1, 1)
     stride: tuple[int, int] = (1, 1)
     groups: int = 1
-    retention: tuple[Retention, ...] = ()
-    plain_retention: tuple[Retention, ...] = ()
+    kept: Retentions = Retentions()
+    plain_kept: Retentions = Retentions()
     in_place: bool = False
     padded: int = 0
     viewed: bool = False
     standardised: bool = False
-    joint: tuple[Joint, ...] = ()
-    plain_joint: tuple[Joint, ...] = ()
     products: int = 0
     fold: int = 1
     batched: bool = True
+    copied: bool = False
 
     @property
     def in_elements(self) -> int:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from tinysearch.core.errors import UnsupportedError
 from tinysearch.devices.measure import first
 from tinysearch.devices.measure.first import measure_first
-from tinysearch.spaces.trace import trace
+from tinysearch.spaces.trace import Retentions, trace
 
 SHAPE = (3, 8, 8)
 
@@ -42,7 +42,8 @@ def test_a_byte_more_is_an_error_that_names_the_layer(cache):
     model = network()
     found = trace(model, SHAPE)
     act = next(row for row, layer in enumerate(found.layers) if layer.op == "silu")
-    wrong = replace(found.layers[act], retention=(replace(found.layers[act].retention[0], extra=1),))
+    (kept,) = found.layers[act].kept.each
+    wrong = replace(found.layers[act], kept=Retentions((replace(kept, extra=1),)))
     told = replace(found, layers=(*found.layers[:act], wrong, *found.layers[act + 1 :]))
     with pytest.raises(
         UnsupportedError, match=r"policy bias, 1 keeps 0 B of 2 images and not the predicted 2"
