@@ -259,7 +259,7 @@ class _Recorder:
         """Whether a norm keeps a copy of what it reads, and not that itself."""
         assert norm is not None
         values = [[run.env[source]] for run in self._runs]
-        (kept,), _ = observe([lambda read: norm(read[0])] * len(values), values, self._own)
+        (kept,) = observe([lambda read: norm(read[0])] * len(values), values, self._own).each
         return kept.extra > 0 and not kept.inputs[0]
 
     def _viewed(self, sources: list[fx.Node], value: Any) -> fx.Node | None:
