@@ -61,7 +61,7 @@ def find_kept(table: UpdateTable, batch: int, element_bytes: int = 4) -> Kept:
         if layer.kind == "conv" and layer.padded:
             kept.add(row, reached[row], layer.padded * batch * element_bytes)
         elif layer.kind in ("conv", "norm"):
-            if layer.copied:
+            if layer.copies(batch):
                 kept.add(row, reached[row], layer.in_elements * batch * element_bytes)
             else:
                 hold(layer.inputs[0], row, reached[row])

@@ -135,7 +135,7 @@ class _Finder:
                 # Not `live`: the output of a block's last row is the sum with that of a lite residual module.
                 own = either(self.live_inputs[row], self.trains[row])
                 own = both(own, self.statistics[row]) if layer.op == "batch" else own
-                if layer.copied:
+                if layer.copies(self.batch):
                     self.kept.add(
                         row, either(own, self.scale[row]), layer.in_elements * self.batch * self.element_bytes
                     )

@@ -107,6 +107,6 @@ def check_answers(model: nn.Module, name: str, images: Tensor, features: Tensor)
     if (found - factor * expected).norm() > OTHERS * found.norm() or (classes > 1 and factor <= 0):
         raise UnsupportedError(
             f"the network's answers are not those of its classifier {name} alone, or of its mean over positions, so "
-            "that it cannot start from class prototypes: let nothing but a mean stand behind it; where two are "
-            "added up, set the weights and biases of the other one to zero"
+            "that it cannot start from class prototypes: let nothing but a mean stand behind it; where two classifiers "
+            "are added up, set the weights and biases of the other one to zero"
         )

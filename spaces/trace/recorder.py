@@ -245,22 +245,19 @@ class _Recorder:
                 in_place=in_place,
                 padded=self._padded.get(sources[0], 0) if sources else 0,
                 viewed=of_view,
-                copied=of_view
-                and module is not None
-                and details["kind"] == "norm"
-                and self._copies(sources[0], module),
+                copied=self._copied(sources[0], module) if of_view and details["kind"] == "norm" else 0,
                 fold=fold,
                 batched=batched,
                 **details,
             )
         )
 
-    def _copies(self, source: fx.Node, norm: nn.Module | None) -> bool:
-        """Whether a norm keeps a copy of what it reads, and not that itself."""
+    def _copied(self, source: fx.Node, norm: nn.Module | None) -> int:
+        """The fewest samples of which a norm keeps a copy, and not what it reads itself; 0 where it never does."""
         assert norm is not None
         values = [[run.env[source]] for run in self._runs]
-        (kept,) = observe([lambda read: norm(read[0])] * len(values), values, self._own).each
-        return kept.extra > 0 and not kept.inputs[0]
+        found = observe([lambda read: norm(read[0])] * len(values), values, self._own)
+        return next((batch for batch in (1, BATCHES[0]) if not found.of(batch).each[0].inputs[0]), 0)
 
     def _viewed(self, sources: list[fx.Node], value: Any) -> fx.Node | None:
         """The source that all tensors of a value are views of, if there is one."""

@@ -96,7 +96,8 @@ class Layer:
         standardised: Whether a conv standardises its weight.
         products: Multiply-accumulates of an operation that is no layer, such as a product of activations.
         fold: Entries of the first axis for one sample: more than one where a network folds positions into the batch.
-        copied: Whether a norm reads a view, such as a part of a map, of which it makes a copy to keep.
+        copied: Of a norm that reads a view, such as a part of a map: the fewest samples of which it makes a copy to
+            keep, 0 where it makes none.
         batched: Whether the output grows with the batch; else it is made of parameters alone.
     """
 
@@ -121,7 +122,11 @@ class Layer:
     products: int = 0
     fold: int = 1
     batched: bool = True
-    copied: bool = False
+    copied: int = 0
+
+    def copies(self, batch: int) -> bool:
+        """Whether a norm keeps a copy of a batch that it reads."""
+        return 0 < self.copied <= batch
 
     @property
     def in_elements(self) -> int:
