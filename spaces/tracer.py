@@ -5,6 +5,7 @@ on two batches of random images, of different numbers. What is alike for both, s
 value to the code that asks; what is not, such as the number of images and what is computed of it, stays in the graph.
 """
 
+import builtins
 import inspect
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -16,6 +17,7 @@ from unittest.mock import patch
 import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
+from torch.utils.checkpoint import CheckpointFunction
 
 from ..core.errors import UnsupportedError
 from ..core.registry import one_line
@@ -26,6 +28,8 @@ BATCHES = (2, 3)
 #: What takes values out of a tensor, which then are no part of the graph.
 _ESCAPES = frozenset({"item", "tolist", "numpy"})
 
+#: What stops the gradient.
+_CUTS = frozenset({"detach", "detach_", "data"})
 #: What takes sizes one by one, and does not see then that one of them is a value of the traced code.
 _SIZED: dict[Any, tuple[str, ...]] = {
     torch: ("zeros", "ones", "empty", "rand", "randn"),
@@ -33,14 +37,15 @@ _SIZED: dict[Any, tuple[str, ...]] = {
 }
 
 
-def samples(shapes: Sequence[tuple[int, ...]], like: Tensor, batch: int) -> tuple[Tensor, ...]:
-    """Random inputs, the same at every call.
+def samples(model: nn.Module, shapes: Sequence[tuple[int, ...]], batch: int) -> tuple[Tensor, ...]:
+    """Random inputs, the same at every call, of the type and on the device of a network's parameters.
 
     Args:
+        model: The network.
         shapes: Shape of each input without the batch.
-        like: A tensor of the type and on the device that they are to have.
         batch: How many images.
     """
+    like = next((p for p in model.parameters() if p.is_floating_point()), torch.empty(0))
     generator = torch.Generator().manual_seed(0)
     return tuple(torch.randn(batch, *shape, generator=generator).to(like) for shape in shapes)
 
@@ -59,11 +64,19 @@ def trace_with_values(model: nn.Module, shapes: Sequence[tuple[int, ...]]) -> tu
         UnsupportedError: The code depends on values of tensors or on the number of images, does not run at these
             shapes, or does what cannot be recorded; where that is, is told.
     """
+    _check_copyable(model)
     tensors = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
-    copy = deepcopy(model, tensors)  # code may keep what it computes, such as position biases, on its modules
+    try:
+        copy = deepcopy(model, tensors)  # code may keep what it computes, such as position biases, on its modules
+    except Exception as error:  # whatever its objects raise
+        raise UnsupportedError(
+            f"{type(model).__name__} cannot be copied ({one_line(error)}): hold nothing but modules, tensors and plain "
+            "values, and take pruning and weight_norm of torch.nn.utils off (prune.remove, remove_weight_norm) or use "
+            "those of torch.nn.utils.parametrizations"
+        ) from error
     tracer = _Tracer(copy, shapes)
     try:
-        with torch.no_grad(), _sizes_recorded(tracer):
+        with _recorded(tracer), torch.enable_grad():
             traced = tracer.trace(copy)
     except Exception as error:  # whatever the network's code raises
         where = [path for path, _ in tracer.module_stack.values() if path]
@@ -72,8 +85,8 @@ def trace_with_values(model: nn.Module, shapes: Sequence[tuple[int, ...]]) -> tu
             raise UnsupportedError(f"{what} {error}") from error
         if (reason := _failure(model, tracer.inputs[0])) is not None:
             raise UnsupportedError(
-                f"{what} does not run on an input of shape {', '.join(map(str, shapes))}: {reason}; give the size that "
-                "it is built for"
+                f"{what} does not run on an input of shape {', '.join(map(str, shapes))}: {reason}; it should take a "
+                "batch of images alone, of the size that it is built for"
             ) from error
         raise UnsupportedError(
             f"{what} cannot be traced by torch.fx ({one_line(error)}): make its forward plain tensor operations"
@@ -84,6 +97,22 @@ def trace_with_values(model: nn.Module, shapes: Sequence[tuple[int, ...]]) -> tu
         if not node.users:  # code looked at it and computed nothing of it
             graph.erase_node(node)
     return copy, graph
+
+
+def _check_copyable(model: nn.Module) -> None:
+    """Refuse what has no Python code to trace, or no values to trace it with."""
+    for name, module in model.named_modules():
+        what = name or type(model).__name__
+        if isinstance(module, torch.jit.ScriptModule):
+            raise UnsupportedError(f"{what} is TorchScript, whose code cannot be seen: give the module it was made of")
+        if hasattr(module, "_orig_mod"):
+            raise UnsupportedError(f"{what} is compiled: give the module it was made of, which is its _orig_mod")
+        if any(isinstance(each, nn.parameter.UninitializedParameter) for each in module.parameters(recurse=False)):
+            raise UnsupportedError(f"{what} has no shapes yet, as it is lazy: run the network on an image first")
+        if any(each.is_complex() for each in module.parameters(recurse=False)):
+            raise UnsupportedError(f"{what} has complex parameters, which no device trains: use pairs of real ones")
+        if any(each.is_meta for each in module.parameters(recurse=False)):
+            raise UnsupportedError(f"{what} is on the meta device and has no values: load them first")
 
 
 def _failure(model: nn.Module, inputs: tuple[Tensor, ...]) -> str | None:
@@ -100,23 +129,20 @@ class Value(fx.Proxy):
     """A value of the traced code: a tensor, or what differs with the number of images.
 
     Attributes:
-        values: What it is for each of the two batches.
+        pair: What it is for each of the two batches.
     """
 
-    values: tuple[Any, Any]
+    pair: tuple[Any, Any]
     tracer: "_Tracer"
 
-    def __init__(self, node: fx.Node, tracer: "_Tracer", values: tuple[Any, Any]) -> None:
+    def __init__(self, node: fx.Node, tracer: "_Tracer", pair: tuple[Any, Any]) -> None:
         super().__init__(node, tracer)
-        self.values = values
-
-    @property  # type: ignore[misc]
-    def __class__(self) -> type:
-        """Its kind, as isinstance sees it: much code asks whether it was given a tensor."""
-        return Tensor if isinstance(self.values[0], Tensor) else type(self.values[0])
+        self.pair = pair
 
     def __getattr__(self, k: str) -> Any:
-        attribute = getattr(self.values[0], k)
+        attribute = getattr(self.pair[0], k)
+        if k in _CUTS and isinstance(self.pair[0], Tensor):
+            raise UnsupportedError(f"lets no gradient pass by {k}, of which no row could tell: leave it out")
         if not callable(attribute):
             return self.tracer.create_proxy("call_function", getattr, (self, k), {})
         if k in _ESCAPES:
@@ -126,20 +152,25 @@ class Value(fx.Proxy):
     def __iter__(self) -> Iterator[Any]:
         return (self.tracer.create_proxy("call_function", getitem, (self, place), {}) for place in range(len(self)))
 
+    def __setitem__(self, place: Any, value: Any) -> None:
+        raise UnsupportedError(
+            "assigns to a part of a tensor, which no row could tell of: use torch.where or torch.cat"
+        )
+
     def __len__(self) -> int:
-        return int(self._alike((len(self.values[0]), len(self.values[1]))))
+        return int(self._alike((len(self.pair[0]), len(self.pair[1]))))
 
     def __bool__(self) -> bool:
-        return bool(self._alike(self.values))
+        return bool(self._alike(self.pair))
 
     def __index__(self) -> int:
-        return int(self._alike(self.values))
+        return int(self._alike(self.pair))
 
     def __int__(self) -> int:
-        return int(self._alike(self.values))
+        return int(self._alike(self.pair))
 
     def __float__(self) -> float:
-        return float(self._alike(self.values))
+        return float(self._alike(self.pair))
 
     def _alike(self, values: tuple[Any, Any]) -> Any:
         """What both values are, where they are plain and alike."""
@@ -158,10 +189,28 @@ def _method(name: str, args: tuple[Any, ...]) -> str:
 
 
 @contextmanager
-def _sizes_recorded(tracer: "_Tracer") -> Iterator[None]:
-    """Record functions and methods of constants that take sizes one by one: these look at none but the first."""
+def _recorded(tracer: "_Tracer") -> Iterator[None]:
+    """Let Python code see values as what they are, and record what torch.fx would not.
 
-    def recorded(owner: Any, name: str) -> Callable[..., Any]:
+    That is autograd functions, into whose forward pass torch.fx goes and so loses their backward pass, and functions
+    and methods of constants that take sizes one by one, which look at none but the first.
+    """
+    isinstance_, apply = builtins.isinstance, torch.autograd.Function.__dict__["apply"].__func__
+
+    def seen(value: Any, kinds: Any) -> bool:
+        return isinstance_(value, kinds) or (type(value) is Value and isinstance_(value.pair[0], kinds))
+
+    def applied(function: Any, *args: Any, **kwargs: Any) -> Any:
+        if not any(type(each) is Value for each in args):
+            return apply(function, *args, **kwargs)
+        if function is CheckpointFunction:
+            run, _, *operands = args
+            return run(*operands)
+        name = tracer.get_fresh_qualname(f"_{function.__name__}")
+        setattr(tracer.root, name, Applied(function))
+        return tracer.create_proxy("call_module", name, args, kwargs)
+
+    def sized(owner: Any, name: str) -> Callable[..., Any]:
         own = getattr(owner, name)
         kind, target = ("call_function", own) if owner is torch else ("call_method", name)
 
@@ -173,17 +222,33 @@ def _sizes_recorded(tracer: "_Tracer") -> Iterator[None]:
         return call
 
     with ExitStack() as stack:
+        stack.enter_context(patch.object(builtins, "isinstance", seen))
+        stack.enter_context(patch.object(torch.autograd.Function, "apply", classmethod(applied)))
+        # What a checkpoint does before and after it runs its part, which is to keep its inputs and nothing else.
+        around = "_checkpoint_without_reentrant_generator"
+        stack.enter_context(patch.object(torch.utils.checkpoint, around, lambda *_, **__: iter((None,)), create=True))
         for owner, names in _SIZED.items():
             for name in names:
-                stack.enter_context(patch.object(owner, name, recorded(owner, name)))
+                stack.enter_context(patch.object(owner, name, sized(owner, name)))
         yield
+
+
+class Applied(nn.Module):
+    """Applies an autograd function: in a graph a module has a name, and a function of a network's own may have none."""
+
+    def __init__(self, function: type[torch.autograd.Function]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """What the function gives."""
+        return self.function.apply(*args, **kwargs)  # type: ignore[no-untyped-call]
 
 
 class _Tracer(fx.Tracer):
     def __init__(self, root: nn.Module, shapes: Sequence[tuple[int, ...]]) -> None:
         super().__init__()
-        like = next((p for p in root.parameters() if p.is_floating_point()), torch.empty(0))
-        self.inputs = [samples(shapes, like, batch) for batch in BATCHES]
+        self.inputs = [samples(root, shapes, batch) for batch in BATCHES]
         self._names = {id(tensor): name for name, tensor in (*root.named_buffers(), *root.named_parameters())}
         self._computing = False
 
@@ -206,6 +271,10 @@ class _Tracer(fx.Tracer):
 
     def create_proxy(self, kind: str, target: Any, args: Any, kwargs: Any, *rest: Any, **more: Any) -> Any:
         """Record an operation and run it: what comes of it."""
+        if not self._computing and not torch.is_grad_enabled():
+            raise UnsupportedError("switches gradients off for a part, which a graph does not: use detach()")
+        if not self._computing and any(map(torch.is_autocast_enabled, ("cpu", "cuda"))):
+            raise UnsupportedError("runs a part in autocast, which a graph does not: leave that to who calls it")
         values = (self._run(kind, target, args, kwargs, 0), self._run(kind, target, args, kwargs, 1))
         node = super().create_proxy(kind, target, args, kwargs, *rest, **more).node
         first, second = values
@@ -248,12 +317,13 @@ class _Tracer(fx.Tracer):
             return self.inputs[which][sum(node.op == "placeholder" for node in self.graph.nodes)]
 
         def value_of(argument: Any) -> Any:
-            return argument.values[which] if type(argument) is Value else argument
+            return argument.pair[which] if type(argument) is Value else argument
 
         args, kwargs = fx.node.map_aggregate((tuple(args), dict(kwargs)), value_of)
         self._computing = True
         try:
-            return self._value(kind, target, args, kwargs)
+            with torch.no_grad():
+                return self._value(kind, target, args, kwargs)
         finally:
             self._computing = False
 

@@ -47,7 +47,7 @@ def measure_first(network: nn.Module, found: Trace) -> None:
 
 
 def _compare(network: nn.Module, found: Trace, policy: UpdatePolicy) -> None:
-    (images,) = samples((found.input_shape,), next(network.parameters()), BATCH)
+    (images,) = samples(network, (found.input_shape,), BATCH)
     predicted = saved_bytes(UpdateTable.of(found, [policy]), BATCH, images.element_size())[0]
     by_name = {found.rows[row].name: int(predicted[row]) for row in found.order if predicted[row]}
     model = assemble(network, policy).train()

@@ -134,9 +134,8 @@ class _Recorder:
         Raises:
             UnsupportedError: It does not run at these shapes, or has an operation that a table cannot tell of.
         """
-        like = next((p for p in self._graph.parameters() if p.is_floating_point()), torch.empty(0))
         for run, batch in zip(self._runs, (*BATCHES, 1), strict=True):
-            run.args_iter = iter(samples(shapes, like, batch))
+            run.args_iter = iter(samples(self._graph, shapes, batch))
         training = self._graph.training
         self._graph.eval()
         last_uses = self._runs[0].user_to_last_uses
@@ -210,7 +209,7 @@ class _Recorder:
         if not sources and not read:
             return  # a constant
         if isinstance(values[0], Tensor):
-            self.shapes[node], fold, batched = _shape(values[: len(BATCHES)])
+            self.shapes[node], fold, batched = _shape(node_name(node), values[: len(BATCHES)])
         if sources and is_fused_padding(node, self._graph):
             # Part of the convolution that reads it, which sees the unpadded tensor.
             self.rows[node], self.shapes[node] = self.rows[sources[0]], self.shapes[sources[0]]
@@ -320,7 +319,7 @@ class _Recorder:
         return result
 
 
-def _shape(values: list[Tensor]) -> tuple[tuple[int, ...], int, bool]:
+def _shape(name: str, values: list[Tensor]) -> tuple[tuple[int, ...], int, bool]:
     """The shape of one sample, how many entries of the first axis belong to it, and whether it grows with the batch."""
     few, more = values
     alike = [a == b for a, b in zip(few.shape, more.shape, strict=True)]
@@ -330,7 +329,8 @@ def _shape(values: list[Tensor]) -> tuple[tuple[int, ...], int, bool]:
     each, rest = divmod(few.shape[axis], BATCHES[0])
     if alike.count(False) > 1 or rest or more.shape[axis] != each * BATCHES[1]:
         raise UnsupportedError(
-            f"it makes a tensor of shape {tuple(few.shape)} of {BATCHES[0]} images, which is no batch"
+            f"{name} makes a tensor of shape {tuple(few.shape)} of {BATCHES[0]} images and {tuple(more.shape)} of "
+            f"{BATCHES[1]}, which is not so much for each: let shapes depend on sizes alone"
         )
     inner = (each,) if each > 1 else ()
     shape = (*few.shape[:axis], *inner, *few.shape[axis + 1 :])
@@ -351,7 +351,7 @@ def _check_covered(graph: fx.GraphModule, layers: Sequence[Layer]) -> None:
 def _head(layers: Sequence[Layer], answer: tuple[int, ...] | None) -> int:
     """The row of the classifier: the last layer with a weight, whose outputs are the logits."""
     if answer is None or len(answer) != 1:
-        found = "several tensors" if answer is None else f"a tensor (N, {', '.join(map(str, answer))})"
+        found = "no single tensor" if answer is None else f"a tensor (N, {', '.join(map(str, answer))})"
         raise UnsupportedError(f"the network answers with {found}: let its forward return logits (N, classes) alone")
     rows = [row for row, layer in enumerate(layers) if layer.kind in ("conv", "linear")]
     if not rows or layers[rows[-1]].out_channels != answer[0] or layers[rows[-1]].groups > 1:

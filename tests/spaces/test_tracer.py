@@ -2,11 +2,13 @@
 
 from copy import deepcopy
 from math import sqrt
+from threading import Lock
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from tinysearch.core.errors import UnsupportedError
 from tinysearch.devices.measure import measure
@@ -273,6 +275,13 @@ BODIES = {
         nn.Conv2d(8, 8, 1),
     ),
     "several inputs and outputs": Pairs,
+    "an autograd function": lambda: Block(lambda m, x: Doubled.apply(m.conv(x)), conv=nn.Conv2d(8, 8, 1)),
+    "checkpoints": lambda: Block(
+        lambda m, x: checkpoint(m.a, checkpoint(m.b, x, use_reentrant=False), use_reentrant=True),
+        a=nn.Conv2d(8, 8, 1),
+        b=nn.Sequential(nn.Conv2d(8, 8, 1), nn.SiLU()),
+    ),
+    "weight norm": lambda: nn.utils.parametrizations.weight_norm(nn.Conv2d(8, 8, 3)),
     "quiet": lambda: nn.Sequential(nn.Softplus(), nn.Mish(), nn.Hardswish(), nn.ELU(), nn.Tanh(), nn.LogSoftmax(1)),
 }
 
@@ -418,6 +427,38 @@ def several(m, x):
     return x * values + places
 
 
+class Doubled(torch.autograd.Function):
+    """Its gradient is another than that of what it computes."""
+
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x.sign())
+        return x * 2
+
+    @staticmethod
+    def backward(ctx, grad):
+        return grad * 3 * ctx.saved_tensors[0].square()
+
+
+def gradients_off(m, x):
+    with torch.no_grad():
+        return x * 2
+
+
+def autocast(m, x):
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        return x @ x.mT
+
+
+def assigns(m, x):
+    x[:, 1:] = 0
+    return x
+
+
+def converts(m, x):
+    return torch.tensor(x) * 2
+
+
 def raises(m, x):
     raise KeyError("no such\nthing")
 
@@ -430,6 +471,18 @@ def raises(m, x):
         (Block(counts_images), "body of Headed depends on the number of images"),
         (Block(loops_over_images), "body of Headed depends on the number of images"),
         (Block(several), r"max_1 \(max\) gives several tensors at once.*write the operation out"),
+        (Block(gradients_off), "body of Headed switches gradients off"),
+        (Block(autocast), "body of Headed runs a part in autocast"),
+        (Block(assigns), "body of Headed assigns to a part of a tensor"),
+        (Block(converts), r"body of Headed cannot be traced by torch\.fx"),
+        (Block(lambda m, x: x.detach()), "body of Headed lets no gradient pass by detach"),
+        (Block(lambda m, x: x.topk(8, 1).values), r"topk \(topk\) gives several tensors at once"),
+        (Block(lambda m, x: x[x > 0].mean() * x), "makes a tensor of shape .* which is not so much for each"),
+        (torch.jit.script(nn.Conv2d(8, 8, 1)), "body is TorchScript, whose code cannot be seen"),
+        (nn.LazyConv2d(8, 1), "body has no shapes yet, as it is lazy"),
+        (nn.Conv2d(8, 8, 1, device="meta"), "body is on the meta device"),
+        (nn.utils.weight_norm(nn.Conv2d(8, 8, 1)), "Headed cannot be copied .*weight_norm"),
+        (Block(lambda m, x: x, lock=Lock()), r"Headed cannot be copied \(TypeError: cannot pickle"),
         (Block(raises), r"body of Headed does not run on an input of shape \(3, 8, 8\): KeyError"),
         (
             nn.Sequential(nn.Flatten(), nn.Linear(9, 8)),
@@ -442,7 +495,7 @@ def raises(m, x):
         ),
         (nn.Dropout2d(0.5), "body is a Dropout2d: use nn.Dropout"),
         (
-            Block(lambda m, x: torch.tensor(m.conv(x).detach().numpy()), conv=nn.Conv2d(8, 8, 1)),
+            Block(lambda m, x: torch.tensor(m.conv(x).numpy()), conv=nn.Conv2d(8, 8, 1)),
             "takes values out of tensors",
         ),
         (Block(lambda m, x: m.conv(m.conv(x)), conv=nn.Conv2d(8, 8, 1)), "body.conv is called twice"),
