@@ -151,7 +151,7 @@ class Value(fx.Proxy):
             return lambda *args, **kwargs: self._made(k, args, kwargs)
         if k in _ESCAPES:
             raise UnsupportedError(f"takes values out of tensors by {k}(), which no graph could follow: use tensors")
-        return lambda *args, **kwargs: self.tracer.create_proxy("call_method", k, (self, *args), kwargs)
+        return lambda *args, **kwargs: self.tracer.create_proxy("call_method", _method(k, args), (self, *args), kwargs)
 
     def _made(self, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """A new tensor: a plain one, into which code may write, unless its size differs with the number of images."""
@@ -192,6 +192,11 @@ class Value(fx.Proxy):
                 "depends on the number of images in a way that no graph could follow: let it use sizes in shapes alone"
             )
         return values[0]
+
+
+def _method(name: str, args: tuple[Any, ...]) -> str:
+    """What a method is recorded as: a view of a shape, which images in another memory format have not, as reshaping."""
+    return "reshape" if name == "view" and not any(isinstance(arg, torch.dtype) for arg in args) else name
 
 
 @contextmanager

@@ -68,7 +68,7 @@ class ProtoNet:
         trace: Its trace.
 
     Attributes:
-        features: Maps images to features (n, D); all of its parameters train.
+        features: Maps images to what the classifier reads of them; all of its parameters train.
 
     Raises:
         UnsupportedError: Nothing below the head has weights.

@@ -25,6 +25,8 @@ from .tensors import Part
 
 #: Most images that gradients are taken of.
 IMAGES = 64
+#: Gradients between this and its inverse have squares that neither overflow nor vanish when they are added up.
+USUAL = 1e12
 
 
 def tangent(task: ScreenTask) -> AdditiveScore:
@@ -50,19 +52,24 @@ def tangent(task: ScreenTask) -> AdditiveScore:
         visit_gradients(network, task.trace, images, lambda logits: logits @ direction, visit)
     values = Values(task.trace)
     for (row, part), gradients in found.items():
-        values.add(row, part, kernel_value(torch.cat(gradients)))
+        values.add(row, part, kernel_value(*gradients))
     return values.score()
 
 
-def kernel_value(gradients: Tensor) -> float:
-    """sqrt(tr pr) of the kernel of some gradients, (n, elements); 0 where all of them vanish."""
-    largest = max(abs(float(value)) for value in torch.aminmax(gradients))
+def kernel_value(*parts: Tensor) -> float:
+    """sqrt(tr pr) of the kernel of some gradients; 0 where all of them vanish.
+
+    Args:
+        parts: The gradients, (n, elements), in as many parts as they come in: joined, they would be copied.
+    """
+    largest = max(abs(float(value)) for part in parts for value in torch.aminmax(part))
     if largest == 0:
         return 0.0
-    gradients = gradients / largest  # so that no square of a square overflows or vanishes
-    kernel = gradients @ gradients.T
+    unit = 1.0 if 1 / USUAL < largest < USUAL else largest
+    parts = parts if unit == 1 else tuple(part / unit for part in parts)
+    kernel = torch.cat([torch.cat([one @ other.T for other in parts], 1) for one in parts]).double()
     trace, norm = float(kernel.trace()), float(kernel.norm())
-    return largest * math.sqrt(trace / len(kernel)) * trace / norm
+    return unit * math.sqrt(trace / len(kernel)) * trace / norm
 
 
 def random_direction(classes: int, seed: int) -> Tensor:

@@ -32,7 +32,7 @@ def last_conv(trace: Trace) -> UpdatePolicy:
         >>> ts.methods.last_conv(trace).describe()
         'last-conv: trains the classifier and 1 whole weight'
     """
-    convs = [layer for layer in trace.layers if layer.kind == "conv"]
+    convs = [layer for layer in weighted(trace) if layer.kind == "conv"]
     if not convs:
         raise InputError(f"{trace.name} has no convolution")
     return make_policy(trace, "last-conv", [LayerUpdate(name=convs[-1].name, weight="all")])

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...core.errors import InputError
+from ..graph import symbolic_trace
 from ..policy import Channels, LayerUpdate, NormUpdate, UpdatePolicy
 from ..trace import Layer, Trace
 
@@ -42,19 +43,21 @@ def channel_fisher(model: nn.Module, images: Tensor, labels: Tensor) -> dict[str
         outputs[name] = kept
         return kept
 
+    graph = symbolic_trace(model, tuple(images.shape[1:]))  # whose convolutions have the names that a trace has
     hooks = [
         module.register_forward_hook(partial(keep, name=name))
-        for name, module in model.named_modules()
+        for name, module in graph.named_modules()
         if isinstance(module, nn.Conv2d)
     ]
-    training = model.training
-    model.eval()
+    training = {module: module.training for module in graph.modules()}
+    graph.eval()
     try:
         with torch.enable_grad():
-            loss = F.cross_entropy(model(images), labels, reduction="sum")
+            loss = F.cross_entropy(graph(images), labels, reduction="sum")
             gradients = torch.autograd.grad(loss, list(outputs.values())) if outputs else ()
     finally:
-        model.train(training)
+        for module, mode in training.items():
+            module.training = mode
         for hook in hooks:
             hook.remove()
     return {
@@ -107,7 +110,7 @@ def tinytrain(
             f"tinytrain: memory {memory}, compute {compute} and ratio {ratio} must be positive, ratio <= 1"
         )
     information = channel_fisher(model, images, labels)
-    rows = [n for n, layer in enumerate(trace.layers) if layer.kind == "conv" and layer.sliceable]
+    rows = [n for n, layer in enumerate(trace.layers) if layer.kind == "conv" and layer.sliceable and n != trace.head]
     scores = _scores(trace, rows, information)
     full_backward = 2 * trace.macs_forward
     head = trace.layers[trace.head]

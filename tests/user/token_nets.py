@@ -121,3 +121,9 @@ def folding(num_classes: int) -> nn.Module:
 
 def tokens_first(num_classes: int) -> nn.Module:
     return TokensFirst(num_classes)
+
+
+def convolution(num_classes: int) -> nn.Module:
+    """No network of tokens, but one whose classifier is a convolution on a map that is averaged behind it."""
+    model = nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1), nn.ReLU(), nn.Conv2d(8, num_classes, 1), nn.ReLU())
+    return nn.Sequential(*model, nn.AdaptiveAvgPool2d(1), nn.Flatten())

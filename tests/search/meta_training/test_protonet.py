@@ -47,6 +47,18 @@ def test_the_size_of_features_does_not_matter_and_equal_features_do_no_harm() ->
     assert prototype_logits(support * 0, support_labels, query * 0, query_labels).eq(0).all()
 
 
+@pytest.mark.parametrize("name", ["attention", "folding", "convolution"])
+def test_networks_of_tokens_and_convolutions_that_classify_are_taken(name: str) -> None:
+    network, trace = load_network(f"token_nets:{name}", classes=3, weights="none")
+    net = ProtoNet(network, trace)
+    head = trace.layers[trace.head].name
+    parameters = dict(net.features.named_parameters())
+    assert parameters.keys() == {name for name, _ in network.named_parameters() if not name.startswith(f"{head}.")}
+    labels = torch.arange(3).repeat(2)
+    net.loss(TaskImages(torch.randn(12, 3, 16, 16), labels, labels)).backward()
+    assert all(parameter.grad is not None for parameter in parameters.values())
+
+
 def test_everything_below_the_head_trains_on_frozen_statistics() -> None:
     network, trace = load_network("tiny_net:dropping", classes=3, weights="none")
     before = {name: value.clone() for name, value in network.state_dict().items()}

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from tinysearch.core.errors import UnsupportedError
 from tinysearch.search.proxies.classifier import set_head
 from tinysearch.search.proxies.prototypes import FrozenBackbone
+from tinysearch.spaces.graph import symbolic_trace
 from tinysearch.spaces.trace import trace
 
 POOL = nn.AdaptiveAvgPool2d(1)
@@ -44,6 +45,18 @@ class Tokens(nn.Module):
         return y.amax(1) if self.largest else y.mean(1)
 
 
+class Viewing(nn.Module):
+    """Flattened by a view, which images with channels last do not have."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.head = nn.Conv2d(3, 8, 4, 4), nn.Linear(128, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.stem(x).relu()
+        return self.head(y.view(y.size(0), -1))
+
+
 STEM = (nn.Conv2d(3, 8, 4, 4), nn.ReLU())
 NETWORKS = {
     "linear": lambda: nn.Sequential(*STEM, MEAN, nn.Linear(8, 4)),
@@ -53,6 +66,7 @@ NETWORKS = {
     "convolution of the whole map": lambda: nn.Sequential(*STEM, nn.Conv2d(8, 4, 4), nn.Flatten()),
     "one of two": lambda: Two(silent=True),
     "positions": Tokens,
+    "a view": Viewing,
 }
 REFUSED = {
     "softmax": lambda: nn.Sequential(*STEM, MEAN, nn.Linear(8, 4), nn.Softmax(1)),
@@ -81,7 +95,8 @@ def test_prototypes_answer_right_whatever_the_classifier(name: str) -> None:
     torch.manual_seed(0)
     net, head = frozen(NETWORKS[name]())
     images, labels = task()
-    model = set_head(net.module, head, net.prototypes(images, labels))
+    prototypes = net.prototypes(images, labels)
+    model = set_head(symbolic_trace(net.module, (3, 16, 16)), head, prototypes)
     with torch.no_grad():
         assert (model(images).argmax(1) == labels).float().mean() > 0.95
 

@@ -1,6 +1,9 @@
 """Named methods against what their papers print."""
 
 import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
 
 from tinysearch.core.errors import InputError
 from tinysearch.spaces import methods
@@ -82,3 +85,23 @@ def test_sparse_update_schemes_of_mcunet(mcunet, scheme, weights_and_biases):
 def test_wrong_arguments_are_refused(mcunet, make, words):
     with pytest.raises(InputError, match=words):
         make(mcunet)
+
+
+def test_tinytrain_and_last_conv_leave_a_convolution_that_classifies_and_know_those_that_are_functions():
+    class Own(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.randn(8, 8, 3, 3))
+
+        def forward(self, x):
+            return F.conv2d(x, self.weight, padding=1)
+
+    torch.manual_seed(0)
+    pool = nn.AdaptiveAvgPool2d(1), nn.Flatten()
+    net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), Own(), nn.ReLU(), nn.Conv2d(8, 4, 1), *pool).eval()
+    table = trace(net, (3, 8, 8))
+    assert table.layers[table.head].name == "4"
+    assert [entry.name for entry in methods.last_conv(table).layers] == ["2"]
+    policy = methods.tinytrain(table, net, torch.randn(8, 3, 8, 8), torch.arange(8) % 4, compute=1.0)
+    assert [entry.name for entry in policy.layers] == ["0", "2"]
+    assert not any(module._forward_hooks for module in net.modules())
