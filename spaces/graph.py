@@ -12,7 +12,8 @@ from torch.nn.modules.dropout import _DropoutNd
 from ..core.errors import UnsupportedError
 from ..core.registry import one_line
 from .lowering import lower
-from .tracer import is_leaf, trace_with_values
+from .tracing.network import trace_with_values
+from .tracing.tracer import is_leaf
 
 #: Activations, by the name that policies and costs know them by (and `torch.nn.functional` has them under).
 ACTIVATIONS: dict[type[nn.Module], str] = {

@@ -14,7 +14,7 @@ from ...spaces.engine.apply import assemble
 from ...spaces.policy import UpdatePolicy
 from ...spaces.table import UpdateTable
 from ...spaces.trace import Trace
-from ...spaces.tracer import samples
+from ...spaces.tracing.samples import samples
 from ..step.saved import saved_bytes
 from .meter import saved_tensors
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
-from ..tracer import BATCHES
+from ..tracing.samples import BATCHES
 from .retention import Run
 
 

@@ -26,7 +26,7 @@ from ..graph import (
 )
 from ..lite_residual import LiteResidual
 from ..lite_shape import lite_shape
-from ..tracer import BATCHES, samples, tensors_of
+from ..tracing.samples import BATCHES, samples, tensors_of
 from .known import layer_of
 from .products import count_products
 from .records import INPUT, Block, Layer, Trace

@@ -4,7 +4,7 @@ import torch
 
 from tinysearch.spaces.trace import Joint, Retention, Retentions
 from tinysearch.spaces.trace.retention import observe
-from tinysearch.spaces.tracer import BATCHES
+from tinysearch.spaces.tracing.samples import BATCHES
 
 
 def batches(*shape):

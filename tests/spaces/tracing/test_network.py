@@ -505,6 +505,12 @@ def converts(m, x):
     return torch.tensor(x) * 2
 
 
+def hooked():
+    conv = nn.Conv2d(8, 8, 1)
+    conv.register_forward_hook(lambda module, args, output: output * 2)
+    return conv
+
+
 def raises(m, x):
     raise KeyError("no such\nthing")
 
@@ -527,8 +533,9 @@ def raises(m, x):
         (torch.jit.script(nn.Conv2d(8, 8, 1)), "body is TorchScript, whose code cannot be seen"),
         (nn.LazyConv2d(8, 1), "body has no shapes yet, as it is lazy"),
         (nn.Conv2d(8, 8, 1, device="meta"), "body is on the meta device"),
-        (nn.utils.weight_norm(nn.Conv2d(8, 8, 1)), "Headed cannot be copied .*weight_norm"),
+        (nn.utils.weight_norm(nn.Conv2d(8, 8, 1)), "body has hooks, .*remove_weight_norm"),
         (Block(lambda m, x: x, lock=Lock()), r"Headed cannot be copied \(TypeError: cannot pickle"),
+        (hooked(), "body has hooks, which an applied layer would not run"),
         (Block(raises), r"body of Headed does not run on an input of shape \(3, 8, 8\): KeyError"),
         (
             nn.Sequential(nn.Flatten(), nn.Linear(9, 8)),
