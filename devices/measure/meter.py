@@ -50,13 +50,14 @@ def saved_tensors(model: nn.Module, images: Tensor, rows: Collection[str] | None
     held: list[Tensor] = []  # a freed storage's address could come again
     log = _Log(rows)
 
-    def pack(tensor: Tensor) -> None:
-        # Held without its history: an output leads to what holds it, which nothing would free. Nothing is unpacked.
-        held.append(tensor.detach())
+    def pack(tensor: Tensor) -> Tensor:
+        tensor = tensor.detach()  # held with its history, an output would lead to what holds it, which nothing frees
+        held.append(tensor)
         if tensor.untyped_storage().nbytes() and _address(tensor) not in ignored:
             log.keep(tensor)
+        return tensor
 
-    with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(pack, lambda _: None):
+    with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         if isinstance(model, fx.GraphModule):
             logits = _Interpreter(model, log).run(images)
         else:

@@ -98,10 +98,11 @@ def _for_one(found: Retentions) -> Retentions:
 def _observe(run: Run, inputs: Sequence[Tensor], needing: Sequence[int], own: Collection[int]) -> Retention:
     kept: dict[int, Tensor] = {}
 
-    def pack(tensor: Tensor) -> None:
-        # Held without its history: an output leads to what holds it, which nothing would free. Nothing is unpacked.
+    def pack(tensor: Tensor) -> Tensor:
+        tensor = tensor.detach()  # held with its history, an output would lead to what holds it, which nothing frees
         if tensor.untyped_storage().data_ptr() not in own:
-            kept[tensor.untyped_storage().data_ptr()] = tensor.detach()
+            kept[tensor.untyped_storage().data_ptr()] = tensor
+        return tensor
 
     with torch.enable_grad():  # the caller may have switched gradients off
         leaves = [
@@ -110,7 +111,7 @@ def _observe(run: Run, inputs: Sequence[Tensor], needing: Sequence[int], own: Co
         # Copies, so that an operation that works in place neither spoils the caller's values nor changes a leaf.
         operands = [_copy(leaf) for leaf in leaves]
         sources = [operand.untyped_storage().data_ptr() for operand in operands]
-        with torch.autograd.graph.saved_tensors_hooks(pack, lambda _: None):
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
             output = run(operands)
     out = output.untyped_storage().data_ptr()
     extra = sum(t.untyped_storage().nbytes() for p, t in kept.items() if p not in sources and p != out)
