@@ -51,6 +51,7 @@ def saved_tensors(model: nn.Module, images: Tensor, rows: Collection[str] | None
     log = _Log(rows)
 
     def pack(tensor: Tensor) -> Tensor:
+        tensor = tensor.detach()  # held with its history, an output would lead to what holds it, which nothing frees
         held.append(tensor)
         if tensor.untyped_storage().nbytes() and _address(tensor) not in ignored:
             log.keep(tensor)

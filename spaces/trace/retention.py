@@ -99,6 +99,7 @@ def _observe(run: Run, inputs: Sequence[Tensor], needing: Sequence[int], own: Co
     kept: dict[int, Tensor] = {}
 
     def pack(tensor: Tensor) -> Tensor:
+        tensor = tensor.detach()  # held with its history, an output would lead to what holds it, which nothing frees
         if tensor.untyped_storage().data_ptr() not in own:
             kept[tensor.untyped_storage().data_ptr()] = tensor
         return tensor

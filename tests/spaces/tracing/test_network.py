@@ -1,5 +1,6 @@
 """Networks as people write them: exact to the byte and to the last digit of a gradient, or refused in one line."""
 
+import gc
 from copy import deepcopy
 from math import sqrt
 from threading import Lock
@@ -399,6 +400,24 @@ def test_what_is_computed_once_and_kept_is_kept_on_a_copy() -> None:
 def test_layers_within_functions_that_are_marked_are_found() -> None:
     kinds = {layer.name: layer.kind for layer in trace(made("a function that is marked"), SHAPE).layers}
     assert kinds["body.mix"] == "linear"
+
+
+def test_tracing_and_measuring_leave_no_tensors_behind() -> None:
+    network = made("layer scale in place")
+    network.body = nn.Sequential(network.body, nn.Sigmoid(), nn.Softmax(1))
+
+    def tensors() -> int:
+        gc.collect()
+        return sum(type(each) is Tensor for each in gc.get_objects())
+
+    def use() -> None:
+        model = apply(network, methods.full(trace(network, SHAPE)))
+        measure(model, torch.randn(2, *SHAPE), torch.arange(2), repeats=1)
+
+    use()
+    before = tensors()
+    use()
+    assert tensors() == before
 
 
 def test_products_of_activations_are_counted_and_parameters_make_nothing() -> None:
