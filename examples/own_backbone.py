@@ -7,9 +7,10 @@
 The file of weights holds the module's `state_dict`: `safetensors.torch.save_file(model.state_dict(), path)`, or
 `torch.save(model.state_dict(), path)` with the ending .pth. `--weights none` takes random ones.
 
-What a backbone needs: torch.fx can trace it (no branches on tensor values), images (N, 3, H, W) enter, and its last
-weighted layer is an `nn.Linear`. What makes it searched well: repeated units are classes of their own in an
-`nn.Sequential`, so that they are found as blocks, and each activation is a module that is called once.
+What a backbone needs: no branches on values of tensors (on shapes is fine), images (N, 3, H, W) enter, and its last
+layer with a weight gives the logits; docs/your-model.md says the rest. What makes it searched well: repeated units are
+classes of their own in an `nn.Sequential`, so that they are found as blocks, and each activation is a module that is
+called once.
 """
 
 from torch import Tensor, nn

@@ -202,14 +202,22 @@ def blocks(graph: fx.GraphModule, names: tuple[str, ...]) -> Iterator[BlockNodes
 
 
 def reading_inputs(graph: fx.GraphModule) -> list[fx.Node]:
-    """The nodes whose value depends on the network's input or on a parameter that it uses as it stands."""
-    found: dict[fx.Node, None] = {}
+    """The nodes that read the network's input, its parameters as they stand, or what is computed of either.
+
+    A layer that reads constants is none of them, but what reads that layer is.
+    """
+    made: set[fx.Node] = set()
+    found = []
     parameters = {name for name, _ in graph.named_parameters()}
     for node in graph.graph.nodes:
-        origin = node.op == "placeholder" or (node.op == "get_attr" and str(node.target) in parameters)
-        if origin or ("size" not in node.meta and any(source in found for source in node.all_input_nodes)):
-            found[node] = None
-    return list(found)
+        if node.op == "placeholder" or (node.op == "get_attr" and str(node.target) in parameters):
+            made.add(node)
+        elif "size" not in node.meta and made.intersection(node.all_input_nodes):
+            made.add(node)
+            found.append(node)
+        elif node.op == "call_module" and any(name.startswith(f"{node.target}.") for name in parameters):
+            made.add(node)
+    return found
 
 
 def is_fused_padding(node: fx.Node, graph: fx.GraphModule) -> bool:

@@ -27,6 +27,8 @@ from .standardised import StandardisedConv2d
 BATCHES = (2, 3)
 #: What takes values out of a tensor, which then are no part of the graph.
 _ESCAPES = frozenset({"item", "tolist", "numpy"})
+#: What makes a tensor of nothing but sizes and plain values.
+_CONSTANTS = frozenset({"new_zeros", "new_ones", "new_full"})
 
 #: What stops the gradient.
 _CUTS = frozenset({"detach", "detach_", "data"})
@@ -145,9 +147,18 @@ class Value(fx.Proxy):
             raise UnsupportedError(f"lets no gradient pass by {k}, of which no row could tell: leave it out")
         if not callable(attribute):
             return self.tracer.create_proxy("call_function", getattr, (self, k), {})
+        if k in _CONSTANTS:
+            return lambda *args, **kwargs: self._made(k, args, kwargs)
         if k in _ESCAPES:
             raise UnsupportedError(f"takes values out of tensors by {k}(), which no graph could follow: use tensors")
         return lambda *args, **kwargs: self.tracer.create_proxy("call_method", _method(k, args), (self, *args), kwargs)
+
+    def _made(self, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """A new tensor: a plain one, into which code may write, unless its size differs with the number of images."""
+        sizes = (*args, *args[0]) if args and isinstance(args[0], tuple | list) else args
+        if any(type(size) is Value for size in sizes):
+            return self.tracer.create_proxy("call_method", method, (self, *args), kwargs)
+        return getattr(self.pair[0], method)(*args, **kwargs)
 
     def __iter__(self) -> Iterator[Any]:
         return (self.tracer.create_proxy("call_function", getitem, (self, place), {}) for place in range(len(self)))
@@ -222,6 +233,8 @@ def _recorded(tracer: "_Tracer") -> Iterator[None]:
         return call
 
     with ExitStack() as stack:
+        # Functions that networks mark as not to be traced are: their layers are found then, and the sizes are at hand.
+        stack.enter_context(patch.object(fx._symbolic_trace, "_wrapped_fns_to_patch", {}, create=True))
         stack.enter_context(patch.object(builtins, "isinstance", seen))
         stack.enter_context(patch.object(torch.autograd.Function, "apply", classmethod(applied)))
         # What a checkpoint does before and after it runs its part, which is to keep its inputs and nothing else.

@@ -82,43 +82,40 @@ def measured(network: nn.Module, trace: ts.Trace) -> dict[str, Any]:
     """Bytes, gradients and times."""
     space, full = ts.UpdateSpace(trace), ts.methods.full(trace)
     policies = [ts.methods.last(trace), ts.methods.bias(trace), full, *map(space.decode, space.sample(3, seed=3))]
-    models = [ts.apply(network, policy) for policy in policies]
-    trained = sum(parameter.numel() for parameter in models[2].parameters() if parameter.requires_grad)
+    model = ts.apply(network, full)
+    trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     return {
         "covered": trained / sum(parameter.numel() for parameter in network.parameters()),
         "input_size": trace.input_shape[1],
         "rows": len(trace),
         "blocks": len(trace.blocks),
         "by_themselves": sum(layer.kind == "parameter" for layer in trace),
-        "bytes": list(kept(trace, policies, models)),
+        "step": step_times(model.train(), network, trace),
+        "bytes": [case for policy in policies for case in kept(network, trace, policy)],
         "gradients": gradients(network, trace),
-        "step": step_times(models[2], network, trace),
     }
 
 
-def kept(
-    trace: ts.Trace, policies: list[ts.UpdatePolicy], models: list[nn.Module]
-) -> Iterable[dict[str, int | str | bool]]:
-    """Bytes predicted and measured, as `ts.measure` has them, by batch and policy."""
-    table = UpdateTable.of(trace, policies)
+def kept(network: nn.Module, trace: ts.Trace, policy: ts.UpdatePolicy) -> Iterable[dict[str, Any]]:
+    """Bytes of a policy by batch, predicted and measured as `ts.measure` has them; and the first layers that differ."""
+    model, table = ts.apply(network, policy).train(), UpdateTable.of(trace, [policy])
     for batch in BATCHES:
-        images = torch.randn(batch, *trace.input_shape)
-        for policy, model, row in zip(policies, models, saved_bytes(table, batch), strict=True):
-            tensors = saved_tensors(model.train(), images)
-            predicted = {trace.rows[place].name: int(row[place]) for place in trace.order if row[place]}
-            told = Measurement(sum(tensor.bytes for tensor in tensors), tensors, 0.0, predicted)
-            off = {
-                layer.name: [layer.predicted_bytes, layer.measured_bytes]
-                for layer in told.by_layer()
-                if layer.predicted_bytes != layer.measured_bytes
-            }
-            yield {
-                "policy": policy.method or "random",
-                "batch": batch,
-                "predicted": int(row.sum()),
-                "measured": told.saved_bytes,
-                "as_predicted": told.as_predicted,
-            } | ({"off": dict(list(off.items())[:5])} if off else {})
+        tensors = saved_tensors(model, torch.randn(batch, *trace.input_shape), trace.index)
+        (row,) = saved_bytes(table, batch)
+        predicted = {trace.rows[place].name: int(row[place]) for place in trace.order if row[place]}
+        told = Measurement(sum(tensor.bytes for tensor in tensors), tensors, 0.0, predicted)
+        off = [
+            (layer.name, layer.predicted_bytes, layer.measured_bytes)
+            for layer in told.by_layer()
+            if layer.predicted_bytes != layer.measured_bytes
+        ]
+        yield {
+            "policy": policy.method or "random",
+            "batch": batch,
+            "predicted": told.predicted_bytes,
+            "measured": told.saved_bytes,
+            "as_predicted": told.as_predicted,
+        } | ({"off": off[:5]} if off else {})
 
 
 def gradients(network: nn.Module, trace: ts.Trace) -> float:

@@ -27,7 +27,7 @@ NAMES = tuple(
         "deit_tiny_distilled_patch16_224 vit_tiny_patch16_224 vit_tiny_r_s16_p8_224 cait_xxs24_224 "
         "xcit_nano_12_p16_224 swin_tiny_patch4_window7_224 twins_pcpvt_small nest_tiny mixer_s32_224 resmlp_12_224 "
         "gmlp_ti16_224 maxvit_nano_rw_256 gcvit_xxtiny coatnet_nano_rw_224 mvitv2_tiny focalnet_tiny_srf "
-        "davit_tiny caformer_s18 botnet26t_256 halonet26t lambda_resnet26t",
+        "davit_tiny caformer_s18 botnet26t_256 lambda_resnet26t",
         "torchvision": "alexnet squeezenet1_1 vgg11_bn mobilenet_v2 mobilenet_v3_small mobilenet_v3_large "
         "shufflenet_v2_x0_5 mnasnet0_5 efficientnet_b0 efficientnet_v2_s regnet_x_400mf regnet_y_400mf resnet18 "
         "densenet121 googlenet convnext_tiny swin_t swin_v2_t vit_b_32 maxvit_t",

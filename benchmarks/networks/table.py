@@ -23,7 +23,8 @@ def cells(line: dict[str, Any]) -> list[str]:
         return [*start, f"refused: {line['refused']}" if "refused" in line else f"FAILED: {line['failed']}"]
     exact = [case["as_predicted"] for case in line["bytes"]]
     shape = [f"{line['input_size']} px", str(line["rows"]), str(line["blocks"]), str(line["by_themselves"])]
-    found = [f"{line['covered']:.0%}", f"{sum(exact)} of {len(exact)}", f"{line['gradients']:.0e}"]
+    covered = "100 %" if line["covered"] == 1 else f"{100 * line['covered']:.2f} %"
+    found = [covered, f"{sum(exact)} of {len(exact)}", f"{line['gradients']:.0e}"]
     return [*start, *shape, *found, f"{line['trace_seconds']:.1f} s", f"{line['step']['ratio']:.2f}"]
 
 

@@ -21,7 +21,7 @@ import numpy as np
 from ...spaces.table import UpdateTable
 from ...spaces.trace import INPUT, Trace
 from ..step.columns import Mask, both, either, masks, without
-from ..step.saved import STATISTIC_BYTES, Kept, norm_statistics, observed_extra
+from ..step.saved import STATISTIC_BYTES, Kept, exchanged, norm_statistics, observed_extra
 from .base import Accounting
 
 
@@ -59,10 +59,10 @@ def find_kept(table: UpdateTable, batch: int, element_bytes: int = 4) -> Kept:
     for row in trace.order:
         layer = trace.rows[row]
         if layer.kind == "conv" and layer.padded:
-            kept.add(row, reached[row], layer.padded * batch * element_bytes)
+            kept.add(row, reached[row], layer.padded * layer.samples(batch) * element_bytes)
         elif layer.kind in ("conv", "norm"):
             if layer.copies(batch):
-                kept.add(row, reached[row], layer.in_elements * batch * element_bytes)
+                kept.add(row, reached[row], layer.in_elements * layer.samples(batch) * element_bytes)
             else:
                 hold(layer.inputs[0], row, reached[row])
             if layer.kind == "norm":
@@ -74,11 +74,14 @@ def find_kept(table: UpdateTable, batch: int, element_bytes: int = 4) -> Kept:
             own_output: Mask = False
             needs = [False if source == INPUT else both(live[source], present[row]) for source in layer.inputs]
             observed = layer.plain_kept.of(batch)
-            for need, retention in zip(needs, observed.each, strict=True):
+            needs, instead = exchanged(needs, layer.inputs, observed)
+            for need, retention in (*zip(needs, observed.each, strict=True), *instead):
                 own_output = either(own_output, both(need, retention.output))
                 for tensor, keeps in zip(layer.inputs, retention.inputs, strict=True):
                     hold(tensor, row, both(need, keeps))
             kept.add(row, *observed_extra(needs, observed, batch))
+            for need, retention in instead:
+                kept.add(row, need, batch * retention.extra + retention.fixed)
             if row in beside:
                 # The block's output is then the sum with the module's, and this row's own output a tensor apart.
                 apart = both(own_output, present[beside[row]])

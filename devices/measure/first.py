@@ -53,7 +53,7 @@ def _compare(network: nn.Module, found: Trace, policy: UpdatePolicy) -> None:
     model = assemble(network, policy).train()
     measured: dict[str, int] = {}
     try:
-        for tensor in saved_tensors(model, images):
+        for tensor in saved_tensors(model, images, found.index):
             measured[tensor.made_by] = measured.get(tensor.made_by, 0) + tensor.bytes
         model(images).sum().backward()
     except Exception as error:  # whatever the network's code raises in training mode

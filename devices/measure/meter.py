@@ -1,6 +1,6 @@
 """The meter: which tensors autograd really keeps in a forward pass, who made them and who keeps them."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -33,12 +33,14 @@ class SavedTensor:
     bytes: int
 
 
-def saved_tensors(model: nn.Module, images: Tensor) -> tuple[SavedTensor, ...]:
+def saved_tensors(model: nn.Module, images: Tensor, rows: Collection[str] | None = None) -> tuple[SavedTensor, ...]:
     """Run a model forward and see what autograd keeps.
 
     Args:
         model: Any model in the mode to be seen; a graph, such as `apply` returns, is run operation by operation.
         images: One batch, (N, C, H, W).
+        rows: Names of the rows of the trace, if there is one: what an operation without a row makes, such as a reshape
+            that copies under this policy alone, counts as made by the row that it reads.
 
     Returns:
         Distinct storages in the order in which they were kept, with parameters, buffers and the batch left out.
@@ -46,7 +48,7 @@ def saved_tensors(model: nn.Module, images: Tensor) -> tuple[SavedTensor, ...]:
     own = [*model.parameters(), *model.buffers(), images]
     ignored = {_address(tensor) for tensor in own}
     held: list[Tensor] = []  # a freed storage's address could come again
-    log = _Log()
+    log = _Log(rows)
 
     def pack(tensor: Tensor) -> Tensor:
         held.append(tensor)
@@ -69,12 +71,14 @@ class _Log:
     """What is running, and the makers of the tensors that are there.
 
     Attributes:
+        rows: Names of the rows of the trace, or None.
         stack: Names of what is running, the innermost last.
         makers: By address of a storage, who made it; only to be asked of storages that are alive.
         operands: Addresses of what the running operation reads; None where that is not known.
         making: Name under which what the running operation makes is counted.
     """
 
+    rows: Collection[str] | None
     stack: list[str] = field(default_factory=lambda: [""])
     makers: dict[int, str] = field(default_factory=dict)
     operands: set[int] | None = None
@@ -147,7 +151,8 @@ class _Interpreter(fx.Interpreter):
                 # The sum stands for the output of the block, which a trace counts at the block's last row.
                 log.makers[address] = log.makers[operands[-1]]
             elif address not in operands or in_place:
-                log.makers[address] = name
+                rowless = log.rows is not None and name not in log.rows and bool(operands)
+                log.makers[address] = log.makers[operands[0]] if rowless else name
         return value
 
     def call_module(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

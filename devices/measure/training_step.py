@@ -14,7 +14,7 @@ from ...core.errors import InputError
 from ...spaces.engine.origin import Origin, find_origin
 from ...spaces.optimizers import OPTIMIZERS
 from ...spaces.table import UpdateTable
-from ...spaces.trace import trace
+from ...spaces.trace import Trace, trace
 from ..calibrate.standalone import keep_freed_memory
 from ..step.saved import saved_bytes
 from .meter import SavedTensor, saved_tensors
@@ -123,7 +123,9 @@ def measure(
     if not trained:
         raise InputError("no parameter of the model has requires_grad: apply a policy first")
     update = OPTIMIZERS.load(optimizer).make(trained, lr=RATE)
-    tensors, origin = saved_tensors(model, images), find_origin(model)
+    origin = find_origin(model)
+    found = None if origin is None else trace(origin.backbone, images.shape[1:])
+    tensors = saved_tensors(model, images, None if found is None else found.index)
 
     def step() -> float:
         start = _now(images)
@@ -135,13 +137,12 @@ def measure(
 
     step()
     seconds = median(step() for _ in range(repeats))
-    predicted = None if origin is None else _predicted(origin, images)
+    predicted = None if origin is None or found is None else _predicted(found, origin, images)
     return Measurement(sum(tensor.bytes for tensor in tensors), tensors, seconds, predicted)
 
 
-def _predicted(origin: Origin, images: Tensor) -> dict[str, int]:
+def _predicted(found: Trace, origin: Origin, images: Tensor) -> dict[str, int]:
     """Bytes kept, by row that keeps any, in the images' type, which activations have here."""
-    found = trace(origin.backbone, images.shape[1:])
     rows = saved_bytes(UpdateTable.of(found, [origin.policy]), len(images), images.element_size())[0]
     return {found.rows[row].name: int(rows[row]) for row in found.order if rows[row]}
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from ...spaces.operations import READ_OFF_OUTPUT
 from ...spaces.table import UpdateTable
-from ...spaces.trace import INPUT, Layer, Retentions, Trace
+from ...spaces.trace import INPUT, Layer, Retention, Retentions, Trace
 from .columns import Amount, Ints, Mask, both, columns, either, larger, masks, times, without
 
 #: Bytes of a batch statistic, whatever the activations' type.
@@ -135,12 +135,11 @@ class _Finder:
                 # Not `live`: the output of a block's last row is the sum with that of a lite residual module.
                 own = either(self.live_inputs[row], self.trains[row])
                 own = both(own, self.statistics[row]) if layer.op == "batch" else own
+                reads, samples = either(own, self.scale[row]), layer.samples(self.batch)
                 if layer.copies(self.batch):
-                    self.kept.add(
-                        row, either(own, self.scale[row]), layer.in_elements * self.batch * self.element_bytes
-                    )
+                    self.kept.add(row, reads, layer.in_elements * samples * self.element_bytes)
                 else:
-                    self.kept.hold(layer.inputs[0], row, either(own, self.scale[row]))
+                    self.kept.hold(layer.inputs[0], row, reads)
                 self.kept.add(row, own, norm_statistics(layer, self.batch) * STATISTIC_BYTES)
             elif self.live_inputs[row] is not False:
                 self._operation(row, layer)
@@ -151,12 +150,12 @@ class _Finder:
         self.kept.hold(layer.inputs[0], row, whole)
         partly = without(self.weights[row], whole)
         if partly is not False:
-            per_channel = layer.in_elements // layer.in_channels * self.batch * self.element_bytes
+            per_channel = layer.in_elements // layer.in_channels * layer.samples(self.batch) * self.element_bytes
             self.kept.add(row, partly, times(partly, self.inputs[row] * per_channel))
 
     def _operation(self, row: int, layer: Layer) -> None:
         masked = both(self.live_inputs[row], self.sign[row])
-        self.kept.add(row, masked, self.batch * layer.mask_bytes)
+        self.kept.add(row, masked, layer.samples(self.batch) * layer.mask_bytes)
         read_off = without(self._read_off(row, layer), masked)
         own_output = read_off
         needs = [
@@ -164,13 +163,16 @@ class _Finder:
             for source in layer.inputs
         ]
         observed = layer.kept.of(self.batch)
-        for need, retention in zip(needs, observed.each, strict=True):
+        needs, instead = exchanged(needs, layer.inputs, observed)
+        for need, retention in (*zip(needs, observed.each, strict=True), *instead):
             if retention.output:
                 own_output = either(own_output, need)
             for tensor, keeps in zip(layer.inputs, retention.inputs, strict=True):
                 if keeps:
                     self.kept.hold(tensor, row, need)
         self.kept.add(row, *observed_extra(needs, observed, self.batch))
+        for need, retention in instead:
+            self.kept.add(row, need, self.batch * retention.extra + retention.fixed)
         if row in self.beside:
             # The block's output is then the sum with the module's, and this row's own output a tensor apart.
             apart = both(own_output, self.present[self.beside[row]])
@@ -187,6 +189,32 @@ class _Finder:
             if row in self.beside:  # the readers read the sum with the module's output
                 kept = without(kept, self.present[self.beside[row]])
         return both(kept, self.live_inputs[row])
+
+
+def exchanged(
+    needs: Sequence[Mask], inputs: Sequence[int], observed: Retentions
+) -> tuple[list[Mask], list[tuple[Mask, Retention]]]:
+    """Where an operation keeps something else than what each of its inputs needs.
+
+    Args:
+        needs: Of each input, in which policies it needs a gradient.
+        inputs: The row that each reads.
+        observed: What is kept.
+
+    Returns:
+        The needs in all other policies; and what is kept in these.
+    """
+    left, instead = list(needs), []
+    for together in observed.joint:
+        if together.instead is None:
+            continue
+        rows = {inputs[place] for place in together.inputs}
+        exactly: Mask = True
+        for need, row in zip(needs, inputs, strict=True):
+            exactly = both(exactly, need) if row in rows else without(exactly, need)
+        left = [without(need, exactly) for need in left]
+        instead.append((exactly, together.instead))
+    return left, instead
 
 
 def observed_extra(needs: Sequence[Mask], observed: Retentions, batch: int) -> tuple[Mask, Amount]:
@@ -207,7 +235,7 @@ def observed_extra(needs: Sequence[Mask], observed: Retentions, batch: int) -> t
             amount = larger(amount, times(need, batch * kept.extra + kept.fixed))
             seen = either(seen, need)
     for together in observed.joint:
-        every: Mask = True
+        every: Mask = together.instead is None
         for place in together.inputs:
             every = both(every, needs[place])
         if every is not False:
@@ -218,6 +246,7 @@ def observed_extra(needs: Sequence[Mask], observed: Retentions, batch: int) -> t
 
 def norm_statistics(layer: Layer, batch: int) -> int:
     """Means and inverse deviations that PyTorch's own norms keep, as numbers of elements."""
+    batch = layer.samples(batch)
     if layer.op == "batch":
         return 2 * layer.weights
     if layer.op == "group":

@@ -34,17 +34,20 @@ class Retention:
 
 @dataclass(frozen=True, slots=True)
 class Joint:
-    """What is kept besides when gradients flow to several of an operation's inputs, where it is more than of one.
+    """What is kept when gradients flow to several of an operation's inputs, where that is not what each of them needs.
 
     Attributes:
-        inputs: Places of the inputs.
-        extra: Bytes kept besides, for one sample.
+        inputs: Places of the inputs, one for all that read the same row.
+        extra: Bytes kept besides, for one sample: more than for any of them alone.
         fixed: Bytes kept besides, whatever the batch.
+        instead: All that is kept where these alone need a gradient and it is less of something, as where the operation
+            has another kernel then; None where it is more.
     """
 
     inputs: tuple[int, ...]
     extra: int
     fixed: int
+    instead: Retention | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +145,11 @@ class Layer:
         """Elements that the row makes for a batch: none for a parameter, and as many for any if it is not batched."""
         if self.kind == "parameter":
             return 0
-        return self.out_elements * batch if self.batched else self.out_elements
+        return self.out_elements * self.samples(batch)
+
+    def samples(self, batch: int) -> int:
+        """Of how many samples what the row makes of a batch is: of one where it is made of parameters alone."""
+        return batch if self.batched else 1
 
     @property
     def mask_bytes(self) -> int:

@@ -64,19 +64,35 @@ def _combined(seen: Callable[[Sequence[int]], Retention], groups: Sequence[Seque
     for size in sizes:
         for subset in combinations(single, size):
             together = seen([position for group in subset for position in group])
-            parts = [single[group] for group in subset]
-            if together.extra > max(p.extra for p in parts) or together.fixed > max(p.fixed for p in parts):
-                joints.append(Joint(tuple(group[0] for group in subset), together.extra, together.fixed))
+            places, parts = tuple(group[0] for group in subset), [single[group] for group in subset]
+            fewer = [joint for joint in joints if joint.instead is None and set(joint.inputs) < set(places)]
+            counted: list[Retention | Joint] = [*parts, *fewer]
+            expected = Retention(
+                tuple(map(any, zip(*(part.inputs for part in parts), strict=True))),
+                any(part.output for part in parts),
+                max(each.extra for each in counted),
+                max(each.fixed for each in counted),
+            )
+            more = together.extra >= expected.extra and together.fixed >= expected.fixed
+            if not more or (together.inputs, together.output) != (expected.inputs, expected.output):
+                joints.append(Joint(places, together.extra, together.fixed, together))
+            elif together != expected:
+                joints.append(Joint(places, together.extra, together.fixed))
     none = Retention((False,) * count)
     return Retentions(tuple(by_input.get(n, none) for n in range(count)), tuple(joints))
 
 
 def _for_one(found: Retentions) -> Retentions:
     """What is predicted of a batch of one sample, as that is observed: all bytes together."""
-    return Retentions(
-        tuple(replace(kept, extra=kept.extra + kept.fixed, fixed=0) for kept in found.each),
-        tuple(replace(kept, extra=kept.extra + kept.fixed, fixed=0) for kept in found.joint),
+
+    def one(kept: Retention) -> Retention:
+        return replace(kept, extra=kept.extra + kept.fixed, fixed=0)
+
+    joint = (
+        Joint(kept.inputs, kept.extra + kept.fixed, 0, None if kept.instead is None else one(kept.instead))
+        for kept in found.joint
     )
+    return Retentions(tuple(map(one, found.each)), tuple(joint))
 
 
 def _observe(run: Run, inputs: Sequence[Tensor], needing: Sequence[int], own: Collection[int]) -> Retention:

@@ -74,6 +74,14 @@ def fused(m, x):
     return as_map(F.scaled_dot_product_attention(*heads).transpose(1, 2).flatten(2))
 
 
+def biased_and_fused(m, x):
+    """PyTorch has another kernel for it where the bias needs a gradient."""
+    x = tokens(x)
+    q, k, v = (part.unflatten(-1, (2, 4)).transpose(1, 2) for part in m.qkv(x).chunk(3, -1))
+    attended = F.scaled_dot_product_attention(q, k, v, attn_mask=m.table[:, m.places][None])
+    return as_map(m.projection(attended.transpose(1, 2).flatten(2)))
+
+
 def with_class_token(m, x):
     x = tokens(x)
     x = torch.cat([m.token.expand(x.shape[0], -1, -1), x], 1) + m.position
@@ -155,7 +163,13 @@ def knows_positions(m, x):
 def knows_positions_of_each(m, x):
     """As in EdgeNeXt: the layer is fed with constants that are made for each image."""
     rows = torch.ones((x.shape[0], 8, 8), dtype=x.dtype).cumsum(1)
-    return x + m.position(torch.stack([rows.sin(), rows.cos()], 1))
+    return x + m.mix(m.position(torch.stack([rows.sin(), rows.cos()], 1)).relu_())
+
+
+def computes_a_table(m, x):
+    """As in Swin 2: a table of biases is computed by layers, of no image."""
+    table = m.second(m.norm(F.relu(m.first(PLACES[:4, :4, None].to(x.dtype)))))
+    return x + m.third(F.silu(table)).flatten(0, 1).mT.reshape(1, 8, 4, 4).repeat(1, 1, 2, 2)
 
 
 def makes_constants_for_each(m, x):
@@ -175,6 +189,20 @@ def statistics_of_tokens(m, x):
 def written_conv(m, x):
     weight = m.weight - m.weight.mean((1, 2, 3), keepdim=True)
     return F.conv2d(x, weight, m.bias, padding=1)
+
+
+@torch.fx.wrap
+def masked(x, weight, bias):
+    mask = x.new_zeros((8, 8))
+    mask[:4, 4:] = -9
+    mask[4:, :4] = -9
+    y = F.linear(x, weight, bias)
+    return (y @ y.mT + mask.repeat(8, 8)).softmax(-1) @ x
+
+
+def marked_as_not_to_be_traced(m, x):
+    """As in torchvision's Swin: a function of x and the parameters of a layer, which writes into a mask."""
+    return as_map(masked(tokens(x), m.mix.weight, m.mix.bias))
 
 
 class Two(nn.Module):
@@ -214,6 +242,9 @@ BODIES = {
         second=nn.Linear(16, 8),
     ),
     "scaled_dot_product_attention": lambda: Block(fused, qkv=nn.Linear(8, 24, bias=False)),
+    "scaled_dot_product_attention with a bias": lambda: Block(
+        biased_and_fused, qkv=nn.Linear(8, 24), table=parameter(2, 64), places=PLACES, projection=nn.Linear(8, 8)
+    ),
     "class token and positions": lambda: Block(
         with_class_token,
         token=parameter(1, 1, 8),
@@ -247,9 +278,19 @@ BODIES = {
     ),
     "global response norm": lambda: Block(normalises_responses, weight=parameter(8), bias=parameter(8)),
     "a layer fed with constants": lambda: Block(knows_positions, position=nn.Conv2d(2, 8, 1)),
-    "a layer fed with constants of each image": lambda: Block(knows_positions_of_each, position=nn.Conv2d(2, 8, 1)),
+    "a layer fed with constants of each image": lambda: Block(
+        knows_positions_of_each, position=nn.Conv2d(2, 8, 1), mix=nn.Conv2d(8, 8, 1)
+    ),
     "constants for each image": lambda: Block(
         makes_constants_for_each, conv=nn.Conv2d(9, 8, 1), biases=nn.Linear(3, 1)
+    ),
+    "a function that is marked": lambda: Block(marked_as_not_to_be_traced, mix=nn.Linear(8, 6)),
+    "a table that is computed": lambda: Block(
+        computes_a_table,
+        first=nn.Linear(1, 16),
+        norm=nn.LayerNorm(16),
+        second=nn.Linear(16, 16),
+        third=nn.Linear(16, 8),
     ),
     "batch norm of tokens": lambda: Block(
         statistics_of_tokens, mix=nn.Linear(8, 8, bias=False), norm=nn.BatchNorm1d(8)
@@ -353,6 +394,11 @@ def test_what_is_computed_once_and_kept_is_kept_on_a_copy() -> None:
     network = Headed(Caches()).eval()
     trace(network, SHAPE)
     assert network.body.cache == {}
+
+
+def test_layers_within_functions_that_are_marked_are_found() -> None:
+    kinds = {layer.name: layer.kind for layer in trace(made("a function that is marked"), SHAPE).layers}
+    assert kinds["body.mix"] == "linear"
 
 
 def test_products_of_activations_are_counted_and_parameters_make_nothing() -> None:
