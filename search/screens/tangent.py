@@ -15,6 +15,7 @@ import math
 import torch
 from torch import Tensor
 
+from ...spaces.trace import Trace
 from .base import AdditiveScore
 from .collect import Values
 from .gradients import CHUNK, visit_gradients
@@ -43,17 +44,27 @@ def tangent(task: ScreenTask) -> AdditiveScore:
     fitted, others = divide(task.labels, 2, task.seed)
     network = probe(task, fitted)
     direction = random_direction(task.trace.num_classes, task.seed)
-    found: dict[tuple[int, Part], list[Tensor]] = {}
+    images = task.images[others[:IMAGES]]
+    chunks = torch.split(images, _at_once(task.trace))
+    values, waiting = Values(task.trace), dict[tuple[int, Part], list[Tensor]]()
 
     def visit(row: int, part: Part, gradients: Tensor) -> None:
-        found.setdefault((row, part), []).append(gradients)
+        parts = [*waiting.pop((row, part), []), gradients]
+        if sum(map(len, parts)) == len(images):
+            values.add(row, part, kernel_value(*parts))
+        else:
+            waiting[row, part] = parts
 
-    for images in torch.split(task.images[others[:IMAGES]], CHUNK):
-        visit_gradients(network, task.trace, images, lambda logits: logits @ direction, visit)
-    values = Values(task.trace)
-    for (row, part), gradients in found.items():
-        values.add(row, part, kernel_value(*gradients))
+    for chunk in chunks:
+        visit_gradients(network, task.trace, chunk, lambda logits: logits @ direction, visit)
     return values.score()
+
+
+def _at_once(trace: Trace) -> int:
+    """Images passed at once: all, if their activations need less memory than to keep gradients of a part of them."""
+    activations = sum(layer.out_elements for layer in trace.rows)
+    tensors = sum(layer.params for layer in trace.rows)
+    return IMAGES if activations * (IMAGES - CHUNK) <= tensors * CHUNK else CHUNK
 
 
 def kernel_value(*parts: Tensor) -> float:
