@@ -1,6 +1,6 @@
 """Networks of timm, torchvision and this project: taken or not, bytes kept against those predicted, gradients, time.
 
-Run: OMP_NUM_THREADS=1 python benchmarks/networks/examine.py [NAME ...] (needs timm and torchvision; some thirty minutes)
+Run: OMP_NUM_THREADS=1 python benchmarks/networks/examine.py [NAME ...] (needs timm and torchvision; half an hour)
      python benchmarks/networks/examine.py --markdown (prints the table of docs/your-model.md from what was measured)
 
 A network that was measured already is left out unless it is named; each is kept as soon as it is done. Weights are
