@@ -11,9 +11,9 @@ from torch.nn.modules.dropout import _DropoutNd
 
 from ..core.errors import UnsupportedError
 from ..core.registry import one_line
+from .capture.network import trace_with_values
+from .capture.tracer import is_leaf
 from .lowering import lower
-from .tracing.network import trace_with_values
-from .tracing.tracer import is_leaf
 
 #: Activations, by the name that policies and costs know them by (and `torch.nn.functional` has them under).
 ACTIVATIONS: dict[type[nn.Module], str] = {

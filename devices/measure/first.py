@@ -10,11 +10,11 @@ from ...core.errors import UnsupportedError
 from ...core.files import cache_folder, write_atomically
 from ...core.registry import one_line
 from ...spaces import methods
+from ...spaces.capture.samples import samples
 from ...spaces.engine.apply import assemble
 from ...spaces.policy import UpdatePolicy
 from ...spaces.table import UpdateTable
 from ...spaces.trace import Trace
-from ...spaces.tracing.samples import samples
 from ..step.saved import saved_bytes
 from .meter import saved_tensors
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
-from ..tracing.samples import BATCHES
+from ..capture.samples import BATCHES
 from .retention import Run
 
 

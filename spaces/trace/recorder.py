@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from ...core.errors import TinySearchError, UnsupportedError
+from ..capture.samples import BATCHES, samples, tensors_of
 from ..engine.layers import lean
 from ..graph import (
     ACTIVATIONS,
@@ -26,7 +27,6 @@ from ..graph import (
 )
 from ..lite_residual import LiteResidual
 from ..lite_shape import lite_shape
-from ..tracing.samples import BATCHES, samples, tensors_of
 from .known import layer_of
 from .products import count_products
 from .records import INPUT, Block, Layer, Trace

@@ -12,7 +12,7 @@ from itertools import combinations
 import torch
 from torch import Tensor
 
-from ..tracing.samples import BATCHES
+from ..capture.samples import BATCHES
 from .records import Joint, Retention, Retentions
 
 #: An operation as a function of its tensor inputs.

@@ -1,7 +1,7 @@
 """A backbone of a user's own, small enough that a search with it takes seconds: `tiny_net:build`."""
 
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
 
 
 class Unit(nn.Module):
@@ -102,18 +102,26 @@ def deep(num_classes: int) -> nn.Module:
     return model
 
 
-@fx.wrap
-def times_ones(x: Tensor) -> Tensor:
-    return x if len(x) == 1 else x * torch.ones_like(x)
+class Copies(torch.autograd.Function):
+    """Passes its input on, and keeps a copy of it if there are more than three images."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x.clone() if len(x) > 3 else None)
+        return x * 1
+
+    @staticmethod
+    def backward(ctx, *grads: Tensor) -> Tensor:
+        return grads[0]
 
 
 class ByBatch(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
-        return times_ones(x)
+        return Copies.apply(x)
 
 
 def by_batch(num_classes: int) -> nn.Module:
-    """The same values under the same names, but more is kept of a batch than of one sample, behind every block."""
+    """The same values under the same names, but more is kept of many images than of few, behind every block."""
     model = build(num_classes)
     for block in model.blocks:
         block.layers.append(ByBatch())

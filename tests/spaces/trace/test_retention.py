@@ -2,9 +2,9 @@
 
 import torch
 
+from tinysearch.spaces.capture.samples import BATCHES
 from tinysearch.spaces.trace import Joint, Retention, Retentions
 from tinysearch.spaces.trace.retention import observe
-from tinysearch.spaces.tracing.samples import BATCHES
 
 
 def batches(*shape):

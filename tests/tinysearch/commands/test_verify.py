@@ -62,7 +62,7 @@ def test_one_policy_tensor_by_tensor(run_dir, members, commands):
 
 
 def test_a_difference_is_shown_and_is_an_exit_code(run_dir, members, commands, tmp_path):
-    """A trace sees a network run on one sample; this one does more with a batch."""
+    """A trace sees a network run on three images at most; this one keeps more of many."""
     copy = tmp_path / "run"
     shutil.copytree(run_dir, copy)
     request = (copy / "request.json").read_text()
