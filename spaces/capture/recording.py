@@ -3,6 +3,7 @@
 import builtins
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from itertools import count
 from typing import Any
 from unittest.mock import patch
 
@@ -37,9 +38,7 @@ def recorded(tracer: fx.Tracer) -> Iterator[None]:
         if function is CheckpointFunction:
             run, _, *operands = args
             return run(*operands)
-        name = tracer.get_fresh_qualname(f"_{function.__name__}")
-        setattr(tracer.root, name, Applied(function))
-        return tracer.create_proxy("call_module", name, args, kwargs)
+        return tracer.create_proxy("call_module", _added(tracer, Applied(function)), args, kwargs)
 
     def sized(owner: Any, name: str) -> Callable[..., Any]:
         own = getattr(owner, name)
@@ -64,6 +63,15 @@ def recorded(tracer: fx.Tracer) -> Iterator[None]:
             for name in names:
                 stack.enter_context(patch.object(owner, name, sized(owner, name)))
         yield
+
+
+def _added(tracer: fx.Tracer, applied: "Applied") -> str:
+    """The name of a module that is put into the one whose code runs, and so belongs to its block."""
+    path = next(reversed(tracer.module_stack.values()), ("", None))[0]
+    owner = tracer.root.get_submodule(path)
+    own = next(name for n in count() if not hasattr(owner, name := f"_{applied.function.__name__}_{n}"))
+    owner.add_module(own, applied)
+    return f"{path}.{own}" if path else own
 
 
 class Applied(nn.Module):
