@@ -26,6 +26,6 @@ def working_set_parts(table: UpdateTable, profile: DeviceProfile, batch: int, op
     element = profile.memory.dtypes.activation
     peak = peak_bytes(table, profile, batch, optimizer)
     saved = saved_bytes(table, batch, element).sum(1)
-    sizes = element * np.array([layer.elements(batch) for layer in table.trace.rows])
+    sizes = np.array([layer.bytes(batch, element) for layer in table.trace.rows])
     largest = (table.present * sizes).max(1)
     return np.column_stack((peak, saved, largest, np.ones(len(table)))).astype(np.float64)

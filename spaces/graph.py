@@ -58,7 +58,8 @@ def symbolic_trace(model: nn.Module, *shapes: tuple[int, ...]) -> fx.GraphModule
             module.training = training
     graph.training = model.training
     _check_parameters(graph)
-    lower(graph)
+    _settle_operands(graph)
+    lower(graph, root)
     called: set[str] = set()
     for node in graph.graph.nodes:
         _check_dropout(node, graph)
@@ -81,6 +82,23 @@ def _plain_graph(model: nn.Module) -> fx.Graph:
             f"{type(model).__name__} cannot be traced by torch.fx ({one_line(error)}): make its forward free of "
             "branches on values and shapes of tensors"
         ) from error
+
+
+def _settle_operands(graph: fx.GraphModule) -> None:
+    """Let modules have their input in first place, and what is overwritten be read from who overwrote it.
+
+    What an applied policy puts in place of an operation need not overwrite anything.
+    """
+    for node in list(graph.graph.nodes):
+        module = graph.get_submodule(str(node.target)) if node.op == "call_module" else None
+        if module is not None and "input" in node.kwargs:
+            operands = dict(node.kwargs)
+            node.args, node.kwargs = (operands.pop("input"), *node.args), operands
+        if node.op.startswith("call_") and node.all_input_nodes and is_in_place(node, module):
+            overwritten = node.all_input_nodes[0]
+            for user in list(overwritten.users):
+                if user > node:
+                    user.replace_input_with(overwritten, node)
 
 
 def _own_module(graph: fx.GraphModule, name: str) -> str:

@@ -11,13 +11,16 @@ from collections.abc import Callable, Mapping
 from copy import copy
 from typing import Any
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
+
+from ..core.errors import UnsupportedError
 
 #: The tensors that a module may own, by the names that functions and modules of torch.nn share.
 _TENSORS = ("weight", "bias", "running_mean", "running_var")
 Values = Mapping[str, Any]
+#: Axes of the weight, where a function takes others that no layer has.
+_NDIM = {F.conv2d: 4, F.linear: 2}
 
 
 def _conv2d(given: Values, weight: Tensor) -> nn.Module:
@@ -54,12 +57,19 @@ _FUNCTIONS: dict[Callable[..., Tensor], tuple[tuple[str, ...], Callable[[Values,
 }
 
 
-def lower(graph: fx.GraphModule) -> None:
-    """Replace, in place, what has a module of torch.nn that computes the same."""
-    _lower_layers(graph)
+def lower(graph: fx.GraphModule, model: nn.Module) -> None:
+    """Replace, in place, what has a module of torch.nn that computes the same.
+
+    Args:
+        graph: The graph.
+        model: The network that it was made of: a graph holds no more than the parameters of what it does not call.
+    """
+    _lower_layers(graph, model)
     for node in list(graph.graph.nodes):
         if node.op == "call_function" and node.target is F.dropout:
             _lower_dropout(graph, node)
+        elif node.op == "call_function" and "dropout" in str(getattr(node.target, "__name__", "")):
+            raise UnsupportedError(f"{node.name} drops in a way that no train() reaches: use nn.Dropout or F.dropout")
         elif node.op == "call_module" and isinstance(conv := graph.get_submodule(str(node.target)), nn.Conv2d):
             _lower_padding(graph, node, conv)
 
@@ -68,9 +78,12 @@ def _lower_dropout(graph: fx.GraphModule, node: fx.Node) -> None:
     """Dropout as a function, which train() and eval() do not reach."""
     given: dict[str, Any] = dict(zip(("input", "p", "training", "inplace"), node.args, strict=False))
     given |= node.kwargs
-    graph.add_submodule(node.name, nn.Dropout(given.get("p", 0.5)).train(graph.training))
+    if given.get("training", True):
+        raise UnsupportedError(f"{node.name} drops in evaluation too: let it drop in training alone")
+    name = free_name(graph, str(node.name))
+    graph.add_submodule(name, nn.Dropout(given.get("p", 0.5)).train(graph.training))
     with graph.graph.inserting_before(node):
-        call = graph.graph.call_module(node.name, (given["input"],))
+        call = graph.graph.call_module(name, (given["input"],))
     _put_in_place(graph, node, call)
 
 
@@ -100,7 +113,7 @@ def _put_in_place(graph: fx.GraphModule, node: fx.Node, call: fx.Node) -> None:
             graph.graph.erase_node(source)
 
 
-def _lower_layers(graph: fx.GraphModule) -> None:
+def _lower_layers(graph: fx.GraphModule, model: nn.Module) -> None:
     """Every function that reads the parameters of one module and whose other arguments are plain."""
     called = {str(node.target) for node in graph.graph.nodes if node.op == "call_module"}
     for node in list(graph.graph.nodes):
@@ -108,29 +121,49 @@ def _lower_layers(graph: fx.GraphModule) -> None:
         owner = None if given is None else _owner(given)
         if owner is None or given is None:
             continue
-        inner = graph.get_submodule(owner).children()
+        before, inner = model.get_submodule(owner), graph.get_submodule(owner).children()
         if owner in called or any(next(child.parameters(), None) is not None for child in inner):
             continue  # it is called by itself as well, or parameters would change their names
-        called.add(owner)
         tensors = {name: _attribute(graph, given[name]) for name in _TENSORS if isinstance(given.get(name), fx.Node)}
+        others = {name for name, _ in before.named_parameters(recurse=False)} - set(tensors)
+        if others or not isinstance(tensors["weight"], nn.Parameter):
+            continue
+        if node.target in _NDIM and tensors["weight"].ndim != _NDIM[node.target]:
+            continue
+        called.add(owner)
         module = _FUNCTIONS[node.target][1](given, tensors["weight"])
+        if node.target is F.batch_norm:
+            module = _own_batch_norm(before, module)
         _move_children(graph, owner)
         for name in _TENSORS:
             if name in tensors or getattr(module, name, None) is not None:
                 setattr(module, name, tensors.get(name))
-        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
-            module.num_batches_tracked = torch.tensor(0)
         graph.set_submodule(owner, module.train(graph.training))
         with graph.graph.inserting_before(node):
             call = graph.graph.call_module(owner, (given["input"],))
         _put_in_place(graph, node, call)
 
 
+def _own_batch_norm(owner: nn.Module, made: nn.Module) -> nn.Module:
+    """A batch norm of its owner's dimensions, momentum and count of batches, which the function does not tell."""
+    assert isinstance(made, nn.BatchNorm2d)
+    kind = nn.BatchNorm1d if isinstance(owner, nn.BatchNorm1d) else nn.BatchNorm2d
+    norm = kind(made.num_features, eps=made.eps, momentum=getattr(owner, "momentum", made.momentum), device="meta")
+    norm.num_batches_tracked = getattr(owner, "num_batches_tracked", None)
+    return norm
+
+
+def free_name(graph: fx.GraphModule, wanted: str) -> str:
+    """A name that no module of a graph has."""
+    taken = {name for name, _ in graph.named_modules()}
+    return next(name for name in (wanted, *(f"{wanted}_{n}" for n in range(1, len(taken) + 2))) if name not in taken)
+
+
 def _move_children(graph: fx.GraphModule, owner: str) -> None:
     """Give what `owner` calls a place beside it: a layer of torch.nn holds no other modules."""
     for node in graph.graph.nodes:
         if node.op == "call_module" and str(node.target).startswith(f"{owner}."):
-            name = f"{owner}_{str(node.target).removeprefix(f'{owner}.').replace('.', '_')}"
+            name = free_name(graph, f"{owner}_{str(node.target).removeprefix(f'{owner}.').replace('.', '_')}")
             graph.add_submodule(name, graph.get_submodule(str(node.target)))
             node.target = name
 

@@ -177,6 +177,8 @@ class UpdateTable:
                 if source != INPUT:
                     entering[:, row] |= leaving[:, source]
             entering[:, row] &= self.present[:, row]
+            if self.trace.rows[row].itemsize:
+                entering[:, row] = False  # no gradient passes through what is no float
             leaving[:, row] = entering[:, row] | (self.trains[:, row] & self.present[:, row])
             if row in lite:
                 leaving[:, row] |= leaving[:, lite[row]]

@@ -85,7 +85,7 @@ def find_kept(table: UpdateTable, batch: int, element_bytes: int = 4) -> Kept:
             if row in beside:
                 # The block's output is then the sum with the module's, and this row's own output a tensor apart.
                 apart = both(own_output, present[beside[row]])
-                kept.add(row, apart, layer.elements(batch) * element_bytes)
+                kept.add(row, apart, layer.bytes(batch, element_bytes))
                 own_output = without(own_output, apart)
             hold(row, row, own_output)
     return kept

@@ -61,7 +61,7 @@ class Kept:
         total = np.zeros(self.count, np.int64)
         for row, keeps in self.outputs.items():
             if row != INPUT:
-                total += times(keeps, element_bytes * trace.rows[row].elements(batch))
+                total += times(keeps, trace.rows[row].bytes(batch, element_bytes))
         for amount in self.extra.values():
             total += amount
         return total
@@ -71,7 +71,7 @@ class Kept:
         result = np.zeros((len(trace.rows), self.count), np.int64)
         for row, keeps in self.outputs.items():
             if row != INPUT:
-                result[row] += times(keeps, element_bytes * trace.rows[row].elements(batch))
+                result[row] += times(keeps, trace.rows[row].bytes(batch, element_bytes))
         for row, amount in self.extra.items():
             result[row] += amount
         return result.T
@@ -176,7 +176,7 @@ class _Finder:
         if row in self.beside:
             # The block's output is then the sum with the module's, and this row's own output a tensor apart.
             apart = both(own_output, self.present[self.beside[row]])
-            self.kept.add(row, apart, layer.elements(self.batch) * self.element_bytes)
+            self.kept.add(row, apart, layer.bytes(self.batch, self.element_bytes))
             own_output = without(own_output, apart)
         self.kept.hold(row, row, own_output)
 
@@ -250,5 +250,5 @@ def norm_statistics(layer: Layer, batch: int) -> int:
     if layer.op == "batch":
         return 2 * layer.weights
     if layer.op == "group":
-        return 2 * batch * layer.groups
+        return 2 * batch * layer.groups * layer.fold
     return 2 * batch * (layer.in_elements // layer.weights)

@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 from copy import deepcopy
+from threading import RLock
+from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
@@ -10,6 +12,9 @@ from ...core.errors import UnsupportedError
 from ...core.registry import one_line
 from .recording import recorded
 from .tracer import Tracer, is_leaf
+
+#: Tracing changes what Python code sees for a moment, of all threads.
+_ONE_AT_A_TIME = RLock()
 
 
 def trace_with_values(model: nn.Module, shapes: Sequence[tuple[int, ...]]) -> tuple[nn.Module, fx.Graph]:
@@ -20,14 +25,14 @@ def trace_with_values(model: nn.Module, shapes: Sequence[tuple[int, ...]]) -> tu
         shapes: Shape of each input without the batch.
 
     Returns:
-        A copy of the network that shares its parameters and buffers, and the graph, which refers to the copy.
+        A copy of the network that shares its parameters, and the graph, which refers to the copy.
 
     Raises:
         UnsupportedError: The code depends on values of tensors or on the number of images, does not run at these
             shapes, or does what cannot be recorded; where that is, is told.
     """
     _check_traceable(model)
-    tensors = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
+    tensors = {id(parameter): parameter for parameter in model.parameters()}
     try:
         copy = deepcopy(model, tensors)  # code may keep what it computes, such as position biases, on its modules
     except Exception as error:  # whatever its objects raise
@@ -37,7 +42,7 @@ def trace_with_values(model: nn.Module, shapes: Sequence[tuple[int, ...]]) -> tu
         ) from error
     tracer = Tracer(copy, shapes)
     try:
-        with recorded(tracer), torch.enable_grad():
+        with _ONE_AT_A_TIME, recorded(tracer), torch.enable_grad():
             traced = tracer.trace(copy)
     except Exception as error:  # whatever the network's code raises
         where = [path for path, _ in tracer.module_stack.values() if path]
@@ -72,7 +77,12 @@ def _check_traceable(model: nn.Module) -> None:
             raise UnsupportedError(f"{what} has no shapes yet, as it is lazy: run the network on an image first")
         if any(each.is_complex() for each in module.parameters(recurse=False)):
             raise UnsupportedError(f"{what} has complex parameters, which no device trains: use pairs of real ones")
-        if is_leaf(module) and (module._forward_hooks or module._forward_pre_hooks):
+        hooks: list[Any] = [module._backward_hooks, module._backward_pre_hooks]
+        if is_leaf(module) or not name:  # of others hooks are traced, as their forward is
+            hooks += [module._forward_hooks, module._forward_pre_hooks]
+            if "forward" in vars(module):
+                raise UnsupportedError(f"{what} had its forward replaced, which is not traced: write it into the class")
+        if any(hooks):
             raise UnsupportedError(
                 f"{what} has hooks, which an applied layer would not run: take them off (prune.remove, "
                 "remove_weight_norm), or do in a forward what they do"

@@ -54,6 +54,8 @@ class Tracer(fx.Tracer):
 
     def create_proxy(self, kind: str, target: Any, args: Any, kwargs: Any, *rest: Any, **more: Any) -> Any:
         """Record an operation and run it: what comes of it."""
+        if target is torch.detach:
+            raise UnsupportedError("lets no gradient pass by detach, of which no row could tell: leave it out")
         if not self._computing and not torch.is_grad_enabled():
             raise UnsupportedError("switches gradients off for a part, which a graph does not: leave them on")
         if not self._computing and any(map(torch.is_autocast_enabled, ("cpu", "cuda"))):

@@ -250,5 +250,6 @@ def lean(module: nn.Module | None, op: str) -> nn.Module | None:
     if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):  # without scale and shift
         return batch_norm(module, train_statistics=False)
     if isinstance(module, nn.AvgPool2d) and module.kernel_size == module.stride and isinstance(module.stride, int):
-        return AvgPool2d(module.stride) if not module.padding and not module.ceil_mode else None
+        plain = not module.padding and not module.ceil_mode and module.divisor_override is None
+        return AvgPool2d(module.stride) if plain else None
     return None

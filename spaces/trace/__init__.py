@@ -7,6 +7,7 @@ network is written by hand. Costs, spaces and policies read the table and never 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from ...core.errors import InputError
 from .records import INPUT, Block, Joint, Kind, Layer, Retention, Retentions, Trace
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ def trace(model: "nn.Module", input_shape: Sequence[int]) -> Trace:
         The network's table, with the rows of a lite residual module for every block that can take one.
 
     Raises:
+        InputError: The shape is none.
         UnsupportedError: The network cannot be traced or run at this shape, calls a layer twice, contains a layer
             with parameters that no policy knows, or ends in no `nn.Linear`.
 
@@ -39,4 +41,9 @@ def trace(model: "nn.Module", input_shape: Sequence[int]) -> Trace:
     # Here, so that a trace's records can be had without torch.
     from .recorder import record
 
-    return record(model, tuple(int(size) for size in input_shape))
+    shape = tuple(int(size) for size in input_shape)
+    if not shape or min(shape) < 1:
+        raise InputError(
+            f"the input shape {tuple(input_shape)} is none: give channels, height and width, each at least 1"
+        )
+    return record(model, shape)

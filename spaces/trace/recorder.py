@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from ...core.errors import TinySearchError, UnsupportedError
+from ..capture.answers import check_answers
 from ..capture.samples import BATCHES, samples, tensors_of
 from ..engine.layers import lean
 from ..graph import (
@@ -37,6 +38,7 @@ def record(model: nn.Module, input_shape: tuple[int, ...]) -> Trace:
     """The trace of a network; see `tinysearch.spaces.trace.trace`."""
     graph = symbolic_trace(model, input_shape)
     layers, blocks, answer = trace_layers(graph, block_names(model), input_shape)
+    check_answers(model, graph, [input_shape])
     blocks, lite_layers = trace_lite_residuals(layers, blocks, input_shape)
     return Trace(
         name=getattr(model, "backbone_name", type(model).__name__),
@@ -121,7 +123,8 @@ class _Recorder:
         ends = [node for node in (nodes.input, nodes.output) if node is not None]
         first, last = (self.rows.get(node, INPUT) for node in (ends[0], ends[-1]))
         convolves = any(row.kind == "conv" and row.block == self.blocks[nodes.name] for row in self.layers)
-        if not nodes.single or not convolves or not self._maps.issuperset(ends):
+        viewed = nodes.output in self._views  # a sum with a module's output would be a tensor apart
+        if not nodes.single or viewed or not convolves or not self._maps.issuperset(ends):
             return Block(nodes.name, first, last, (), ())
         return Block(nodes.name, first, last, self.shapes[ends[0]], self.shapes[ends[1]])
 
@@ -208,6 +211,10 @@ class _Recorder:
         read = [self._parameter_row(name, block) for name in held]
         if not sources and not read:
             return  # a constant
+        if any(tensor.is_complex() for tensor in tensors_of(values[0])):
+            raise UnsupportedError(
+                f"{node_name(node)} makes complex numbers, which no device here has: use pairs of reals"
+            )
         if isinstance(values[0], Tensor):
             self.shapes[node], fold, batched = _shape(node_name(node), values[: len(BATCHES)])
         if sources and is_fused_padding(node, self._graph):
@@ -247,6 +254,7 @@ class _Recorder:
                 copied=self._copied(sources[0], module) if of_view and details["kind"] == "norm" else 0,
                 fold=fold,
                 batched=batched,
+                itemsize=0 if values[0].is_floating_point() else values[0].element_size(),
                 **details,
             )
         )

@@ -98,6 +98,8 @@ class Layer:
         viewed: Whether the first input is read through a view, such as a flattening, of the row that made it.
         standardised: Whether a conv standardises its weight.
         products: Multiply-accumulates of an operation that is no layer, such as a product of activations.
+        itemsize: Bytes of an element of an output that is no float, such as that of a comparison, through which no
+            gradient passes; 0 where elements are the device's activations.
         fold: Entries of the first axis for one sample: more than one where a network folds positions into the batch.
         copied: Of a norm that reads a view, such as a part of a map: the fewest samples of which it makes a copy to
             keep, 0 where it makes none.
@@ -126,6 +128,7 @@ class Layer:
     fold: int = 1
     batched: bool = True
     copied: int = 0
+    itemsize: int = 0
 
     def copies(self, batch: int) -> bool:
         """Whether a norm keeps a copy of a batch that it reads."""
@@ -150,6 +153,10 @@ class Layer:
     def samples(self, batch: int) -> int:
         """Of how many samples what the row makes of a batch is: of one where it is made of parameters alone."""
         return batch if self.batched else 1
+
+    def bytes(self, batch: int, element_bytes: int) -> int:
+        """Bytes of what the row makes for a batch, with so many an activation."""
+        return self.elements(batch) * (self.itemsize or element_bytes)
 
     @property
     def mask_bytes(self) -> int:

@@ -1,6 +1,8 @@
 """Networks as people write them: exact to the byte and to the last digit of a gradient, or refused in one line."""
 
+import builtins
 import gc
+from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
 from math import sqrt
 from threading import Lock
@@ -229,6 +231,45 @@ class Pairs(nn.Module):
         return x + y
 
 
+class Activates(nn.Conv2d):
+    """As a subclass that activates by a module of its own."""
+
+    def __init__(self) -> None:
+        super().__init__(8, 8, 1)
+        self.act = nn.Tanh()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.act(F.conv2d(x, self.weight, self.bias))
+
+
+class TokenNorm(nn.BatchNorm1d):
+    """Calls the function with what is its own."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps)
+
+
+for own in (Activates, TokenNorm):
+    own.__module__ = "of_a_user"  # torch.fx takes what is in torch.nn, or looks as if, for a layer of its own
+
+
+def overwrites_what_is_read(m, x):
+    y = m.conv(m.act(x))
+    F.relu(y, inplace=True)
+    return x + y
+
+
+def names_that_clash(m, x):
+    x = F.dropout(m.conv(x), 0.9, m.training)
+    return m.dropout(m.conv_act(x)) + m.keeps(x)
+
+
+def selects(m, x):
+    y = m.conv(x)
+    best = y.argmax(1, keepdim=True)
+    return torch.where(y > 0, y, x).masked_fill(y < -1, 0.0) * (best == 0).float() + y.round()
+
+
 PLACES = (torch.arange(64)[:, None] - torch.arange(64)[None]).abs()
 
 BODIES = {
@@ -317,6 +358,21 @@ BODIES = {
         nn.Conv2d(8, 8, 1),
     ),
     "several inputs and outputs": Pairs,
+    "overwritten and read": lambda: Block(
+        overwrites_what_is_read, act=nn.ReLU(inplace=True), conv=nn.Conv2d(8, 8, 3, padding=1)
+    ),
+    "names that clash": lambda: Block(
+        names_that_clash, conv=Activates(), conv_act=nn.Sigmoid(), dropout=nn.Dropout(0.1), keeps=nn.Conv2d(8, 8, 1)
+    ),
+    "selections": lambda: Block(selects, conv=nn.Conv2d(8, 8, 1)),
+    "keywords": lambda: Block(
+        lambda m, x: m.pool(input=m.act(input=m.conv(input=x))),
+        conv=nn.Conv2d(8, 8, 3, padding=1, padding_mode="reflect"),
+        act=nn.ReLU(),
+        pool=nn.AvgPool2d(2, divisor_override=1),
+    ),
+    "a norm of tokens of one's own": lambda: Block(statistics_of_tokens, mix=nn.Linear(8, 8), norm=TokenNorm(8)),
+    "attention that drops": lambda: Block(attends, attention=nn.MultiheadAttention(8, 2, 0.3, batch_first=True)),
     "an autograd function": lambda: Block(lambda m, x: Doubled.apply(m.conv(x)), conv=nn.Conv2d(8, 8, 1)),
     "checkpoints": lambda: Block(
         lambda m, x: checkpoint(m.a, checkpoint(m.b, x, use_reentrant=False), use_reentrant=True),
@@ -379,6 +435,48 @@ def test_the_graph_answers_as_the_network_for_any_batch_and_leaves_it_alone(name
         torch.testing.assert_close(graph(images), network(images))
     assert {name for name, _ in graph.named_parameters()} == {name for name, _ in network.named_parameters()}
     assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())
+
+
+def test_hooks_and_a_replaced_forward_of_the_network_are_refused() -> None:
+    network = made("Conv1d")
+    handle = network.register_forward_pre_hook(lambda module, args: (args[0] * 2,))
+    with pytest.raises(UnsupportedError, match="Headed has hooks"):
+        trace(network, SHAPE)
+    handle.remove()
+    network.forward = lambda x: network.head(network.stem(x).mean((2, 3)))
+    with pytest.raises(UnsupportedError, match="Headed had its forward replaced"):
+        trace(network, SHAPE)
+
+
+def test_tracing_leaves_buffers_and_other_threads_alone() -> None:
+    class Counts(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("calls", torch.zeros(1))
+
+        def forward(self, x: Tensor) -> Tensor:
+            self.calls.add_(1)
+            return x * 2
+
+    network = Headed(Counts()).eval()
+    trace(network, SHAPE)
+    assert network.body.calls == 0
+    with ThreadPoolExecutor(4) as pool:
+        rows = list(pool.map(lambda _: trace(made("sizes"), SHAPE).rows, range(4)))
+    assert rows == [rows[0]] * 4
+    assert isinstance is builtins.isinstance
+    assert "seen" not in repr(builtins.isinstance)
+
+
+def test_an_applied_batch_norm_of_one_s_own_counts_as_before() -> None:
+    network = made("a norm of tokens of one's own")
+    network.body.norm.momentum = None
+    network.body.norm.num_batches_tracked.fill_(500)
+    graph = symbolic_trace(network, SHAPE)
+    norm = graph.get_submodule("body.norm")
+    assert type(norm) is nn.BatchNorm1d
+    assert norm.momentum is None
+    assert norm.num_batches_tracked == 500
 
 
 def test_what_is_computed_once_and_kept_is_kept_on_a_copy() -> None:
@@ -530,6 +628,26 @@ def hooked():
     return conv
 
 
+def tells_one_image(m, x):
+    return x if x.shape[0] == 1 else -x
+
+
+def tells_many_images(m, x):
+    return x * min(x.shape[0], 4)
+
+
+def adds_to_an_alias(m, x):
+    x = x + 0
+    y = x
+    y += m.conv(x)
+    return x
+
+
+def attends_masked(m, x):
+    x = tokens(x)
+    return as_map(m.attention(x, x, x, attn_mask=torch.eye(64).bool())[0])
+
+
 def raises(m, x):
     raise KeyError("no such\nthing")
 
@@ -554,6 +672,17 @@ def raises(m, x):
         (nn.Conv2d(8, 8, 1, device="meta"), "body is on the meta device"),
         (nn.utils.weight_norm(nn.Conv2d(8, 8, 1)), "body has hooks, .*remove_weight_norm"),
         (Block(lambda m, x: x, lock=Lock()), r"Headed cannot be copied \(TypeError: cannot pickle"),
+        (Block(tells_one_image), "Headed answers otherwise to 1 images"),
+        (Block(tells_many_images), "Headed answers otherwise to 7 images"),
+        (
+            Block(adds_to_an_alias, conv=nn.Conv2d(8, 8, 1)),
+            "Headed answers otherwise .* tensors that others read",
+        ),
+        (Block(attends_masked, attention=nn.MultiheadAttention(8, 2, batch_first=True)), "attends with a mask"),
+        (Block(lambda m, x: torch.detach(x)), "body of Headed lets no gradient pass by detach"),
+        (Block(lambda m, x: F.dropout2d(x, 0.5, m.training)), "dropout2d drops in a way that no train"),
+        (Block(lambda m, x: F.dropout(x, 0.5, True)), "dropout drops in evaluation too"),
+        (Block(lambda m, x: torch.fft.fft2(x).abs()), "fft_fft2 makes complex numbers"),
         (hooked(), "body has hooks, which an applied layer would not run"),
         (Block(raises), r"body of Headed does not run on an input of shape \(3, 8, 8\): KeyError"),
         (
