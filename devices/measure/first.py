@@ -103,6 +103,6 @@ def _compare(network: nn.Module, found: Trace, policy: UpdatePolicy) -> None:
         if by_name.get(name, 0) != measured.get(name, 0):
             raise UnsupportedError(
                 f"{found.name} would be predicted wrongly: under the policy {policy.method}, {name or 'an operation'} "
-                f"keeps {measured.get(name, 0)} B of {BATCH} images and not the predicted {by_name.get(name, 0)}; "
-                "please report this network, and write what surrounds that layer in plain operations of torch.nn"
+                f"keeps {measured.get(name, 0)} B of {BATCH} images and not the predicted {by_name.get(name, 0)}: "
+                f"{_REPORT}"
             )

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
+from ...spaces.capture.samples import tensors_of
 from ...spaces.engine.convolution import ConvCall
 from ...spaces.graph import is_in_place, node_name
 
@@ -121,7 +122,7 @@ class _Interpreter(fx.Interpreter):
         values = [self.env[source] for source in n.all_input_nodes]
         # A constant that is made in the graph has no row: it counts where it is kept.
         known = [value for value, source in zip(values, n.all_input_nodes, strict=True) if source in self._rows]
-        operands = [_address(tensor) for value in known for tensor in _tensors(value)]
+        operands = [_address(tensor) for value in known for tensor in tensors_of(value)]
         module = self.fetch_attr(str(n.target)) if n.op == "call_module" else None
         in_place = is_in_place(n, module)
         outer = log.operands, log.making
@@ -141,9 +142,9 @@ class _Interpreter(fx.Interpreter):
         holds = module is not None and next(module.parameters(), None) is not None
         if n.op == "get_attr":
             holds = isinstance(value, nn.Parameter)
-        if (known or holds or n.op == "placeholder") and next(_tensors(value), None) is not None:
+        if (known or holds or n.op == "placeholder") and tensors_of(value):
             self._rows.add(n)
-        for address in map(_address, _tensors(value)):
+        for address in map(_address, tensors_of(value)):
             if handed_on and isinstance(value, Tensor):
                 log.settle(address, name)
             if n.op == "placeholder":
@@ -174,15 +175,6 @@ def _named_modules_running(model: nn.Module, log: _Log) -> Iterator[None]:
     finally:
         for handle in handles:
             handle.remove()
-
-
-def _tensors(value: object) -> Iterator[Tensor]:
-    """The tensors that an operation hands on: one, or several in a tuple or list."""
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, tuple | list):
-        for part in value:
-            yield from _tensors(part)
 
 
 def _address(tensor: Tensor) -> int:

@@ -20,7 +20,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from ...core.errors import InputError, UnsupportedError
 from ...spaces.standardised import StandardisedConv2d, standardise
 from ...spaces.trace import Trace
-from .tensors import Part, Tensors, tensors_of, training
+from .tensors import Part, Tensors, tensors_by_row, training
 
 #: Images passed at once. More need more memory, and are no faster on one core.
 CHUNK = 32
@@ -49,7 +49,7 @@ def visit_gradients(
         UnsupportedError: What a layer reads is overwritten later.
     """
     modules = dict(network.named_modules())
-    tensors = tensors_of(network, trace)
+    tensors = tensors_by_row(network, trace)
     ruled = {row for row, layer in enumerate(trace.rows) if layer.kind in ("conv", "linear", "norm")}
     ruled -= _mixing(network, {trace.rows[row].name: row for row in ruled}, images)
 

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from ...spaces.trace import Trace
 from .gradients import CHUNK, finite
-from .tensors import Part, tensors_of, training
+from .tensors import Part, tensors_by_row, training
 
 
 def loss_gradients(network: nn.Module, trace: Trace, images: Tensor, labels: Tensor) -> dict[tuple[int, Part], Tensor]:
@@ -23,7 +23,7 @@ def loss_gradients(network: nn.Module, trace: Trace, images: Tensor, labels: Ten
     Raises:
         InputError: The loss is not finite.
     """
-    tensors = tensors_of(network, trace)
+    tensors = tensors_by_row(network, trace)
     sums: dict[tuple[int, Part], Tensor] = {}
     with training(tensors):
         for some, answers in zip(torch.split(images, CHUNK), torch.split(labels, CHUNK), strict=True):

@@ -15,7 +15,7 @@ Part = Literal["weight", "bias", "scale"]
 Tensors = Mapping[tuple[int, Part], Tensor]
 
 
-def tensors_of(network: nn.Module, trace: Trace) -> Tensors:
+def tensors_by_row(network: nn.Module, trace: Trace) -> Tensors:
     """Every parameter that a row of the trace tells of."""
     parameters = dict(network.named_parameters())
     found: dict[tuple[int, Part], Tensor] = {}

@@ -26,7 +26,7 @@ def layer_of(name: str, module: nn.Module) -> dict[str, Any] | None:
     Raises:
         UnsupportedError: It follows the statistics of its batches in a way that no policy can switch.
     """
-    if isinstance(module, nn.Conv2d) and isinstance(module, StandardisedConv2d | nn.Conv2d) and _plain_conv(module):
+    if isinstance(module, nn.Conv2d) and _computes_as_one(module):
         return {
             "kind": "conv",
             "op": "conv2d",
@@ -58,5 +58,5 @@ def layer_of(name: str, module: nn.Module) -> dict[str, Any] | None:
     return None
 
 
-def _plain_conv(module: nn.Conv2d) -> bool:
+def _computes_as_one(module: nn.Conv2d) -> bool:
     return isinstance(module, StandardisedConv2d) or type(module).forward is nn.Conv2d.forward
