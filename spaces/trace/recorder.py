@@ -12,6 +12,7 @@ from torch import Tensor, fx, nn
 
 from ...core.errors import TinySearchError, UnsupportedError
 from ..capture.answers import check_answers
+from ..capture.network import ONE_AT_A_TIME
 from ..capture.samples import BATCHES, samples, tensors_of
 from ..engine.layers import lean
 from ..graph import (
@@ -36,6 +37,11 @@ from .retention import observe
 
 def record(model: nn.Module, input_shape: tuple[int, ...]) -> Trace:
     """The trace of a network; see `tinysearch.spaces.trace.trace`."""
+    with ONE_AT_A_TIME:
+        return _record(model, input_shape)
+
+
+def _record(model: nn.Module, input_shape: tuple[int, ...]) -> Trace:
     graph = symbolic_trace(model, input_shape)
     layers, blocks, answer = trace_layers(graph, block_names(model), input_shape)
     check_answers(model, graph, [input_shape])
