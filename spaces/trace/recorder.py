@@ -120,6 +120,7 @@ class _Recorder:
         self.shapes: dict[fx.Node, tuple[int, ...]] = {}
         self._held: dict[str, int] = {}
         self._padded: dict[fx.Node, int] = {}
+        self._pads: dict[fx.Node, tuple[int, int]] = {}  # above and left, of the same nodes
         self._views: set[fx.Node] = set()
         self._maps: set[fx.Node] = set()
         self.blocks: dict[str, int] = {}
@@ -227,6 +228,8 @@ class _Recorder:
             # Part of the convolution that reads it, which sees the unpadded tensor.
             self.rows[node], self.shapes[node] = self.rows[sources[0]], self.shapes[sources[0]]
             self._padded[node] = values[0][0].numel()
+            left, _, above, _ = node.args[1] if len(node.args) > 1 else node.kwargs["pad"]
+            self._pads[node] = above, left
             if sources[0] in self._views:
                 self._views.add(node)
             return
@@ -244,6 +247,9 @@ class _Recorder:
             )
         inputs = (*(self.rows[source] for source in sources), *read)
         details = known or self._operation(node, module, sources, held, inputs)
+        if sources and sources[0] in self._pads:
+            own, before = details["padding"], self._pads[sources[0]]
+            details = details | {"padding": (own[0] + before[0], own[1] + before[1])}
         of_view = bool(sources) and sources[0] in self._views
         first = self.shapes.get(sources[0]) if sources else None
         self.rows[node] = len(self.layers)
