@@ -5,6 +5,8 @@ Run: OMP_NUM_THREADS=1 python benchmarks/ground_truth/beliefs.py --data DIR
 For each cell: tau of the tangent screen with the truth, and of the surrogate that has seen what the few-shot proxy said
 of so many policies, drawn by chance twenty times; behind +- is the standard deviation over draws. The table keeps no
 answers to single images, which a search has: so the surrogate takes the errors of the fine-tunings to be independent.
+Before that, for each rate: for how many policies it is the best, the mean accuracy at it, and tau of what the few-shot
+proxy said with the accuracies at it.
 """
 
 import argparse
@@ -48,6 +50,13 @@ def main() -> None:
             f"{cell.name}: two seeds of the truth {cell.repeatability:.2f}, screen {cell.tau(score):.2f}, few-shot "
             f"{cell.tau(cell.few_shot.accuracy):.2f}"
         )
+        (asked,) = set(cell.few_shot.learning_rate)
+        print(f"  few-shot at {asked:g}; mean accuracy at each policy's best rate {cell.accuracy.mean():.4f}")
+        for rate, accuracy in zip(cell.learning_rates, cell.accuracies.mean(2).T, strict=True):
+            print(
+                f"  {rate:6g}: best for {(cell.best_rate == rate).sum():2}, mean {accuracy.mean():.4f}, few-shot "
+                f"{tau(cell.few_shot.accuracy, accuracy):.2f}"
+            )
         rng = np.random.default_rng(0)
         for count in AFTER:
             taus = [after(rng.permutation(len(cell))[:count]) for _ in range(DRAWS)]
