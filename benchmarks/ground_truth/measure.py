@@ -107,7 +107,11 @@ class Job(NamedTuple):
 def jobs_of(options: argparse.Namespace) -> list[Job]:
     """What is missing, cell by cell."""
     table = read()
-    policies = [(list(entry.names), UpdatePolicy.from_dict(entry.policy, entry.names[0])) for entry in table.policies]
+    entries = [(list(entry.names), entry.policy) for entry in table.policies]
+    if options.policies:
+        stated = map(json.loads, options.policies.read_text().splitlines())
+        entries = [(entry["names"], entry["policy"]) for entry in stated]
+    policies = [(names, UpdatePolicy.from_dict(content, names[0])) for names, content in entries]
     known = known_of(table)
     for path in options.out.glob("*.jsonl"):
         for record in map(json.loads, path.read_text().splitlines()):
@@ -122,7 +126,7 @@ def jobs_of(options: argparse.Namespace) -> list[Job]:
         others = ("random-", "front-", "found-")
         for names, policy in sorted(
             policies, key=lambda each: not each[0][0].startswith(own) and each[0][0].startswith(others)
-        )[: options.policies]:
+        )[: options.first]:
             have = known.get((cell.name, policy.hash), set())
             if options.few_shot:
                 have -= {"few-shot, as it was"}
@@ -313,7 +317,8 @@ def main() -> None:
     parser.add_argument("--lanes", type=int, default=1, help="policies that a process trains at once")
     parser.add_argument("--seconds", type=float, default=float("inf"), help="begin no policy after so long")
     parser.add_argument("--cells", nargs="*", default=[])
-    parser.add_argument("--policies", type=int, help="only the first so many")
+    parser.add_argument("--policies", type=Path, help="as policies.py writes them; else those of the table")
+    parser.add_argument("--first", type=int, help="only the first so many policies of each cell")
     parser.add_argument("--seeds", type=int, nargs="*", default=list(SEEDS))
     parser.add_argument("--few-shot", action="store_true", help="ask the proxy anew where the table has an answer")
     options = parser.parse_args()
