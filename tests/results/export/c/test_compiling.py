@@ -48,7 +48,7 @@ def test_the_other_tests_pass_under_sanitizers(compiler, tmp_path):
         "TINYSEARCH_TEST_SANITIZERS": "1",
     }
     folder = Path(__file__).parent
-    tests = [str(folder / name) for name in ("test_kernels.py",)]
+    tests = [str(folder / name) for name in ("test_kernels.py", "test_rows.py")]
     run = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-n", "0", "-x", "-p", "no:cacheprovider", *tests],
         env=environment,
