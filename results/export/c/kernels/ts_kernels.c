@@ -2,6 +2,7 @@
 #include "ts_kernels.h"
 
 #include <math.h>
+#include <string.h>
 
 #include "ts_port.h"
 
@@ -29,16 +30,16 @@ TS_INLINE quad load(const float *x, int step)
     return q;
 }
 
-/* The first `count` of four, if there are not more. */
+/* The first `count`, at most four. */
 TS_INLINE quad load_some(const float *x, int count)
 {
+    if (count >= 4)
+        return load(x, 1);
     quad q = {x[0], 0.0f, 0.0f, 0.0f};
     if (count > 1)
         q.b = x[1];
     if (count > 2)
         q.c = x[2];
-    if (count > 3)
-        q.d = x[3];
     return q;
 }
 
@@ -52,13 +53,21 @@ TS_INLINE void store(float *x, quad q)
 
 TS_INLINE void store_some(float *x, quad q, int count)
 {
+    if (count >= 4) {
+        store(x, q);
+        return;
+    }
     x[0] = q.a;
     if (count > 1)
         x[1] = q.b;
     if (count > 2)
         x[2] = q.c;
-    if (count > 3)
-        x[3] = q.d;
+}
+
+TS_INLINE quad times(quad x, float factor)
+{
+    const quad q = {x.a * factor, x.b * factor, x.c * factor, x.d * factor};
+    return q;
 }
 
 /* sum + factor * x */
@@ -359,13 +368,20 @@ static void multiply_columns(float *gin, int count, const float *gout, int rows,
 void ts_linear_dx(float *gin, const float *gout, const ts_weight *w, int in_features, int out_features, int add)
 {
     const ts_range in = {0, in_features}, out = {0, out_features};
-    if (w->trained != NULL && w->index != NULL) {
+    if (trains_partly(w, TS_IN)) {
         ts_pointwise_dx(gin, gout, w, in_features, out_features, in, out, 1, add);
         return;
     }
     if (!add)
         fill(gin, 0.0f, in_features);
-    multiply_columns(gin, in_features, gout, out_features, matrix_row(w, 0, in_features), in_features);
+    /* Stretches of rows that lie behind each other. */
+    for (int o = 0, end; o < out_features; o = end) {
+        const float *row = matrix_row(w, o, in_features);
+        end = o + 1;
+        while (end < out_features && matrix_row(w, end, in_features) == row + (end - o) * in_features)
+            end++;
+        multiply_columns(gin, in_features, gout + o, end - o, row, in_features);
+    }
 }
 
 /* dst[0 .. count - 1] += factor * q; count: at most 4. */
@@ -405,12 +421,39 @@ static void gradient_block(float *dst, int row_length, float factor, const float
         add_some(dst + 3 * row_length, factor, row3, columns);
 }
 
+/* Rows of dst at the places `outs`, `columns` floats each, += factor * g of the row's channel * x. */
+static void add_outer_product(float *dst, int row_length, float factor, const float *g, const ts_weight *w,
+                              ts_range outs, const float *x, int columns)
+{
+    const int end = outs.first + outs.count;
+    int o = outs.first;
+    for (; o + 4 <= end; o += 4) {
+        float *d0 = dst + o * row_length, *d1 = d0 + row_length, *d2 = d1 + row_length, *d3 = d2 + row_length;
+        const quad gs = {factor * g[trained_channel(w, TS_OUT, o)], factor * g[trained_channel(w, TS_OUT, o + 1)],
+                         factor * g[trained_channel(w, TS_OUT, o + 2)], factor * g[trained_channel(w, TS_OUT, o + 3)]};
+        for (int i = 0; i < columns; i++) {
+            const float value = x[i];
+            *d0 = TS_FMA(gs.a, value, *d0);
+            *d1 = TS_FMA(gs.b, value, *d1);
+            *d2 = TS_FMA(gs.c, value, *d2);
+            *d3 = TS_FMA(gs.d, value, *d3);
+            d0++, d1++, d2++, d3++;
+        }
+    }
+    for (; o < end; o++)
+        ts_axpy(dst + o * row_length, factor * g[trained_channel(w, TS_OUT, o)], x, columns);
+}
+
 void ts_pointwise_dw(float *dst, float factor, const float *gout, const float *in, const ts_weight *w, int in_channels,
                      int out_channels, ts_range in_range, ts_range out_range, int pixels)
 {
     const ts_range outs = trained_places(w, TS_OUT, out_range), ins = trained_places(w, TS_IN, in_range);
     const int row_length = trains_partly(w, TS_IN) ? w->count : in_channels;
     (void)out_channels;
+    if (pixels == 1) {
+        add_outer_product(dst + ins.first, row_length, factor, gout - out_range.first, w, outs, in + ins.first, ins.count);
+        return;
+    }
     for (int o = outs.first; o < outs.first + outs.count; o += 4) {
         const int rows = min_int(4, outs.first + outs.count - o);
         const float *g[4];
@@ -425,10 +468,8 @@ void ts_pointwise_dw(float *dst, float factor, const float *gout, const float *i
 void ts_linear_dw(float *dst, float factor, const float *gout, const float *in, const ts_weight *w, int in_features,
                   int out_features)
 {
-    const ts_range all = {0, out_features}, outs = trained_places(w, TS_OUT, all);
-    const int row_length = trains_partly(w, TS_IN) ? w->count : in_features;
-    for (int o = outs.first; o < outs.first + outs.count; o++)
-        ts_axpy(dst + o * row_length, factor * gout[trained_channel(w, TS_OUT, o)], in, row_length);
+    const ts_range ins = {0, in_features}, outs = {0, out_features};
+    ts_pointwise_dw(dst, factor, gout, in, w, in_features, out_features, ins, outs, 1);
 }
 
 /* ---- Convolutions: tiles ---------------------------------------------------------------------------------------- */
@@ -548,8 +589,14 @@ TS_INLINE void filter_tile(float *out, int row_step, const float *tile, const ar
             const float *line = tile + y * stride * a->pitch + x * stride, *f = w;
             float *place = out + y * row_step + x;
             quad sum = bias == NULL ? load_some(place, a->columns - x) : four(*bias);
-            for (int ky = 0; ky < k; ky++, line += a->pitch, f += k)
+            if (k == 3) { /* its nine weights stay in registers */
                 sum = taps(sum, line, f, k, stride);
+                sum = taps(sum, line + a->pitch, f + 3, k, stride);
+                sum = taps(sum, line + 2 * a->pitch, f + 6, k, stride);
+            } else {
+                for (int ky = 0; ky < k; ky++, line += a->pitch, f += k)
+                    sum = taps(sum, line, f, k, stride);
+            }
             store_some(place, sum, a->columns - x);
         }
 }
@@ -752,9 +799,17 @@ static ts_conv_shape halves(const ts_conv_shape *s)
 }
 
 /* Elements column, column + 1, ... of a row of `width` += even.a, odd.a, even.b, ...: those that exist. */
-static void add_pairs(float *row, int column, int width, quad even, quad odd)
+TS_INLINE void add_pairs(float *row, int column, int width, quad even, quad odd)
 {
-    const float values[8] = {even.a, odd.a, even.b, odd.b, even.c, odd.c, even.d, odd.d};
+    const quad low = {even.a, odd.a, even.b, odd.b}, high = {even.c, odd.c, even.d, odd.d};
+    float values[8];
+    if (column >= 0 && column + 8 <= width) {
+        store(row + column, plus(low, 1.0f, load(row + column, 1)));
+        store(row + column + 4, plus(high, 1.0f, load(row + column + 4, 1)));
+        return;
+    }
+    store(values, low);
+    store(values + 4, high);
     for (int n = max_int(0, -column); n < min_int(8, width - column); n++)
         row[column + n] += values[n];
 }
@@ -1146,31 +1201,32 @@ void ts_group_norm(float *out, const float *in, const float *gamma, const float 
 
 /* ---- Forward: activations --------------------------------------------------------------------------------------- */
 
-/* What is not a number stays so, as in PyTorch: a training that diverges says so by its loss. */
-TS_INLINE float relu(float x) { return x < 0.0f ? 0.0f : x; }
-TS_INLINE float relu6(float x) { return x < 0.0f ? 0.0f : x > 6.0f ? 6.0f : x; }
-TS_INLINE float hardsigmoid(float x) { return relu6(x + 3.0f) / 6.0f; }
-TS_INLINE float hardswish(float x) { return x * relu6(x + 3.0f) / 6.0f; }
+/* 0 * x is there for what is not a number, which PyTorch passes on: a training that diverges says so by its loss. */
+TS_INLINE float relu(float x) { return TS_FMA(0.0f, x, TS_MAX(x, 0.0f)); }
+TS_INLINE float relu6(float x) { return TS_FMA(0.0f, x, TS_MIN(TS_MAX(x, 0.0f), 6.0f)); }
+TS_INLINE float hardsigmoid(float x) { return relu6(x + 3.0f) * (1.0f / 6.0f); }
+TS_INLINE float hardswish(float x) { return x * TS_MIN(TS_MAX(x + 3.0f, 0.0f), 6.0f) * (1.0f / 6.0f); }
 TS_INLINE float sigmoid(float x) { return 1.0f / (1.0f + expf(-x)); }
 TS_INLINE float silu(float x) { return x * sigmoid(x); }
 
-void ts_relu(float *x, int count)
-{
-    for (int i = 0; i < count; i++)
-        x[i] = relu(x[i]);
-}
+/* out = function(in), four at a time. */
+#define FOR_EACH(out, in, count, function)                                                                             \
+    do {                                                                                                               \
+        int i = 0;                                                                                                     \
+        for (; i + 4 <= (count); i += 4) {                                                                             \
+            const quad q = load((in) + i, 1);                                                                          \
+            const quad y = {function(q.a), function(q.b), function(q.c), function(q.d)};                               \
+            store((out) + i, y);                                                                                       \
+        }                                                                                                              \
+        for (; i < (count); i++)                                                                                       \
+            (out)[i] = function((in)[i]);                                                                              \
+    } while (0)
 
-void ts_relu6(float *x, int count)
-{
-    for (int i = 0; i < count; i++)
-        x[i] = relu6(x[i]);
-}
-
-void ts_hardsigmoid(float *x, int count)
-{
-    for (int i = 0; i < count; i++)
-        x[i] = hardsigmoid(x[i]);
-}
+void ts_relu(float *x, int count) { FOR_EACH(x, x, count, relu); }
+void ts_relu6(float *x, int count) { FOR_EACH(x, x, count, relu6); }
+void ts_hardsigmoid(float *x, int count) { FOR_EACH(x, x, count, hardsigmoid); }
+void ts_hardswish(float *x, int count) { FOR_EACH(x, x, count, hardswish); }
+void ts_hardswish_to(float *out, const float *in, int count) { FOR_EACH(out, in, count, hardswish); }
 
 void ts_sigmoid(float *x, int count)
 {
@@ -1178,23 +1234,7 @@ void ts_sigmoid(float *x, int count)
         x[i] = sigmoid(x[i]);
 }
 
-void ts_hardswish(float *x, int count)
-{
-    for (int i = 0; i < count; i++)
-        x[i] = hardswish(x[i]);
-}
-
-void ts_silu(float *x, int count)
-{
-    for (int i = 0; i < count; i++)
-        x[i] = silu(x[i]);
-}
-
-void ts_hardswish_to(float *out, const float *in, int count)
-{
-    for (int i = 0; i < count; i++)
-        out[i] = hardswish(in[i]);
-}
+void ts_silu(float *x, int count) { ts_silu_to(x, x, count); }
 
 void ts_silu_to(float *out, const float *in, int count)
 {
@@ -1202,33 +1242,44 @@ void ts_silu_to(float *out, const float *in, int count)
         out[i] = silu(in[i]);
 }
 
-/* One byte of a mask: bit i says whether low < x[i] < high, of at most 8 elements. */
-TS_INLINE uint8_t between(const float *x, float low, float high, int count)
+/* Bits that say where 0 < x <= high. As integers the floats above 0 are in order, from 1 on, and all others above them:
+   so it is one comparison. */
+TS_INLINE void positive_mask(const float *x, uint8_t *mask, int count, float high)
 {
-    unsigned bits = 0;
-    for (int i = 0; i < count; i++)
-        bits |= (unsigned)(x[i] > low && x[i] < high) << i;
-    return (uint8_t)bits;
+    uint32_t last, value;
+    memcpy(&last, &high, sizeof last);
+    for (int i = 0; i < count; i += 8) {
+        const unsigned end = 1u << min_int(8, count - i);
+        unsigned bits = 0;
+        for (unsigned bit = 1; bit < end; bit <<= 1, x++) {
+            memcpy(&value, x, sizeof value);
+            if (value - 1u < last)
+                bits |= bit;
+        }
+        *mask++ = (uint8_t)bits;
+    }
 }
 
 void ts_relu_mask(float *x, uint8_t *mask, int count)
 {
-    for (int i = 0; i < count; i += 8)
-        mask[i / 8] = between(x + i, 0.0f, INFINITY, min_int(8, count - i));
+    positive_mask(x, mask, count, INFINITY);
     ts_relu(x, count);
 }
 
 void ts_relu6_mask(float *x, uint8_t *mask, int count)
 {
-    for (int i = 0; i < count; i += 8)
-        mask[i / 8] = between(x + i, 0.0f, 6.0f, min_int(8, count - i));
+    positive_mask(x, mask, count, 5.9999995f); /* the last one below 6 */
     ts_relu6(x, count);
 }
 
 void ts_hardsigmoid_mask(float *x, uint8_t *mask, int count)
 {
-    for (int i = 0; i < count; i += 8)
-        mask[i / 8] = between(x + i, -3.0f, 3.0f, min_int(8, count - i));
+    for (int i = 0; i < count; i += 8) {
+        unsigned bits = 0;
+        for (int bit = 0; bit < min_int(8, count - i); bit++)
+            bits |= (unsigned)(x[i + bit] > -3.0f && x[i + bit] < 3.0f) << bit;
+        mask[i / 8] = (uint8_t)bits;
+    }
     ts_hardsigmoid(x, count);
 }
 
@@ -1244,11 +1295,7 @@ void ts_sign_mask(const float *x, uint8_t *mask, int count)
 
 /* ---- Forward: the rest ------------------------------------------------------------------------------------------ */
 
-void ts_add(float *out, const float *a, int count)
-{
-    for (int i = 0; i < count; i++)
-        out[i] += a[i];
-}
+void ts_add(float *out, const float *a, int count) { ts_axpy(out, 1.0f, a, count); }
 
 void ts_mean(float *out, const float *in, int channels, int pixels)
 {
@@ -1258,13 +1305,16 @@ void ts_mean(float *out, const float *in, int channels, int pixels)
 
 void ts_avg_pool(float *out, const float *in, int channels, int height, int width, int kernel)
 {
+    const float share = 1.0f / (float)(kernel * kernel);
     for (int c = 0; c < channels; c++)
         for (int y = 0; y + kernel <= height; y += kernel)
             for (int x = 0; x + kernel <= width; x += kernel) {
+                const float *window = in + (c * height + y) * width + x;
                 float total = 0.0f;
                 for (int ky = 0; ky < kernel; ky++)
-                    total += sum(in + (c * height + y + ky) * width + x, kernel);
-                *out++ = total / (float)(kernel * kernel);
+                    for (int kx = 0; kx < kernel; kx++)
+                        total += window[ky * width + kx];
+                *out++ = total * share;
             }
 }
 
@@ -1303,11 +1353,19 @@ void ts_bilinear(float *out, const float *in, int channels, int in_h, int in_w, 
     }
 }
 
+static void scale_to(float *out, const float *in, float factor, int count)
+{
+    int i = 0;
+    for (; i + 4 <= count; i += 4)
+        store(out + i, times(load(in + i, 1), factor));
+    for (; i < count; i++)
+        out[i] = in[i] * factor;
+}
+
 void ts_scale_channels(float *out, const float *in, const float *scale, int channels, int pixels)
 {
     for (int c = 0; c < channels; c++)
-        for (int p = c * pixels; p < (c + 1) * pixels; p++)
-            out[p] = in[p] * scale[c];
+        scale_to(out + c * pixels, in + c * pixels, scale[c], pixels);
 }
 
 void ts_gather(float *out, const float *in, const uint16_t *index, int count, int pixels)
@@ -1391,10 +1449,17 @@ void ts_group_norm_dscale(float *dst, float factor, const float *gout, const flo
 
 void ts_mask_backward(float *g, const uint8_t *mask, int first_bit, int count, float slope)
 {
-    for (int i = 0; i < count; i++) {
-        const int bit = first_bit + i;
-        g[i] = (mask[bit / 8] >> (bit % 8)) & 1 ? g[i] * slope : 0.0f;
+    const uint8_t *byte = mask + first_bit / 8;
+    unsigned bits = (unsigned)*byte++ >> first_bit % 8;
+    for (int i = 0, end = 8 - first_bit % 8; i < count; end += 8) {
+        for (; i < min_int(end, count); i++, bits >>= 1)
+            if (!(bits & 1u))
+                g[i] = 0.0f;
+        if (i < count)
+            bits = *byte++;
     }
+    if (slope != 1.0f)
+        ts_decay(g, slope, count);
 }
 
 void ts_relu_backward(float *g, const float *y, int count)
@@ -1487,15 +1552,14 @@ void ts_dot_channels(float *out, const float *g, const float *x, int channels, i
 
 void ts_axpy(float *y, float factor, const float *x, int count)
 {
-    for (int i = 0; i < count; i++)
+    int i = 0;
+    for (; i + 4 <= count; i += 4)
+        store(y + i, plus(load(y + i, 1), factor, load(x + i, 1)));
+    for (; i < count; i++)
         y[i] = TS_FMA(factor, x[i], y[i]);
 }
 
-void ts_decay(float *x, float factor, int count)
-{
-    for (int i = 0; i < count; i++)
-        x[i] *= factor;
-}
+void ts_decay(float *x, float factor, int count) { scale_to(x, x, factor, count); }
 
 void ts_zero(float *x, int count) { fill(x, 0.0f, count); }
 
