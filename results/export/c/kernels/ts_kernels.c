@@ -201,32 +201,35 @@ static const float *matrix_row(const ts_weight *w, int out, int ins)
 /* Depth of a packed strip: 4 * 96 floats are 1.5 KiB of stack. */
 enum { STRIP = 96 };
 
-/* strip [inputs.count][4] = four rows of a weight, transposed; rows past the last are 0. */
+/* strip [inputs.count][4] = four rows of a weight, transposed. Where there are fewer, the last one is repeated. */
 static void pack_outputs(float *strip, const ts_weight *w, int in_channels, ts_range outputs, ts_range inputs)
 {
-    for (int r = 0; r < 4; r++) {
-        if (r >= outputs.count) {
-            for (int k = 0; k < inputs.count; k++)
-                strip[4 * k + r] = 0.0f;
-            continue;
-        }
-        const int out = outputs.first + r;
-        const float *row = matrix_row(w, out, in_channels) + inputs.first;
-        for (int k = 0; k < inputs.count; k++)
-            strip[4 * k + r] = row[k];
-        if (!trains_partly(w, TS_IN))
-            continue;
-        const ts_range places = trained_places(w, TS_IN, inputs);
-        for (int place = places.first; place < places.first + places.count; place++)
-            strip[4 * (w->index[place] - inputs.first) + r] = w->trained[out * w->count + place];
+    const int last = outputs.count - 1;
+    const float *row0 = matrix_row(w, outputs.first, in_channels) + inputs.first;
+    const float *row1 = matrix_row(w, outputs.first + min_int(1, last), in_channels) + inputs.first;
+    const float *row2 = matrix_row(w, outputs.first + min_int(2, last), in_channels) + inputs.first;
+    const float *row3 = matrix_row(w, outputs.first + min_int(3, last), in_channels) + inputs.first;
+    for (int k = 0; k < inputs.count; k++) {
+        const quad column = {*row0++, *row1++, *row2++, *row3++};
+        store(strip + 4 * k, column);
     }
+    if (!trains_partly(w, TS_IN))
+        return;
+    const ts_range places = trained_places(w, TS_IN, inputs);
+    for (int place = places.first; place < places.first + places.count; place++)
+        for (int r = 0; r <= last; r++)
+            strip[4 * (w->index[place] - inputs.first) + r] = w->trained[(outputs.first + r) * w->count + place];
 }
 
 /* strip [outputs.count][4] = four columns of a weight; columns past the last are 0. */
 static void pack_inputs(float *strip, const ts_weight *w, int in_channels, ts_range inputs, ts_range outputs)
 {
-    for (int k = 0; k < outputs.count; k++)
-        store(strip + 4 * k, load_some(matrix_row(w, outputs.first + k, in_channels) + inputs.first, inputs.count));
+    const float *row = matrix_row(w, outputs.first, in_channels) + inputs.first;
+    for (int k = 0; k < outputs.count; k++, row += in_channels) {
+        if (trains_partly(w, TS_OUT))
+            row = matrix_row(w, outputs.first + k, in_channels) + inputs.first;
+        store(strip + 4 * k, load_some(row, inputs.count));
+    }
     if (!trains_partly(w, TS_IN))
         return;
     const ts_range places = trained_places(w, TS_IN, inputs);
@@ -237,7 +240,8 @@ static void pack_inputs(float *strip, const ts_weight *w, int in_channels, ts_ra
     }
 }
 
-/* out [rows][pixels] += packed strip [depth][4], transposed, times in [depth][pixels]; rows: at most 4. */
+/* out [rows][pixels] += packed strip [depth][4], transposed, times in [depth][pixels]; rows: at most 4, which the 16
+   sums and what they read fill the registers with. */
 static void multiply_strip(float *out, int out_step, int rows, const float *strip, const float *in, int in_step,
                            int depth, int pixels)
 {
@@ -254,7 +258,7 @@ static void multiply_strip(float *out, int out_step, int rows, const float *stri
             row2 = plus(row2, w[2], q);
             row3 = plus(row3, w[3], q);
         }
-        /* Backwards, as rows that do not exist lie on the last one that does. */
+        /* Backwards, as rows past the last lie on it. */
         store(out3 + p, row3);
         store(out2 + p, row2);
         store(out1 + p, row1);
@@ -421,27 +425,29 @@ static void gradient_block(float *dst, int row_length, float factor, const float
         add_some(dst + 3 * row_length, factor, row3, columns);
 }
 
-/* Rows of dst at the places `outs`, `columns` floats each, += factor * g of the row's channel * x. */
-static void add_outer_product(float *dst, int row_length, float factor, const float *g, const ts_weight *w,
+/* Rows of dst at the places `outs`, `columns` floats each, += factor * g of the row's channel * x. g begins at channel
+   `first`. */
+static void add_outer_product(float *dst, int row_length, float factor, const float *g, int first, const ts_weight *w,
                               ts_range outs, const float *x, int columns)
 {
     const int end = outs.first + outs.count;
     int o = outs.first;
     for (; o + 4 <= end; o += 4) {
-        float *d0 = dst + o * row_length, *d1 = d0 + row_length, *d2 = d1 + row_length, *d3 = d2 + row_length;
-        const quad gs = {factor * g[trained_channel(w, TS_OUT, o)], factor * g[trained_channel(w, TS_OUT, o + 1)],
-                         factor * g[trained_channel(w, TS_OUT, o + 2)], factor * g[trained_channel(w, TS_OUT, o + 3)]};
-        for (int i = 0; i < columns; i++) {
-            const float value = x[i];
-            *d0 = TS_FMA(gs.a, value, *d0);
-            *d1 = TS_FMA(gs.b, value, *d1);
-            *d2 = TS_FMA(gs.c, value, *d2);
-            *d3 = TS_FMA(gs.d, value, *d3);
-            d0++, d1++, d2++, d3++;
+        float *row0 = dst + o * row_length, *row1 = row0 + row_length, *row2 = row1 + row_length;
+        float *row3 = row2 + row_length;
+        float factors[4];
+        for (int r = 0; r < 4; r++)
+            factors[r] = factor * g[trained_channel(w, TS_OUT, o + r) - first];
+        const quad f = load(factors, 1);
+        for (int i = 0; i < columns; i++, row0++, row1++, row2++, row3++) {
+            *row0 = TS_FMA(f.a, x[i], *row0);
+            *row1 = TS_FMA(f.b, x[i], *row1);
+            *row2 = TS_FMA(f.c, x[i], *row2);
+            *row3 = TS_FMA(f.d, x[i], *row3);
         }
     }
     for (; o < end; o++)
-        ts_axpy(dst + o * row_length, factor * g[trained_channel(w, TS_OUT, o)], x, columns);
+        ts_axpy(dst + o * row_length, factor * g[trained_channel(w, TS_OUT, o) - first], x, columns);
 }
 
 void ts_pointwise_dw(float *dst, float factor, const float *gout, const float *in, const ts_weight *w, int in_channels,
@@ -451,7 +457,8 @@ void ts_pointwise_dw(float *dst, float factor, const float *gout, const float *i
     const int row_length = trains_partly(w, TS_IN) ? w->count : in_channels;
     (void)out_channels;
     if (pixels == 1) {
-        add_outer_product(dst + ins.first, row_length, factor, gout - out_range.first, w, outs, in + ins.first, ins.count);
+        add_outer_product(dst + ins.first, row_length, factor, gout, out_range.first, w, outs, in + ins.first,
+                          ins.count);
         return;
     }
     for (int o = outs.first; o < outs.first + outs.count; o += 4) {
@@ -627,7 +634,7 @@ TS_INLINE void filter_tile_by_four(float *out, int channel_step, int row_step, c
         }
 }
 
-/* sums [k][k] += products of the gradient of the outputs and what each tap of the filter read. */
+/* sums [k][k] = products of the gradient of the outputs and what each tap of the filter read. */
 TS_INLINE void correlate_tile(float *sums, const float *g, int row_step, const float *tile, const area *a, int k,
                               int stride)
 {
@@ -650,16 +657,16 @@ TS_INLINE void correlate_tile(float *sums, const float *g, int row_step, const f
                 }
             }
         }
-        sums[0] += s0;
-        sums[1] += s1;
-        sums[2] += s2;
+        sums[0] = s0;
+        sums[1] = s1;
+        sums[2] = s2;
         if (k > 3) {
-            sums[3] += s3;
-            sums[4] += s4;
+            sums[3] = s3;
+            sums[4] = s4;
         }
         if (k > 5) {
-            sums[5] += s5;
-            sums[6] += s6;
+            sums[5] = s5;
+            sums[6] = s6;
         }
     }
 }
@@ -729,8 +736,8 @@ static ts_conv_shape transposed(const ts_conv_shape *s)
     return t;
 }
 
-/* Every channel of a range alone, rows first .. end - 1 of the outputs; `in` and `out` begin at the first channel of the
-   range. turned: the input gradient, of stride 1, where `in` is the gradient of the outputs. */
+/* Every channel of a range alone, rows first .. end - 1 of the outputs; `in` and `out` begin at the first channel of
+   the range. turned: the input gradient, of stride 1, where `in` is the gradient of the outputs. */
 static void filter_channels(const target *out, const rows *in, const ts_weight *w, const float *bias,
                             const ts_conv_shape *layer, ts_range channels, int turned, int first, int end)
 {
@@ -798,63 +805,58 @@ static ts_conv_shape halves(const ts_conv_shape *s)
     return h;
 }
 
-/* Elements column, column + 1, ... of a row of `width` += even.a, odd.a, even.b, ...: those that exist. */
-TS_INLINE void add_pairs(float *row, int column, int width, quad even, quad odd)
+/* out [2 * columns] = a row of the gradient: taps parity, parity + 2, ... of the filter's columns. `tile` is where the
+   last of the tile's rows that the gradient reads has the last of the columns that it reads. */
+TS_INLINE void spread_row(float *out, const float *tile, const area *a, const float *w, int parity, int k)
 {
-    const quad low = {even.a, odd.a, even.b, odd.b}, high = {even.c, odd.c, even.d, odd.d};
-    float values[8];
-    if (column >= 0 && column + 8 <= width) {
-        store(row + column, plus(low, 1.0f, load(row + column, 1)));
-        store(row + column + 4, plus(high, 1.0f, load(row + column + 4, 1)));
-        return;
+    for (int x = 0; x < a->columns; x += 4) {
+        const float *line = tile + x, *f = w + parity * k;
+        quad even = four(0.0f), odd = even;
+        for (int ky = parity; ky < k; ky += 2, line -= a->pitch, f += 2 * k) {
+            even = plus(even, f[0], load(line, 1));
+            odd = plus(odd, f[1], load(line, 1));
+            even = plus(even, f[2], load(line - 1, 1));
+            if (k > 3) {
+                odd = plus(odd, f[3], load(line - 1, 1));
+                even = plus(even, f[4], load(line - 2, 1));
+            }
+            if (k > 5) {
+                odd = plus(odd, f[5], load(line - 2, 1));
+                even = plus(even, f[6], load(line - 3, 1));
+            }
+        }
+        const quad low = {even.a, odd.a, even.b, odd.b}, high = {even.c, odd.c, even.d, odd.d};
+        store(out + 2 * x, low);
+        store(out + 2 * x + 4, high);
     }
-    store(values, low);
-    store(values + 4, high);
-    for (int n = max_int(0, -column); n < min_int(8, width - column); n++)
-        row[column + n] += values[n];
 }
 
-/* gin (a channel) += the gradient through one filter of k x k, stride 2, of the tile's outputs. */
-TS_INLINE void spread_tile(float *gin, const float *tile, const area *a, const float *w, const ts_conv_shape *s, int k)
+/* gin (a channel) = the gradient through one filter of the tile's outputs; add: += it. */
+static void spread_tile(float *gin, const float *tile, const area *a, const float *w, const ts_conv_shape *s, int add)
 {
-    const int reach = (k - 1) / 2;
+    const int column = 2 * (a->column + s->pad_left / 2) - s->pad_left, reach = (s->kernel_h - 1) / 2;
+    const int left = max_int(0, -column), count = min_int(2 * a->columns, s->in_width - column) - left;
+    float line[2 * TILE_COLUMNS];
     for (int y = 0; y < 2 * a->rows; y++) {
-        const int row = 2 * (a->row + s->pad_top / 2) + y - s->pad_top, parity = y % 2;
+        const int row = 2 * (a->row + s->pad_top / 2) + y - s->pad_top;
+        const float *last = tile + (y / 2 + reach) * a->pitch + reach;
         if (row < 0 || row >= s->in_height)
             continue;
-        for (int x = 0; x < a->columns; x += 4) {
-            quad even = four(0.0f), odd = even;
-            for (int ky = parity; ky < k; ky += 2) {
-                const float *line = tile + (y / 2 + reach - ky / 2) * a->pitch + x + reach, *f = w + ky * k;
-                even = plus(even, f[0], load(line, 1));
-                odd = plus(odd, f[1], load(line, 1));
-                even = plus(even, f[2], load(line - 1, 1));
-                if (k > 3) {
-                    odd = plus(odd, f[3], load(line - 1, 1));
-                    even = plus(even, f[4], load(line - 2, 1));
-                }
-                if (k > 5) {
-                    odd = plus(odd, f[5], load(line - 2, 1));
-                    even = plus(even, f[6], load(line - 3, 1));
-                }
-            }
-            const int column = 2 * (a->column + x + s->pad_left / 2) - s->pad_left;
-            add_pairs(gin + row * s->in_width, column, s->in_width, even, odd);
-        }
+        if (s->kernel_h == 3)
+            spread_row(line, last, a, w, y % 2, 3);
+        else if (s->kernel_h == 5)
+            spread_row(line, last, a, w, y % 2, 5);
+        else
+            spread_row(line, last, a, w, y % 2, 7);
+        float *place = gin + row * s->in_width + column + left;
+        if (add)
+            ts_add(place, line + left, count);
+        else
+            copy(place, line + left, count);
     }
 }
 
-static void spread_any(float *gin, const float *tile, const area *a, const float *w, const ts_conv_shape *s)
-{
-    if (s->kernel_h == 3)
-        spread_tile(gin, tile, a, w, s, 3);
-    else if (s->kernel_h == 5)
-        spread_tile(gin, tile, a, w, s, 5);
-    else
-        spread_tile(gin, tile, a, w, s, 7);
-}
-
-/* gin += the input gradient of stride 2; gin and gout begin at the first channel of the range of inputs. */
+/* The input gradient of stride 2; gin and gout begin at the first channel of the range. */
 static void spread_channels(float *gin, const rows *gout, const ts_weight *w, const ts_conv_shape *s,
                             ts_range channels)
 {
@@ -863,12 +865,14 @@ static void spread_channels(float *gin, const rows *gout, const ts_weight *w, co
     for (area a = area_at(&h, 0, 0, h.out_height, TILE); a.rows > 0; a = area_after(&h, &a, 0, h.out_height, TILE)) {
         clear_tile(tile, &a, &h);
         for (int c = 0; c < channels.count; c++) {
+            const float *f = filter(w, s, channels.first + c, 0);
             load_tile(tile, &a, &h, gout, c);
-            spread_any(gin + c * s->in_height * s->in_width, tile, &a, filter(w, s, channels.first + c, 0), s);
+            spread_tile(gin + c * s->in_height * s->in_width, tile, &a, f, s, 0);
         }
     }
 }
 
+/* gin += the input gradient of stride 2 of a dense or grouped convolution. */
 static void spread_densely(float *gin, const rows *gout, const ts_weight *w, const ts_conv_shape *s)
 {
     const ts_conv_shape h = halves(s);
@@ -877,9 +881,10 @@ static void spread_densely(float *gin, const rows *gout, const ts_weight *w, con
     for (area a = area_at(&h, 0, 0, h.out_height, TILE); a.rows > 0; a = area_after(&h, &a, 0, h.out_height, TILE)) {
         clear_tile(tile, &a, &h);
         for (int o = 0; o < s->out_channels; o++) {
+            float *plane = gin + o / outs * ins * s->in_height * s->in_width;
             load_tile(tile, &a, &h, gout, o);
-            for (int i = 0; i < ins; i++)
-                spread_any(gin + (o / outs * ins + i) * s->in_height * s->in_width, tile, &a, filter(w, s, o, i), s);
+            for (int i = 0; i < ins; i++, plane += s->in_height * s->in_width)
+                spread_tile(plane, tile, &a, filter(w, s, o, i), s, 1);
         }
     }
 }
@@ -999,12 +1004,13 @@ static void depthwise_dx(float *gin, const float *gout, const ts_weight *w, cons
         filter_channels(&to, &from, w, NULL, s, channels, 1, 0, s->in_height);
         return;
     }
-    fill(gin, 0.0f, channels.count * in_pixels);
-    if (is_usual(s))
+    if (is_usual(s)) {
         spread_channels(gin, &from, w, s, channels);
-    else
-        for (int c = 0; c < channels.count; c++)
-            convolve_dx(gin + c * in_pixels, gout + c * out_pixels, filter(w, s, channels.first + c, 0), s);
+        return;
+    }
+    fill(gin, 0.0f, channels.count * in_pixels);
+    for (int c = 0; c < channels.count; c++)
+        convolve_dx(gin + c * in_pixels, gout + c * out_pixels, filter(w, s, channels.first + c, 0), s);
 }
 
 void ts_depthwise_dx(float *gin, const float *gout, const ts_weight *w, const ts_conv_shape *s, ts_range channels,
@@ -1027,7 +1033,7 @@ void ts_depthwise_dx(float *gin, const float *gout, const ts_weight *w, const ts
 static void add_filter_gradient(float *dst, float factor, const float *g, const float *tile, const area *a,
                                 const ts_conv_shape *s)
 {
-    float sums[MAX_TAPS] = {0.0f};
+    float sums[MAX_TAPS];
     correlate_any(sums, g + a->row * s->out_width + a->column, s->out_width, tile, a, s);
     ts_axpy(dst, factor, sums, s->kernel_h * s->kernel_w);
 }
@@ -1170,8 +1176,25 @@ void ts_affine(float *x, const float *scale, const float *shift, int channels, i
 /* out = (in - mean) * slope + shift */
 static void normalise(float *out, const float *in, float mean, float slope, float shift, int count)
 {
-    for (int i = 0; i < count; i++)
+    int i = 0;
+    for (; i + 4 <= count; i += 4)
+        store(out + i, plus(four(shift), slope, plus(load(in + i, 1), -1.0f, four(mean))));
+    for (; i < count; i++)
         out[i] = TS_FMA(in[i] - mean, slope, shift);
+}
+
+/* Sum of (x - mean) squared. */
+static float square_deviations(const float *x, float mean, int count)
+{
+    float total = 0.0f;
+    int i = 0;
+    for (; i + 4 <= count; i += 4) {
+        const quad centred = plus(load(x + i, 1), -1.0f, four(mean));
+        total = dot(total, centred, centred);
+    }
+    for (; i < count; i++)
+        total = TS_FMA(x[i] - mean, x[i] - mean, total);
+    return total;
 }
 
 void ts_batch_norm(float *x, const float *gamma, const float *beta, const float *mean, const float *inv_std,
@@ -1187,13 +1210,8 @@ void ts_group_norm(float *out, const float *in, const float *gamma, const float 
     const int group = channels / groups, count = group * pixels;
     for (int n = 0; n < groups; n++) {
         const float *x = in + n * count;
-        float squares = 0.0f;
         mean[n] = sum(x, count) / (float)count;
-        for (int i = 0; i < count; i++) {
-            const float centred = x[i] - mean[n];
-            squares = TS_FMA(centred, centred, squares);
-        }
-        inv_std[n] = 1.0f / sqrtf(squares / (float)count + eps);
+        inv_std[n] = 1.0f / sqrtf(square_deviations(x, mean[n], count) / (float)count + eps);
         for (int c = n * group; c < (n + 1) * group; c++)
             normalise(out + c * pixels, in + c * pixels, mean[n], inv_std[n] * gamma[c], beta[c], pixels);
     }
@@ -1242,21 +1260,29 @@ void ts_silu_to(float *out, const float *in, int count)
         out[i] = silu(in[i]);
 }
 
-/* Bits that say where 0 < x <= high. As integers the floats above 0 are in order, from 1 on, and all others above them:
-   so it is one comparison. */
-TS_INLINE void positive_mask(const float *x, uint8_t *mask, int count, float high)
+/* As integers the floats above 0 are in order, from 1 on, and all others lie above them: so one comparison says
+   whether 0 < x <= the float whose bits are `last`. */
+TS_INLINE unsigned positive_bit(const float *x, uint32_t last, int bit)
 {
-    uint32_t last, value;
+    uint32_t value;
+    memcpy(&value, x, sizeof value);
+    return value - 1u < last ? 1u << bit : 0u;
+}
+
+/* Bits that say where 0 < x <= high. */
+static void positive_mask(const float *x, uint8_t *mask, int count, float high)
+{
+    uint32_t last;
     memcpy(&last, &high, sizeof last);
-    for (int i = 0; i < count; i += 8) {
-        const unsigned end = 1u << min_int(8, count - i);
+    for (; count >= 8; count -= 8, x += 8)
+        *mask++ = (uint8_t)(positive_bit(x, last, 0) | positive_bit(x + 1, last, 1) | positive_bit(x + 2, last, 2) |
+                            positive_bit(x + 3, last, 3) | positive_bit(x + 4, last, 4) | positive_bit(x + 5, last, 5) |
+                            positive_bit(x + 6, last, 6) | positive_bit(x + 7, last, 7));
+    if (count > 0) {
         unsigned bits = 0;
-        for (unsigned bit = 1; bit < end; bit <<= 1, x++) {
-            memcpy(&value, x, sizeof value);
-            if (value - 1u < last)
-                bits |= bit;
-        }
-        *mask++ = (uint8_t)bits;
+        for (int n = 0; n < count; n++)
+            bits |= positive_bit(x + n, last, n);
+        *mask = (uint8_t)bits;
     }
 }
 
@@ -1404,7 +1430,10 @@ void ts_channel_sum(float *dst, float factor, const float *g, int channels, int 
 static float dot_centred(const float *g, const float *x, float mean, int count)
 {
     float total = 0.0f;
-    for (int i = 0; i < count; i++)
+    int i = 0;
+    for (; i + 4 <= count; i += 4)
+        total = dot(total, load(g + i, 1), plus(load(x + i, 1), -1.0f, four(mean)));
+    for (; i < count; i++)
         total = TS_FMA(g[i], x[i] - mean, total);
     return total;
 }
@@ -1447,17 +1476,46 @@ void ts_group_norm_dscale(float *dst, float factor, const float *gout, const flo
 
 /* ---- Backward: activations -------------------------------------------------------------------------------------- */
 
+/* x[n] = 0 where bit n is not set. */
+static void keep_some(float *x, unsigned bits, int count)
+{
+    for (int n = 0; n < count; n++)
+        if (!(bits >> n & 1u))
+            x[n] = 0.0f;
+}
+
+static void keep_eight(float *x, unsigned bits)
+{
+    if (!(bits & 1u))
+        x[0] = 0.0f;
+    if (!(bits & 2u))
+        x[1] = 0.0f;
+    if (!(bits & 4u))
+        x[2] = 0.0f;
+    if (!(bits & 8u))
+        x[3] = 0.0f;
+    if (!(bits & 16u))
+        x[4] = 0.0f;
+    if (!(bits & 32u))
+        x[5] = 0.0f;
+    if (!(bits & 64u))
+        x[6] = 0.0f;
+    if (!(bits & 128u))
+        x[7] = 0.0f;
+}
+
 void ts_mask_backward(float *g, const uint8_t *mask, int first_bit, int count, float slope)
 {
     const uint8_t *byte = mask + first_bit / 8;
-    unsigned bits = (unsigned)*byte++ >> first_bit % 8;
-    for (int i = 0, end = 8 - first_bit % 8; i < count; end += 8) {
-        for (; i < min_int(end, count); i++, bits >>= 1)
-            if (!(bits & 1u))
-                g[i] = 0.0f;
-        if (i < count)
-            bits = *byte++;
+    int i = 0;
+    if (first_bit % 8 != 0) {
+        i = min_int(8 - first_bit % 8, count);
+        keep_some(g, (unsigned)*byte++ >> first_bit % 8, i);
     }
+    for (; i + 8 <= count; i += 8)
+        keep_eight(g + i, *byte++);
+    if (i < count)
+        keep_some(g + i, *byte, count - i);
     if (slope != 1.0f)
         ts_decay(g, slope, count);
 }
