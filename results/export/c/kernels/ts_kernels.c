@@ -400,8 +400,8 @@ TS_INLINE void add_some(float *dst, float factor, quad q, int count)
         dst[3] = TS_FMA(factor, q.d, dst[3]);
 }
 
-/* Rows `first` .. of dst [..][row_length], `columns` floats each, += factor * products of rows of g, whose channels the
-   places stand for, and of x [columns][pixels]. Four by four at most: 16 sums of 8 operands in registers. */
+/* dst [rows][columns], whose rows begin row_length floats apart, += factor * products of the rows g and x
+   [columns][pixels]; both at most 4: 16 sums of 8 operands in registers. */
 static void gradient_block(float *dst, int row_length, float factor, const float *const g[4], int rows, const float *x,
                            int columns, int pixels)
 {
@@ -440,10 +440,11 @@ static void add_outer_product(float *dst, int row_length, float factor, const fl
             factors[r] = factor * g[trained_channel(w, TS_OUT, o + r) - first];
         const quad f = load(factors, 1);
         for (int i = 0; i < columns; i++, row0++, row1++, row2++, row3++) {
-            *row0 = TS_FMA(f.a, x[i], *row0);
-            *row1 = TS_FMA(f.b, x[i], *row1);
-            *row2 = TS_FMA(f.c, x[i], *row2);
-            *row3 = TS_FMA(f.d, x[i], *row3);
+            const float value = x[i];
+            *row0 = TS_FMA(f.a, value, *row0);
+            *row1 = TS_FMA(f.b, value, *row1);
+            *row2 = TS_FMA(f.c, value, *row2);
+            *row3 = TS_FMA(f.d, value, *row3);
         }
     }
     for (; o < end; o++)
@@ -513,15 +514,14 @@ static target whole_target(float *first, int height, int width)
 }
 
 /* A tile is a copy of the inputs of some outputs, zeros of the padding included, so that no loop over a filter asks
-   where it is. 16 outputs a row leave room for a row of the largest filter beside four
-   filters. */
+   where it is. With 16 outputs a row, 1.4 KiB have room for the largest filter, of stride 2, or beside four filters. */
 enum { TILE_COLUMNS = 16, TILE = 360, MAX_TAPS = 49 };
 
 /* Some outputs of a convolution, and their tile. */
 typedef struct {
-    int row, column, rows, columns;           /* of the outputs */
-    int tile_row, tile_column;                /* of the map, that the tile begins at */
-    int tile_rows, pitch;                     /* size of the tile */
+    int row, column, rows, columns; /* of the outputs */
+    int tile_row, tile_column;      /* of the map, where the tile begins */
+    int tile_rows, pitch;           /* size of the tile */
 } area;
 
 /* The outputs from row `row` and column `column` on whose tile has room; none (no rows) at `end`. */
@@ -1083,7 +1083,8 @@ static void conv(const target *out, const rows *in, const ts_weight *w, const fl
 /* Whether a convolution is a product of matrices. */
 static int is_pointwise(const ts_conv_shape *s)
 {
-    return s->kernel_h == 1 && s->kernel_w == 1 && s->stride == 1 && s->groups == 1;
+    return s->kernel_h == 1 && s->kernel_w == 1 && s->stride == 1 && s->groups == 1 && s->pad_top == 0 &&
+           s->pad_left == 0 && s->out_height == s->in_height && s->out_width == s->in_width;
 }
 
 void ts_conv(float *out, const float *in, const ts_weight *w, const float *bias, const ts_conv_shape *s)
