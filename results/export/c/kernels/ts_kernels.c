@@ -514,8 +514,9 @@ static target whole_target(float *first, int height, int width)
 }
 
 /* A tile is a copy of the inputs of some outputs, zeros of the padding included, so that no loop over a filter asks
-   where it is. With 16 outputs a row, 1.4 KiB have room for the largest filter, of stride 2, or beside four filters. */
-enum { TILE_COLUMNS = 16, TILE = 360, MAX_TAPS = 49 };
+   where it is. With 16 outputs a row, 1.2 KB have room for a row of the largest filter: of stride 2, or of stride 1
+   beside turned filters. */
+enum { TILE_COLUMNS = 16, TILE = 300, MAX_TAPS = 7 * 7, TURNED = 4 * 5 * 5 };
 
 /* Some outputs of a convolution, and their tile. */
 typedef struct {
@@ -764,7 +765,8 @@ static void filter_densely(const target *out, const rows *in, const ts_weight *w
 {
     const ts_conv_shape s = turned ? transposed(layer) : *layer;
     const int ins = s.in_channels / s.groups, outs = s.out_channels / s.groups;
-    const int room = turned ? TILE - 4 * MAX_TAPS : TILE;
+    const int room = turned ? TILE - TURNED : TILE, taps_count = s.kernel_h * s.kernel_w;
+    const int at_once = turned && 4 * taps_count > TURNED ? 1 : 4;
     float tile[TILE], *turned_filters = tile + room;
     for (area a = area_at(&s, first, 0, end, room); a.rows > 0; a = area_after(&s, &a, first, end, room)) {
         clear_tile(tile, &a, &s);
@@ -774,9 +776,9 @@ static void filter_densely(const target *out, const rows *in, const ts_weight *w
             for (int o = group_end - outs, count; o < group_end; o += count) {
                 float *place = out->first + o * out->channel_step + a.row * out->row_step + a.column;
                 const float *f[4];
-                count = group_end - o >= 4 ? 4 : 1;
+                count = group_end - o >= at_once ? at_once : 1;
                 for (int n = 0; n < count; n++)
-                    f[n] = turned ? turn(turned_filters + n * MAX_TAPS, filter(w, layer, i, (o + n) % outs), layer)
+                    f[n] = turned ? turn(turned_filters + n * taps_count, filter(w, layer, i, (o + n) % outs), layer)
                                   : filter(w, layer, o + n, i % ins);
                 if (count == 4)
                     filter_any_by_four(place, out->channel_step, out->row_step, tile, &a, f, &s);
