@@ -102,16 +102,25 @@ TS_INLINE float dot(float sum, quad a, quad b)
     return TS_FMA(a.d, b.d, TS_FMA(a.c, b.c, TS_FMA(a.b, b.b, TS_FMA(a.a, b.a, sum))));
 }
 
-/* In four parts, which do not wait for each other, and whose rounding errors are smaller. */
+/* Sums are in four parts, which do not wait for each other, and whose rounding errors are smaller. */
+TS_INLINE quad plus_products(quad sum, quad a, quad b)
+{
+    const quad q = {TS_FMA(a.a, b.a, sum.a), TS_FMA(a.b, b.b, sum.b), TS_FMA(a.c, b.c, sum.c),
+                    TS_FMA(a.d, b.d, sum.d)};
+    return q;
+}
+
+TS_INLINE float total_of(quad q) { return (q.a + q.b) + (q.c + q.d); }
+
 static float sum(const float *x, int count)
 {
-    quad part = four(0.0f);
+    quad parts = four(0.0f);
     int i = 0;
     for (; i + 4 <= count; i += 4)
-        part = plus(part, 1.0f, load(x + i, 1));
+        parts = plus(parts, 1.0f, load(x + i, 1));
     for (; i < count; i++)
-        part.a += x[i];
-    return (part.a + part.b) + (part.c + part.d);
+        parts.a += x[i];
+    return total_of(parts);
 }
 
 /* ---- Weights of which a part trains ----------------------------------------------------------------------------- */
@@ -1189,15 +1198,15 @@ static void normalise(float *out, const float *in, float mean, float slope, floa
 /* Sum of (x - mean) squared. */
 static float square_deviations(const float *x, float mean, int count)
 {
-    float total = 0.0f;
+    quad parts = four(0.0f);
     int i = 0;
     for (; i + 4 <= count; i += 4) {
         const quad centred = plus(load(x + i, 1), -1.0f, four(mean));
-        total = dot(total, centred, centred);
+        parts = plus_products(parts, centred, centred);
     }
     for (; i < count; i++)
-        total = TS_FMA(x[i] - mean, x[i] - mean, total);
-    return total;
+        parts.a = TS_FMA(x[i] - mean, x[i] - mean, parts.a);
+    return total_of(parts);
 }
 
 void ts_batch_norm(float *x, const float *gamma, const float *beta, const float *mean, const float *inv_std,
@@ -1222,7 +1231,8 @@ void ts_group_norm(float *out, const float *in, const float *gamma, const float 
 
 /* ---- Forward: activations --------------------------------------------------------------------------------------- */
 
-/* 0 * x is there for what is not a number, which PyTorch passes on: a training that diverges says so by its loss. */
+/* By 0 * x what is not a number stays so, as in PyTorch, and infinity joins it: a training that diverges says so by its
+   loss. */
 TS_INLINE float relu(float x) { return TS_FMA(0.0f, x, TS_MAX(x, 0.0f)); }
 TS_INLINE float relu6(float x) { return TS_FMA(0.0f, x, TS_MIN(TS_MAX(x, 0.0f), 6.0f)); }
 TS_INLINE float hardsigmoid(float x) { return relu6(x + 3.0f) * (1.0f / 6.0f); }
@@ -1421,7 +1431,7 @@ float ts_cross_entropy(float *gradient, const float *logits, int label, int clas
     return logf(total) + margin;
 }
 
-/* ---- Backward: norms -------------------------------------------------------------------------------------- */
+/* ---- Backward: sums and norms ----------------------------------------------------------------------------------- */
 
 void ts_channel_sum(float *dst, float factor, const float *g, int channels, int pixels)
 {
@@ -1432,13 +1442,13 @@ void ts_channel_sum(float *dst, float factor, const float *g, int channels, int 
 /* Sum of g * (x - mean). */
 static float dot_centred(const float *g, const float *x, float mean, int count)
 {
-    float total = 0.0f;
+    quad parts = four(0.0f);
     int i = 0;
     for (; i + 4 <= count; i += 4)
-        total = dot(total, load(g + i, 1), plus(load(x + i, 1), -1.0f, four(mean)));
+        parts = plus_products(parts, load(g + i, 1), plus(load(x + i, 1), -1.0f, four(mean)));
     for (; i < count; i++)
-        total = TS_FMA(g[i], x[i] - mean, total);
-    return total;
+        parts.a = TS_FMA(g[i], x[i] - mean, parts.a);
+    return total_of(parts);
 }
 
 void ts_scale_gradient(float *dst, float factor, const float *g, const float *x, const float *mean,
@@ -1446,6 +1456,19 @@ void ts_scale_gradient(float *dst, float factor, const float *g, const float *x,
 {
     for (int c = 0; c < channels; c++)
         dst[c] += factor * inv_std[c] * dot_centred(g + c * pixels, x + c * pixels, mean[c], pixels);
+}
+
+/* gin = scale * g - slope * (x - mean) - offset */
+static void project(float *gin, const float *g, const float *x, float scale, float slope, float mean, float offset,
+                    int count)
+{
+    int i = 0;
+    for (; i + 4 <= count; i += 4) {
+        const quad centred = plus(load(x + i, 1), -1.0f, four(mean));
+        store(gin + i, plus(plus(four(-offset), -slope, centred), scale, load(g + i, 1)));
+    }
+    for (; i < count; i++)
+        gin[i] = TS_FMA(scale, g[i], -TS_FMA(slope, x[i] - mean, offset));
 }
 
 /* With n = (x - mean) * inv_std and d = gamma * gout: gin = inv_std * (d - mean of d - n * mean of d * n). */
@@ -1462,8 +1485,8 @@ void ts_group_norm_dx(float *gin, const float *gout, const float *x, const float
         const float count = (float)(group * pixels);
         const float offset = inv_std[n] * d / count, slope = inv_std[n] * inv_std[n] * inv_std[n] * dn / count;
         for (int c = n * group; c < (n + 1) * group; c++)
-            for (int p = c * pixels; p < (c + 1) * pixels; p++)
-                gin[p] = TS_FMA(gamma[c] * inv_std[n], gout[p], -TS_FMA(slope, x[p] - mean[n], offset));
+            project(gin + c * pixels, gout + c * pixels, x + c * pixels, gamma[c] * inv_std[n], slope, mean[n], offset,
+                    pixels);
     }
 }
 
