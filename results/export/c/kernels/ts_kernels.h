@@ -57,6 +57,14 @@ void ts_pointwise(float *out, const float *in, const ts_weight *w, const float *
 void ts_depthwise(float *out, const float *in, const ts_weight *w, const float *bias, const ts_conv_shape *s,
                   float *scratch);
 
+/* The same of some channels, where a block runs a few of them at a time: `out` and `in` begin at the first channel of
+   their range, weights and bias at channel 0. add: out += instead of out =, and bias is not read: an output that
+   several ranges of inputs make takes its bias with the first. */
+void ts_pointwise_part(float *out, const float *in, const ts_weight *w, const float *bias, int in_channels,
+                       int out_channels, ts_range in_range, ts_range out_range, int pixels, int add);
+void ts_depthwise_part(float *out, const float *in, const ts_weight *w, const float *bias, const ts_conv_shape *s,
+                       ts_range channels, float *scratch);
+
 /* Any convolution, dense or grouped. */
 void ts_conv(float *out, const float *in, const ts_weight *w, const float *bias, const ts_conv_shape *s);
 
@@ -99,6 +107,13 @@ void ts_hardsigmoid_mask(float *x, uint8_t *mask, int count);
 /* Bits that say where x >= 0, which stand for the derivative of any activation (MobileTL, Chiang et al. 2023). */
 void ts_sign_mask(const float *x, uint8_t *mask, int count);
 
+/* The same where element 0 has bit first_bit: bits below it stay, those above the last in its byte become 0. So parts of
+   a map come in order. */
+void ts_relu_mask_part(float *x, uint8_t *mask, int first_bit, int count);
+void ts_relu6_mask_part(float *x, uint8_t *mask, int first_bit, int count);
+void ts_hardsigmoid_mask_part(float *x, uint8_t *mask, int first_bit, int count);
+void ts_sign_mask_part(const float *x, uint8_t *mask, int first_bit, int count);
+
 /* ---- Forward: the rest ------------------------------------------------------------------------------------------ */
 
 /* out += a */
@@ -118,6 +133,9 @@ void ts_scale_channels(float *out, const float *in, const float *scale, int chan
 
 /* out [count][pixels] = the channels of in that index names. */
 void ts_gather(float *out, const float *in, const uint16_t *index, int count, int pixels);
+
+/* The same of those that lie in a range, where `in` begins; `out` begins at the first that index names. */
+void ts_gather_part(float *out, const float *in, const uint16_t *index, int count, ts_range channels, int pixels);
 
 /* ---- Loss ------------------------------------------------------------------------------------------------------- */
 
