@@ -205,6 +205,12 @@ static const float *matrix_row(const ts_weight *w, int out, int ins)
     return place < 0 ? w->frozen + out * ins : w->trained + place * ins;
 }
 
+/* Row `out`, where `before` is the one before it: they seldom lie apart. */
+static const float *next_row(const ts_weight *w, const float *before, int out, int ins)
+{
+    return trains_partly(w, TS_OUT) ? matrix_row(w, out, ins) : before + ins;
+}
+
 /* ---- Products of matrices: pointwise and linear layers ---------------------------------------------------------- */
 
 /* Depth of a packed strip: 4 * 96 floats are 1.5 KiB of stack. */
@@ -213,11 +219,12 @@ enum { STRIP = 96 };
 /* strip [inputs.count][4] = four rows of a weight, transposed. Where there are fewer, the last one is repeated. */
 static void pack_outputs(float *strip, const ts_weight *w, int in_channels, ts_range outputs, ts_range inputs)
 {
-    const int last = outputs.count - 1;
-    const float *row0 = matrix_row(w, outputs.first, in_channels) + inputs.first;
-    const float *row1 = matrix_row(w, outputs.first + min_int(1, last), in_channels) + inputs.first;
-    const float *row2 = matrix_row(w, outputs.first + min_int(2, last), in_channels) + inputs.first;
-    const float *row3 = matrix_row(w, outputs.first + min_int(3, last), in_channels) + inputs.first;
+    const int first = outputs.first, last = outputs.count - 1;
+    const float *row0 = matrix_row(w, first, in_channels);
+    const float *row1 = last < 1 ? row0 : next_row(w, row0, first + 1, in_channels);
+    const float *row2 = last < 2 ? row1 : next_row(w, row1, first + 2, in_channels);
+    const float *row3 = last < 3 ? row2 : next_row(w, row2, first + 3, in_channels);
+    row0 += inputs.first, row1 += inputs.first, row2 += inputs.first, row3 += inputs.first;
     for (int k = 0; k < inputs.count; k++) {
         const quad column = {*row0++, *row1++, *row2++, *row3++};
         store(strip + 4 * k, column);
@@ -227,7 +234,7 @@ static void pack_outputs(float *strip, const ts_weight *w, int in_channels, ts_r
     const ts_range places = trained_places(w, TS_IN, inputs);
     for (int place = places.first; place < places.first + places.count; place++)
         for (int r = 0; r <= last; r++)
-            strip[4 * (w->index[place] - inputs.first) + r] = w->trained[(outputs.first + r) * w->count + place];
+            strip[4 * (w->index[place] - inputs.first) + r] = w->trained[(first + r) * w->count + place];
 }
 
 /* strip [outputs.count][4] = four columns of a weight; columns past the last are 0. */
@@ -308,9 +315,9 @@ static void multiply(float *out, int out_step, const float *in, int in_step, con
 static void multiply_rows(float *out, int rows, const ts_weight *w, int first, const float *x, int count)
 {
     const float *w0 = matrix_row(w, first, count);
-    const float *w1 = rows > 1 ? matrix_row(w, first + 1, count) : w0;
-    const float *w2 = rows > 2 ? matrix_row(w, first + 2, count) : w0;
-    const float *w3 = rows > 3 ? matrix_row(w, first + 3, count) : w0;
+    const float *w1 = rows > 1 ? next_row(w, w0, first + 1, count) : w0;
+    const float *w2 = rows > 2 ? next_row(w, w1, first + 2, count) : w1;
+    const float *w3 = rows > 3 ? next_row(w, w2, first + 3, count) : w2;
     quad total = load_some(out, rows);
     for (int i = 0; i < count; i++) {
         const quad column = {*w0++, *w1++, *w2++, *w3++};
