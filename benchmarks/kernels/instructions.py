@@ -166,8 +166,8 @@ def as_data(chosen: list[Case], counts: dict[str, list[tuple[int, int]]]) -> dic
     ]
     return {
         "command": "python benchmarks/kernels/instructions.py --save",
-        "what": "instructions of one call; work is MACs (padding included), or elements where there are none; 'naive' of "
-        "rows and block are the kernels map by map",
+        "what": "instructions of one call; work is MACs (padding included), or elements where there are none; 'naive' "
+        "of rows and block are the kernels map by map",
         "compiler": version,
         "flags": TARGET,
         "emulator": emulator,
