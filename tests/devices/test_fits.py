@@ -46,6 +46,8 @@ def test_the_profiles_are_what_is_fitted(rpi4, cortex_m7, jetson_nano):
     """After a change: python benchmarks/fit_<device>.py --write."""
     assert load_device("rpi4").latency == rpi4.as_read(rpi4.latency())
     assert load_device("jetson-nano").latency == jetson_nano.as_read(jetson_nano.latency())
+    code = _script("fit_cortex_m7_code")
+    assert load_device("cortex-m7").latency == rpi4.as_read(code.latency())
     assert load_device("cortex-m7-int8").latency == cortex_m7.with_error(cortex_m7.as_read(cortex_m7.latency()))
 
 
