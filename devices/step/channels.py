@@ -13,8 +13,9 @@ from math import prod
 
 from ...spaces.trace import INPUT, Layer, Trace
 
-#: Channels at a time: as many as a blocked matrix product computes at once.
-CHANNELS = 4
+#: Channels at a time: as many as a blocked matrix product computes at once, and twice that on maps of so many pixels,
+#: where what a call takes counts for more (`benchmarks/kernels/instructions.py`) and a few channels more for nothing.
+CHANNELS, SMALL_CHANNELS, SMALL_MAP = 4, 8, 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +85,8 @@ def find_chains(trace: Trace, sources: Mapping[int, tuple[int, ...]]) -> dict[in
         if projects and after is not None:
             chain.append(after)
         taken.update(chain)
-        channels = min(CHANNELS, rows[inner[0]].in_channels)
+        pixels = max(prod(rows[each].in_shape[1:]) for each in inner)
+        channels = min(SMALL_CHANNELS if pixels <= SMALL_MAP else CHANNELS, rows[inner[0]].in_channels)
         sizing = [each for each in chain if rows[each].depthwise or _mixes(rows[each]) or _pools(rows[each])]
         alone = not expands and len(readers[sources[start][0]]) == 1
         found[chain[-1]] = Chain(

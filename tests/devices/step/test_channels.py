@@ -4,7 +4,7 @@ import pytest
 
 from tinysearch.devices.profile import load_device
 from tinysearch.devices.profile.model import Schedule
-from tinysearch.devices.step.channels import CHANNELS
+from tinysearch.devices.step.channels import CHANNELS, SMALL_CHANNELS
 from tinysearch.devices.step.compiler import compile_step
 from tinysearch.devices.step.setting import StepSetting
 from tinysearch.devices.step.tensors import Kind
@@ -42,6 +42,8 @@ def test_every_inverted_residual_and_the_head_run_by_channels(mobilenet_trace, p
     pixels = [layer.out_elements // layer.out_channels for layer in (expanded, narrowed)]
     assert chain.maps == tuple(CHANNELS * count for count in pixels)
     assert [elements for _, elements in chain.gradient_maps] == [CHANNELS * count for count in reversed(pixels)]
+    assert {c.channels for c in chains.values()} == {CHANNELS, SMALL_CHANNELS}
+    assert chains["features.17.conv.2"].channels == SMALL_CHANNELS  # on maps of 3 x 3
     head = [mobilenet_trace.rows[row].name for row in chains["mean"].rows]
     assert head == ["features.18.0", "features.18.1", "features.18.2", "mean"]
 
