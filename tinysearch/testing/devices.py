@@ -44,11 +44,15 @@ class DeviceSuite:
         assert costs.latency_s[1] > costs.latency_s[0]
 
     def test_a_larger_batch_costs_more(self, profile: DeviceProfile) -> None:
-        """Kept activations, work and time grow with the samples of a step."""
+        """Work and time grow with the samples of a step, and what is kept where they are there at once."""
         one, four = self._costs(profile, 1), self._costs(profile, 4)
         assert bool((four.peak_bytes >= one.peak_bytes).all())
-        for more, less in ((four.saved_bytes, one.saved_bytes), (four.macs, one.macs), (four.latency_s, one.latency_s)):
+        for more, less in ((four.macs, one.macs), (four.latency_s, one.latency_s)):
             assert more[1] > less[1]
+        if profile.memory.schedule.one_by_one:
+            assert four.saved_bytes[1] == one.saved_bytes[1]
+        else:
+            assert four.saved_bytes[1] > one.saved_bytes[1]
 
     def test_the_budget_is_within_the_memory(self, profile: DeviceProfile) -> None:
         """A step may use what is there, and a small network can be trained in it."""
