@@ -192,21 +192,35 @@ void ts_batch_norm(float *x, const float *gamma, const float *beta, const float 
         normalise(x + c * pixels, x + c * pixels, mean[c], inv_std[c] * gamma[c], beta[c], pixels);
 }
 
+void ts_add_batch_norm(float *out, const float *in, const float *gamma, const float *beta, const float *mean,
+                       const float *inv_std, int channels, int pixels)
+{
+    for (int c = 0; c < channels; c++) {
+        const float slope = inv_std[c] * gamma[c];
+        for (int i = c * pixels; i < (c + 1) * pixels; i++)
+            out[i] += TS_FMA(in[i] - mean[c], slope, beta[c]);
+    }
+}
+
 void ts_group_norm(float *out, const float *in, const float *gamma, const float *beta, float *mean, float *inv_std,
                    int groups, int channels, int pixels, float eps)
 {
     const int group = channels / groups, count = group * pixels;
     for (int n = 0; n < groups; n++) {
         const float *x = in + n * count;
+        const float centre = sum(x, count) / (float)count;
         float squares = 0.0f;
-        mean[n] = sum(x, count) / (float)count;
         for (int i = 0; i < count; i++) {
-            const float centred = x[i] - mean[n];
+            const float centred = x[i] - centre;
             squares = TS_FMA(centred, centred, squares);
         }
-        inv_std[n] = 1.0f / sqrtf(squares / (float)count + eps);
+        const float inverse = 1.0f / sqrtf(squares / (float)count + eps);
         for (int c = n * group; c < (n + 1) * group; c++)
-            normalise(out + c * pixels, in + c * pixels, mean[n], inv_std[n] * gamma[c], beta[c], pixels);
+            normalise(out + c * pixels, in + c * pixels, centre, inverse * gamma[c], beta[c], pixels);
+        if (mean != NULL) {
+            mean[n] = centre;
+            inv_std[n] = inverse;
+        }
     }
 }
 
@@ -679,6 +693,19 @@ void ts_dot_channels(float *out, const float *g, const float *x, int channels, i
 {
     for (int c = 0; c < channels; c++)
         out[c] = dot(g + c * pixels, x + c * pixels, pixels);
+}
+
+/* ---- Weights that train ------------------------------------------------------------------------------------------ */
+
+void ts_load_weight(const ts_weight *w, const ts_conv_shape *s)
+{
+    const int ins = s->in_channels / s->groups, area = s->kernel_h * s->kernel_w;
+    for (int o = 0; o < s->out_channels; o++)
+        for (int i = 0; i < ins; i++) {
+            const int at = trained_filter(w, s, o, i);
+            if (at >= 0)
+                copy(w->trained + at, w->frozen + (o * ins + i) * area, area);
+        }
 }
 
 /* ---- Update ----------------------------------------------------------------------------------------------------- */

@@ -72,8 +72,12 @@ void ts_affine(float *x, const float *scale, const float *shift, int channels, i
 void ts_batch_norm(float *x, const float *gamma, const float *beta, const float *mean, const float *inv_std,
                    int channels, int pixels);
 
+/* out += (in - mean) * inv_std * gamma + beta */
+void ts_add_batch_norm(float *out, const float *in, const float *gamma, const float *beta, const float *mean,
+                       const float *inv_std, int channels, int pixels);
+
 /* Groups of channels / groups consecutive channels are normalised over their own mean and (biased) variance, which are
-   kept in mean and inv_std, both [groups]. gamma and beta: [channels]. out == in is allowed. */
+   kept in mean and inv_std, both [groups], unless they are NULL. gamma and beta: [channels]. out == in is allowed. */
 void ts_group_norm(float *out, const float *in, const float *gamma, const float *beta, float *mean, float *inv_std,
                    int groups, int channels, int pixels, float eps);
 
@@ -197,6 +201,11 @@ void ts_bilinear_dx(float *gin, const float *gout, int channels, int in_h, int i
 
 /* out [channels] = sum of g * x of each channel: the gradient of a squeeze-and-excite scale. */
 void ts_dot_channels(float *out, const float *g, const float *x, int channels, int pixels);
+
+/* ---- Weights that train ------------------------------------------------------------------------------------------ */
+
+/* w->trained = those of the values as exported that train. */
+void ts_load_weight(const ts_weight *w, const ts_conv_shape *s);
 
 /* ---- Update ------------------------------------------------------------------------------------------------------ */
 

@@ -1,0 +1,108 @@
+"""Linker scripts: the memory of a board, and that of the emulated one."""
+
+from dataclasses import dataclass
+
+from ....devices.profile import DeviceProfile
+from .templating import render
+
+#: Bytes of the stack; the generated code and its kernels take less than half.
+STACK_BYTES = 8192
+#: Where the regions of known parts lie that do not follow the one before: data sheets of STM32H7 and i.MX RT1060.
+ORIGINS = {
+    "AXI": 0x2400_0000,
+    "D2": 0x3000_0000,
+    "AHB and SRD": 0x3000_0000,
+    "D3": 0x3800_0000,
+    "OCRAM": 0x2020_0000,
+}
+#: Where the RAM begins, and the flash: of STM32 parts.
+RAM_ORIGIN, FLASH_ORIGIN = 0x2000_0000, 0x0800_0000
+#: The emulated board (mps2-an500): memory at 0 that holds the program, and at 0x60000000.
+QEMU_FLASH, QEMU_EXTERNAL = 4 << 20, (0x6000_0000, 16 << 20)
+#: What of its flash the program may need besides constants.
+QEMU_CODE = 256 << 10
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Regions of RAM that follow one another.
+
+    Attributes:
+        name: Theirs.
+        origin: Address.
+        size: Bytes.
+    """
+
+    name: str
+    origin: int
+    size: int
+
+
+def find_pieces(profile: DeviceProfile) -> list[Piece]:
+    """The RAM of a board as the linker sees it: regions whose addresses adjoin are one, whatever bus they lie at."""
+    found: list[Piece] = []
+    place = RAM_ORIGIN
+    for region in profile.memory.regions:
+        place = ORIGINS.get(region.name, place)
+        if found and found[-1].origin + found[-1].size == place:
+            last = found[-1]
+            found[-1] = Piece(f"{last.name}, {region.name}", last.origin, last.size + region.size)
+        else:
+            found.append(Piece(region.name, place, region.size))
+        place += region.size
+    return found or [Piece("RAM", RAM_ORIGIN, profile.memory.capacity.value)]
+
+
+def ram(profile: DeviceProfile) -> Piece:
+    """The piece that a program is linked into: the largest."""
+    return max(find_pieces(profile), key=lambda piece: piece.size)
+
+
+def board_script(profile: DeviceProfile) -> str:
+    """For the board itself."""
+    piece = ram(profile)
+    regions = [
+        _region("FLASH (rx)", FLASH_ORIGIN, str(profile.flash.capacity.value)),
+        _region("RAM (rwx)", piece.origin, str(piece.size)) + f" /* {piece.name} */",
+    ]
+    others = [other for other in find_pieces(profile) if other != piece]
+    regions += [f"    /* {other.name}: {other.size} bytes at {other.origin:#010x}, left to you */" for other in others]
+    return render(
+        "board/sections.ld",
+        {
+            "WHAT": f"{profile.description}, from the profile {profile.name}: check the addresses with the part's manual.",
+            "REGIONS": "\n".join(regions),
+            "EXTERNAL": "",
+            "STACK_BYTES": STACK_BYTES,
+        },
+    )
+
+
+def qemu_script(profile: DeviceProfile, constant_bytes: int) -> str:
+    """For the emulated mps2-an500, with no more RAM than the board has.
+
+    Args:
+        profile: The board.
+        constant_bytes: What the program's constants take: they lie in other memory where the flash is too small.
+    """
+    external = constant_bytes > QEMU_FLASH - QEMU_CODE
+    size = ram(profile).size
+    regions = [
+        _region("FLASH (rx)", 0, f"{QEMU_FLASH >> 20}M"),
+        _region("RAM (rwx)", RAM_ORIGIN, f"DEFINED(ram_size) ? ram_size : {size}"),
+    ]
+    if external:
+        regions.append(_region("EXTERNAL (r)", QEMU_EXTERNAL[0], f"{QEMU_EXTERNAL[1] >> 20}M"))
+    return render(
+        "board/sections.ld",
+        {
+            "WHAT": f"QEMU's mps2-an500, with as much RAM as {profile.description} has.",
+            "REGIONS": "\n".join(regions),
+            "EXTERNAL": "    .constants : { *_data.o(.rodata*) } > EXTERNAL\n" if external else "",
+            "STACK_BYTES": STACK_BYTES,
+        },
+    )
+
+
+def _region(name: str, origin: int, length: str) -> str:
+    return f"    {name} : ORIGIN = {origin:#010x}, LENGTH = {length}"

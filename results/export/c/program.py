@@ -1,0 +1,191 @@
+"""NAME.c, NAME.h and NAME_data.[ch]: a plan as a C program."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from ....devices.step.plan import Plan
+from ....devices.step.tensors import Kind
+from ....devices.step.walk import Phase
+from ....spaces.policy import UpdatePolicy
+from ....spaces.trace import INPUT
+from .arena import FLOAT, Arena
+from .backward import Backward
+from .code import Code
+from .constants import Constants, hex_float, wrapped
+from .folding import find_folded
+from .forward import Forward
+from .names import identifiers
+from .network import Network
+from .symbols import Symbols
+from .templating import render
+from .trained import Part, trained_parts
+
+#: Version of the block that a program writes what was trained as.
+DELTA_VERSION = 1
+#: Bytes of a block besides the values: header and checksum.
+DELTA_FRAME = 4 + 4 + 4 + 32 + 16 + 4
+#: Momentum of the optimizers that a program can have, by their names.
+MOMENTUM = {"sgd": 0.0, "sgd-momentum": 0.9}
+#: Bytes of variables besides the arena: the learning rate, and whether it is there.
+STATE_BYTES = 8
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What a program is of, and what it is called.
+
+    Attributes:
+        name: What all its identifiers begin with.
+        version: Of the package that writes it.
+        backbone: Name of the network.
+        policy: What trains.
+        base_sha256: Digest of the network's weights.
+        learning_rate: What a program begins with.
+    """
+
+    name: str
+    version: str
+    backbone: str
+    policy: UpdatePolicy
+    base_sha256: str
+    learning_rate: float
+
+    @property
+    def prefix(self) -> str:
+        """What macros begin with."""
+        return self.name.upper()
+
+
+class Program:
+    """A plan as C.
+
+    Args:
+        network: The network.
+        plan: Its training step in memory.
+        identity: What it is called.
+    """
+
+    def __init__(self, network: Network, plan: Plan, identity: Identity) -> None:
+        self.network, self.plan, self.identity = network, plan, identity
+        trace = network.trace
+        names = identifiers(layer.name for layer in trace.rows)
+        self.constants = Constants(identity.name)
+        self.arena = Arena(plan, names)
+        self.symbols = Symbols(network, self.arena, self.constants, names, find_folded(network, plan.program))
+        self.forward, self.backward = Code(), Code()
+        self._lower()
+        self.reset = self._reset()
+
+    @property
+    def arena_bytes(self) -> int:
+        """What the plan says."""
+        return self.plan.size
+
+    @cached_property
+    def parts(self) -> list[Part]:
+        """What trains."""
+        return list(trained_parts(self.network))
+
+    @property
+    def delta_bytes(self) -> int:
+        """Of a block of what was trained."""
+        return DELTA_FRAME + FLOAT * sum(part.values.size for part in self.parts)
+
+    def files(self) -> dict[str, str]:
+        """The four files, by name."""
+        name, values = self.identity.name, self.values()
+        data = [f'/* The constants of {name}: see {name}.c. */\n#include "{name}_data.h"\n', *self.constants.definitions()]
+        return {
+            f"{name}.h": render("NAME.h", values),
+            f"{name}.c": render("NAME.c", values),
+            f"{name}_data.h": render("NAME_data.h", values | {"DECLARATIONS": self.constants.declarations()}),
+            f"{name}_data.c": "\n".join(data),
+        }
+
+    def _lower(self) -> None:
+        setting = self.plan.program.setting
+        momentum = MOMENTUM[setting.optimizer]
+        forward = Forward(self.network, self.arena, self.symbols, self.forward)
+        backward = Backward(self.network, self.arena, self.symbols, self.backward, momentum)
+        place = ("", "")
+        for operation in self.plan.program.operations:
+            self.arena.enter(operation)
+            ahead = operation.phase == Phase.FORWARD
+            code = self.forward if ahead else self.backward
+            block = self.network.layer(operation.row).block
+            here = ("forward" if ahead else "backward", "" if block < 0 else self.network.trace.blocks[block].name)
+            if here != place and here[1]:
+                code.section(here[1])
+            elif here != place and place[1] and here[0] == place[0]:
+                code.section("the rest" if ahead else "the stem")
+            place = here
+            (forward if ahead else backward).operation(operation)
+
+    def _reset(self) -> Code:
+        """What trains as it was exported; what the optimizer keeps, and gradients that are gathered, are 0."""
+        code, program = Code(), self.plan.program
+        for part in self.parts:
+            layer = self.network.layer(part.row)
+            symbols = self.symbols
+            if part.first == 0 and layer.kind in ("conv", "linear") and not part.name.endswith(".bias"):
+                code.call("ts_load_weight", symbols.weight(part.row), symbols.shape(part.row))
+                continue
+            array = self.constants.floats(f"p_{symbols.name(part.row)}_{part.first}", part.values, f"{part.name}, as exported")
+            place = self.arena.at(Kind.PARAMETERS, part.row, part.first)
+            code.call("memcpy", place, array, f"sizeof {array}")
+        for (kind, row), number in self.arena.numbers.items():
+            if kind == Kind.STATE:
+                code.call("ts_zero", self.arena.at(kind, row), program.tensors[number].bytes // FLOAT)
+        return code
+
+    def values(self) -> dict[str, object]:
+        """What the templates have in common."""
+        identity, trace, program = self.identity, self.network.trace, self.plan.program
+        final = trace.order[-1]
+        arena = self.arena
+        arena.enter(program.operations[0])
+        image = arena.at(Kind.ACTIVATION, INPUT)
+        arena.enter(next(operation for operation in program.operations if operation.phase == Phase.LOSS))
+        logits = arena.at(Kind.ACTIVATION, final)
+        channels, height, width = trace.input_shape
+        sizes = {
+            "CHANNELS": channels,
+            "HEIGHT": height,
+            "WIDTH": width,
+            "INPUT_SIZE": channels * height * width,
+            "CLASSES": trace.num_classes,
+            "BATCH": program.setting.batch,
+            "ARENA_BYTES": self.arena_bytes,
+            "STATIC_BYTES": STATE_BYTES,
+            "DELTA_BYTES": self.delta_bytes,
+            "TRAINED_COUNT": sum(part.values.size for part in self.parts),
+            "DELTA_VERSION": DELTA_VERSION,
+        }
+        trained = [
+            f"    {{{arena.at(Kind.PARAMETERS, part.row, part.first)}, {part.values.size}}}, /* {part.name} */"
+            for part in self.parts
+        ]
+        digest = bytes.fromhex(identity.base_sha256)
+        return sizes | {
+            "NAME": identity.name,
+            "PREFIX": identity.prefix,
+            "TITLE": f"{identity.backbone} that trains on the device",
+            "VERSION": identity.version,
+            "BACKBONE": identity.backbone,
+            "POLICY": identity.policy.hash,
+            "RATE": f"{identity.learning_rate:g}",
+            "RATE_HEX": hex_float(identity.learning_rate),
+            "EVERY": "",
+            "STATE": "",
+            "STEP": "",
+            "UPDATE": "",
+            "IMAGE": image,
+            "LOGITS": logits,
+            "FORWARD": self.forward.text(),
+            "BACKWARD": self.backward.text(),
+            "RESET": self.reset.text(),
+            "SYMBOLS": self.symbols.definitions(),
+            "TENSORS": arena.declarations(),
+            "TRAINED": "\n".join(trained),
+            "BASE_SHA": wrapped((f"0x{byte:02x}" for byte in digest), indent="     ").strip().removesuffix(","),
+        }

@@ -1,0 +1,45 @@
+/* Trains @STEPS@ steps and compares every loss with PyTorch's, of the same policy on the same images.
+
+   Exit status: 0 where all agree to @TOLERANCE@, 1 otherwise. */
+#include <math.h>
+
+#include "@NAME@.h"
+#include "@NAME@_example.h"
+#include "console.h"
+
+#define TOLERANCE @TOLERANCE@f
+
+static const float expected[] = {
+@LOSSES@
+};
+#define IMAGES ((int)(sizeof expected / sizeof expected[0]))
+
+int main(void)
+{
+    float worst = 0.0f;
+    int wrong = 0;
+    @NAME@_init();
+    for (int n = 0; n < IMAGES; n++) {
+        float *const image = @NAME@_image();
+        const int label = @NAME@_example(n % @PREFIX@_EXAMPLES, image);
+        float loss = 0.0f;
+        const @NAME@_status status = @NAME@_train_step(image, label, &loss);
+        const float difference = fabsf(loss - expected[n]);
+        if (status != @PREFIX@_OK || !(difference <= TOLERANCE))
+            wrong++;
+        if (!(difference <= worst))
+            worst = difference;
+        console_text("image ");
+        console_integer(n);
+        console_text(": loss ");
+        console_number(loss);
+        console_text(", PyTorch ");
+        console_number(expected[n]);
+        console_text("\n");
+    }
+    console_text(wrong == 0 ? "pass" : "FAIL");
+    console_text(": @NAME@, worst difference ");
+    console_number(worst);
+    console_text("\n");
+    return wrong != 0;
+}
