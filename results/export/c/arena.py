@@ -10,6 +10,7 @@ from ....spaces.trace import INPUT
 #: What the names of tensors begin with, by kind.
 PREFIX = {
     Kind.PARAMETERS: "p",
+    Kind.STATISTICS: "r",
     Kind.STATE: "v",
     Kind.ACTIVATION: "x",
     Kind.KEPT: "k",

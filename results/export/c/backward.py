@@ -146,8 +146,9 @@ class Backward:
     def _norm_scale(self, row: int, target: Target) -> None:
         layer, dst, x = self.network.layer(row), self.arena.at(target.kind, row), self.x(self.network.layer(row).inputs[0])
         operands = (dst, target.factor, self.g(row), x)
-        if layer.op == "group":
-            groups = self.network.norm(row).groups
+        norm = self.network.norm(row)
+        if layer.op == "group" or norm.statistics_train:
+            groups = norm.groups if layer.op == "group" else layer.in_channels
             statistics = (self.arena.at(Kind.KEPT, row, n) for n in (0, groups))
             self.code.call("ts_group_norm_dscale", *operands, *statistics, groups, *self.network.shape(row))
         else:
@@ -245,10 +246,11 @@ class Backward:
                 if self._in_place(row, source):
                     conv = self.network.layer(source).name
                     self.code.line(f"/* Its slope is in the weight of {conv}: nothing to do. */")
-            elif layer.op == "group":
-                statistics = (self.arena.at(Kind.KEPT, row, n) for n in (0, norm.groups))
+            elif layer.op == "group" or norm.statistics_train:
+                groups = norm.groups if layer.op == "group" else channels
+                statistics = (self.arena.at(Kind.KEPT, row, n) for n in (0, groups))
                 operands = (g, g, self.x(source), self.symbols.scale(row), *statistics)
-                self.code.call("ts_group_norm_dx", *operands, norm.groups, channels, pixels)
+                self.code.call("ts_group_norm_dx", *operands, groups, channels, pixels)
             elif norm.scale_trains:
                 for factor in (self.symbols.scale(row), self.symbols.statistics(row)[1]):
                     self.code.call("ts_scale_channels", g, g, factor, channels, pixels)

@@ -36,8 +36,9 @@ class Code:
 
 
 def _wrap(text: str, indent: str, hanging: str) -> list[str]:
+    indent += " " * (len(text) - len(text.lstrip(" ")))
     lines, line = [], indent
-    for word in text.split(" "):
+    for word in text.split():
         if len(line) + len(word) + 1 > WIDTH and line.strip():
             lines.append(line.rstrip())
             line = indent + hanging

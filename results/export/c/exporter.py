@@ -53,8 +53,9 @@ class CExporter(Exporter):
         _check_profile(self.profile)
 
     def lacks(self, policy: UpdatePolicy) -> str:
-        """Norms that train the statistics of batches: a program has one image at a time."""
-        return "batch statistics" if any(norm.statistics for norm in policy.norms) else ""
+        """Norms on the statistics of a batch of several images: a program has one image at a time."""
+        several = self._batch(policy) > 1 and any(norm.statistics for norm in policy.norms)
+        return "batch statistics of several images" if several else ""
 
     def write(self, policy: UpdatePolicy, backbone: "nn.Module", out: Path) -> Sequence[Path]:
         """Write the folder, as README.md in it tells."""
@@ -64,7 +65,7 @@ class CExporter(Exporter):
             policy,
             backbone,
             self.profile,
-            batch=self.batch or policy.training.batch or self.profile.batch,
+            batch=self._batch(policy),
             optimizer=self._stepper(policy),
             learning_rate=self._rate(policy),
             name=self.name,
@@ -77,6 +78,9 @@ class CExporter(Exporter):
     def predicted(self) -> Mapping[str, int]:
         """Bytes of the program that was written last."""
         return self._predicted
+
+    def _batch(self, policy: UpdatePolicy) -> int:
+        return self.batch or policy.training.batch or self.profile.batch
 
     def _stepper(self, policy: UpdatePolicy) -> str:
         chosen = self.optimizer or policy.training.optimizer or self.profile.optimizer

@@ -21,7 +21,7 @@ def find_folded(network: Network, program: Program) -> dict[int, int]:
     found = {}
     for row in network.trace.order:
         layer = network.layer(row)
-        if not network.present[row] or layer.kind != "norm" or layer.op != "batch" or network.norm(row).scale_trains:
+        if not network.present[row] or layer.kind != "norm" or layer.op != "batch" or not network.norm(row).affine:
             continue
         (source,) = layer.inputs
         if source < 0 or network.layer(source).kind != "conv" or not network.weight(source).frozen:

@@ -113,7 +113,10 @@ class Forward:
                 "ts_group_norm", out, self.x(source), symbols.scale(row), symbols.shift(row), mean, inverse, *sizes
             )
             return
-        if not norm.scale_trains:
+        if norm.statistics_train:
+            self._train_statistics(row, source)
+            return
+        if norm.affine:
             self._copy(row, source)
             self.code.call("ts_affine", out, symbols.slope(row), symbols.offset(row), channels, pixels)
             return
@@ -125,6 +128,20 @@ class Forward:
         else:
             self._copy(row, source)
             self.code.call("ts_batch_norm", out, *operands)
+
+    def _train_statistics(self, row: int, source: int) -> None:
+        norm, symbols, (channels, pixels) = self.network.norm(row), self.symbols, self.network.shape(row)
+        lite = self._lite(row)
+        adds = int(lite is not None and self.in_place(row, lite))
+        mean = inverse = "NULL"
+        if self.arena.has(Kind.KEPT, row):
+            mean, inverse = (self.arena.at(Kind.KEPT, row, n) for n in (0, channels))
+        operands = (self.x(row), self.x(source), symbols.scale(row), symbols.shift(row), symbols.running(row))
+        sizes = (channels, pixels, hex_float(norm.eps), adds)
+        self.code.line("if (training)")
+        self.code.call("    ts_batch_norm_train", *operands, hex_float(norm.momentum), mean, inverse, *sizes)
+        self.code.line("else")
+        self.code.call("    ts_batch_norm_predict", *operands, *sizes)
 
     def _activation(self, row: int) -> None:
         layer = self.network.layer(row)

@@ -66,6 +66,9 @@ class Norm:
         inverse: One over the running deviations, likewise.
         groups: Of a group norm.
         eps: Added to variances.
+        momentum: By how much running statistics move towards those of a batch.
+        statistics_train: Whether they do, and normalise in training.
+        variance: Running variances, (C,).
         scale_trains: Whether the scale does.
         shift_trains: Whether the shift does.
     """
@@ -76,8 +79,16 @@ class Norm:
     inverse: Floats
     groups: int
     eps: float
+    momentum: float
+    variance: Floats
+    statistics_train: bool
     scale_trains: bool
     shift_trains: bool
+
+    @property
+    def affine(self) -> bool:
+        """Whether what a batch norm multiplies by never changes."""
+        return not self.scale_trains and not self.statistics_train
 
     @cached_property
     def slope(self) -> Floats:
@@ -170,6 +181,9 @@ class Network:
             (torch.rsqrt(module.running_var.double() + module.eps).float() if batch else none).numpy(),
             1 if batch else module.num_groups,
             module.eps,
+            float(module.momentum or 0.0) if batch else 0.0,
+            (module.running_var if batch else none).float().numpy(),
+            bool(self.table.statistics[0, row]),
             module.weight.requires_grad,
             module.bias is not None and module.bias.requires_grad,
         )
@@ -226,8 +240,10 @@ class Network:
     def _norm_lacks(self, row: int, layer: Layer) -> str:
         if layer.op not in ("batch", "group"):
             return f"is a {layer.op} norm: there are kernels for batch and group norms"
-        if self.table.statistics[0, row]:
-            return "trains batch statistics, which one image at a time has none of: let its statistics be frozen"
+        if self.table.statistics[0, row] and np.prod(layer.in_shape[1:]) == 1:
+            return "normalises by the statistics of a single pixel: let its statistics be frozen, or take larger images"
+        if self.table.statistics[0, row] and self._module(row).momentum is None:
+            return "averages statistics over all batches: give it a momentum"
         return "" if len(layer.in_shape) == 3 else "normalises no map (channels, rows, columns): no kernel does that"
 
     def _conv_lacks(self, row: int) -> str:

@@ -127,11 +127,12 @@ class Program:
         for part in self.parts:
             layer = self.network.layer(part.row)
             symbols = self.symbols
-            if part.first == 0 and layer.kind in ("conv", "linear") and not part.name.endswith(".bias"):
+            if layer.kind in ("conv", "linear") and not part.name.endswith(".bias"):
                 code.call("ts_load_weight", symbols.weight(part.row), symbols.shape(part.row))
                 continue
-            array = self.constants.floats(f"p_{symbols.name(part.row)}_{part.first}", part.values, f"{part.name}, as exported")
-            place = self.arena.at(Kind.PARAMETERS, part.row, part.first)
+            leaf = part.name.rpartition(".")[2]
+            array = self.constants.floats(f"{leaf}_{symbols.name(part.row)}", part.values, f"{part.name}, as exported")
+            place = self.arena.at(part.kind, part.row, part.first)
             code.call("memcpy", place, array, f"sizeof {array}")
         for (kind, row), number in self.arena.numbers.items():
             if kind == Kind.STATE:
@@ -162,9 +163,10 @@ class Program:
             "DELTA_VERSION": DELTA_VERSION,
         }
         trained = [
-            f"    {{{arena.at(Kind.PARAMETERS, part.row, part.first)}, {part.values.size}}}, /* {part.name} */"
+            f"    {{{arena.at(part.kind, part.row, part.first)}, {part.values.size}}}, /* {part.name} */"
             for part in self.parts
         ]
+        trains = bool(self.network.table.statistics.any())  # then a norm computes something else in training
         digest = bytes.fromhex(identity.base_sha256)
         return sizes | {
             "NAME": identity.name,
@@ -175,6 +177,9 @@ class Program:
             "POLICY": identity.policy.hash,
             "RATE": f"{identity.learning_rate:g}",
             "RATE_HEX": hex_float(identity.learning_rate),
+            "TRAINING": "int training" if trains else "void",
+            "WHILE_TRAINING": "1" if trains else "",
+            "WHILE_PREDICTING": "0" if trains else "",
             "EVERY": "",
             "STATE": "",
             "STEP": "",

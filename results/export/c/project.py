@@ -15,7 +15,7 @@ from ....spaces.trace import trace
 from .board import STACK_BYTES, board_script, qemu_script, ram
 from .constants import hex_float, wrapped
 from .examples import Examples
-from .golden import STEPS, TOLERANCE, golden_losses
+from .golden import STEPS, Golden, Training, golden
 from .names import program_name
 from .network import Network
 from .program import STATE_BYTES, Identity, Program
@@ -50,7 +50,7 @@ class Project:
         plan: Its memory.
         profile: The board.
         examples: The images.
-        losses: What the self-test compares with.
+        golden: What the self-test compares with.
         normalisation: How images are normalised, in words.
     """
 
@@ -58,7 +58,7 @@ class Project:
     plan: Plan
     profile: DeviceProfile
     examples: Examples
-    losses: Sequence[float]
+    golden: Golden
     normalisation: str
 
     @classmethod
@@ -99,10 +99,8 @@ class Project:
             release = "checkout"
         digest = base_digest(backbone, policy.head)
         program = Program(network, plan, Identity(chosen, release, title, policy, digest, learning_rate))
-        losses = golden_losses(
-            backbone, policy, examples, batch=batch, optimizer=optimizer, learning_rate=learning_rate
-        )
-        return cls(program, plan, profile, examples, losses, _normalisation(backbone))
+        expected = golden(backbone, policy, examples, Training(batch, optimizer, learning_rate))
+        return cls(program, plan, profile, examples, expected, _normalisation(backbone))
 
     @property
     def predicted(self) -> Mapping[str, int]:
@@ -149,8 +147,8 @@ class Project:
             **self.program.values(),
             **self.examples.values(),
             "STEPS": STEPS,
-            "TOLERANCE": f"{TOLERANCE:g}",
-            "LOSSES": wrapped(map(hex_float, self.losses)),
+            "TOLERANCE": f"{self.golden.tolerance:.2g}",
+            "LOSSES": wrapped(map(hex_float, self.golden.losses)),
             "STACK_BYTES": STACK_BYTES,
             "CONSTANT_BYTES": self.program.constants.bytes,
             "LOWER_BOUND": self.plan.lower_bound,

@@ -117,6 +117,10 @@ class Symbols:
             self.constants.floats(f"inverse_{name}", norm.inverse, f"{title}: 1 / running deviations"),
         )
 
+    def running(self, row: int) -> str:
+        """Running statistics that train: means, then variances."""
+        return self.arena.at(Kind.STATISTICS, row)
+
     def trained_weights(self, row: int) -> int:
         """Elements of a row's weight or scale that train; what trains of a bias or shift lies behind them."""
         return int(self.network.table.trained_weights[0, row])

@@ -192,13 +192,50 @@ void ts_batch_norm(float *x, const float *gamma, const float *beta, const float 
         normalise(x + c * pixels, x + c * pixels, mean[c], inv_std[c] * gamma[c], beta[c], pixels);
 }
 
+static void normalise_or_add(float *out, const float *in, float mean, float slope, float shift, int count, int add)
+{
+    if (!add)
+        normalise(out, in, mean, slope, shift, count);
+    else
+        for (int i = 0; i < count; i++)
+            out[i] += TS_FMA(in[i] - mean, slope, shift);
+}
+
 void ts_add_batch_norm(float *out, const float *in, const float *gamma, const float *beta, const float *mean,
                        const float *inv_std, int channels, int pixels)
 {
+    for (int c = 0; c < channels; c++)
+        normalise_or_add(out + c * pixels, in + c * pixels, mean[c], inv_std[c] * gamma[c], beta[c], pixels, 1);
+}
+
+void ts_batch_norm_train(float *out, const float *in, const float *gamma, const float *beta, float *running,
+                         float momentum, float *mean, float *inv_std, int channels, int pixels, float eps, int add)
+{
     for (int c = 0; c < channels; c++) {
-        const float slope = inv_std[c] * gamma[c];
-        for (int i = c * pixels; i < (c + 1) * pixels; i++)
-            out[i] += TS_FMA(in[i] - mean[c], slope, beta[c]);
+        const float *x = in + c * pixels;
+        const float centre = sum(x, pixels) / (float)pixels;
+        float squares = 0.0f;
+        for (int i = 0; i < pixels; i++) {
+            const float centred = x[i] - centre;
+            squares = TS_FMA(centred, centred, squares);
+        }
+        const float inverse = 1.0f / sqrtf(squares / (float)pixels + eps);
+        running[c] += momentum * (centre - running[c]);
+        running[channels + c] += momentum * (squares / (float)(pixels - 1) - running[channels + c]);
+        normalise_or_add(out + c * pixels, x, centre, inverse * gamma[c], beta[c], pixels, add);
+        if (mean != NULL) {
+            mean[c] = centre;
+            inv_std[c] = inverse;
+        }
+    }
+}
+
+void ts_batch_norm_predict(float *out, const float *in, const float *gamma, const float *beta, const float *running,
+                           int channels, int pixels, float eps, int add)
+{
+    for (int c = 0; c < channels; c++) {
+        const float slope = gamma[c] / sqrtf(running[channels + c] + eps);
+        normalise_or_add(out + c * pixels, in + c * pixels, running[c], slope, beta[c], pixels, add);
     }
 }
 

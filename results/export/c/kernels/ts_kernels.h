@@ -76,6 +76,17 @@ void ts_batch_norm(float *x, const float *gamma, const float *beta, const float 
 void ts_add_batch_norm(float *out, const float *in, const float *gamma, const float *beta, const float *mean,
                        const float *inv_std, int channels, int pixels);
 
+/* A batch norm on the statistics of this one map, as PyTorch's in training: the (biased) variance normalises; running
+   ([2][channels]: means, then variances) moves towards the mean and the unbiased variance by `momentum`. mean and
+   inv_std ([channels]) are kept for the backward pass, unless they are NULL; that is ts_group_norm's, of as many groups
+   as channels. out == in is allowed. add: out += instead of out =. */
+void ts_batch_norm_train(float *out, const float *in, const float *gamma, const float *beta, float *running,
+                         float momentum, float *mean, float *inv_std, int channels, int pixels, float eps, int add);
+
+/* The same on its running statistics. */
+void ts_batch_norm_predict(float *out, const float *in, const float *gamma, const float *beta, const float *running,
+                           int channels, int pixels, float eps, int add);
+
 /* Groups of channels / groups consecutive channels are normalised over their own mean and (biased) variance, which are
    kept in mean and inv_std, both [groups], unless they are NULL. gamma and beta: [channels]. out == in is allowed. */
 void ts_group_norm(float *out, const float *in, const float *gamma, const float *beta, float *mean, float *inv_std,

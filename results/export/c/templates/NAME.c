@@ -5,8 +5,9 @@
 
      p_ what trains of a layer: the weight, then the bias     x_ the output of a layer
      v_ what the optimizer keeps for it                       g_ the gradient of that output
-     dw_ its gradient                                         k_ what the forward pass keeps besides outputs
-     t_ scratch                                               w_, s_ a weight and a shape (constant) */
+     r_ running statistics that it changes                    k_ what the forward pass keeps besides outputs
+     dw_ its gradient                                         t_ scratch
+     w_, s_ a weight and a shape (constant) */
 #include "@NAME@.h"
 
 #include <math.h>
@@ -33,7 +34,7 @@ static struct {
 
 /* ---- The step ---------------------------------------------------------------------------------------------- */
 
-static void forward(void)
+static void forward(@TRAINING@)
 {
 @FORWARD@
 }
@@ -75,7 +76,7 @@ float *@NAME@_image(void) { return @IMAGE@; }
     if (!state.ready)
         return @PREFIX@_NOT_READY;
     take(image);
-    forward();
+    forward(@WHILE_PREDICTING@);
     memcpy(logits, @LOGITS@, @PREFIX@_CLASSES * sizeof(float));
     return @PREFIX@_OK;
 }
@@ -87,7 +88,7 @@ float *@NAME@_image(void) { return @IMAGE@; }
     if (label < 0 || label >= @PREFIX@_CLASSES)
         return @PREFIX@_BAD_LABEL;
     take(image);
-    forward();
+    forward(@WHILE_TRAINING@);
     const float found = backward(label);
     if (loss != NULL)
         *loss = found;@STEP@
