@@ -35,11 +35,11 @@ class Golden:
 
     Attributes:
         losses: Of every image before the step that it is part of, nats.
-        tolerance: By how much a program's may differ.
+        tolerances: By how much a program's may differ, for each.
     """
 
     losses: Sequence[float]
-    tolerance: float
+    tolerances: Sequence[float]
 
 
 @dataclass(frozen=True)
@@ -74,8 +74,8 @@ def golden(backbone: nn.Module, policy: UpdatePolicy, examples: Examples, traini
     generator = torch.Generator().manual_seed(0)
     for _ in range(TRAININGS):
         others.append(train(_nudged(model, generator), examples, training))
-    apart = (torch.tensor(others, dtype=torch.float64) - torch.tensor(losses, dtype=torch.float64)).abs().max()
-    return Golden(losses, max(TOLERANCE, MARGIN * float(apart)))
+    apart = (torch.tensor(others, dtype=torch.float64) - torch.tensor(losses, dtype=torch.float64)).abs().amax(0)
+    return Golden(losses, (MARGIN * apart.cummax(0).values).clamp(min=TOLERANCE).tolist())
 
 
 def train(model: fx.GraphModule, examples: Examples, training: Training) -> list[float]:

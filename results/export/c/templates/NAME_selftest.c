@@ -1,16 +1,18 @@
 /* Trains @STEPS@ steps and compares every loss with PyTorch's, of the same policy on the same images.
 
-   Exit status: 0 where all agree to @TOLERANCE@, 1 otherwise. */
+   Exit status: 0 where every loss agrees, 1 otherwise. A loss may differ by 1e-5, and by more where PyTorch itself does
+   when its weights change in their last digit: training makes more of such a difference from step to step. */
 #include <math.h>
 
 #include "@NAME@.h"
 #include "@NAME@_example.h"
 #include "console.h"
 
-#define TOLERANCE @TOLERANCE@f
-
 static const float expected[] = {
 @LOSSES@
+};
+static const float tolerances[] = {
+@TOLERANCES@
 };
 #define IMAGES ((int)(sizeof expected / sizeof expected[0]))
 
@@ -25,7 +27,7 @@ int main(void)
         float loss = 0.0f;
         const @NAME@_status status = @NAME@_train_step(image, label, &loss);
         const float difference = fabsf(loss - expected[n]);
-        if (status != @PREFIX@_OK || !(difference <= TOLERANCE))
+        if (status != @PREFIX@_OK || !(difference <= tolerances[n]))
             wrong++;
         if (!(difference <= worst))
             worst = difference;
