@@ -207,10 +207,10 @@ def _chunk(table: UpdateTable, setting: StepSetting, times: StepTimes, accountin
     rules = ACCOUNTINGS.load(accounting)
     table = rules.see(table)
     profile, batch, element = setting.profile, setting.batch, setting.profile.memory.dtypes.activation
-    kept = rules.keep(table, batch, element)
+    kept = rules.keep(table, setting.samples, element)
     seconds = times.seconds(table).total
     costs = Costs(
-        saved_bytes=kept.total(table.trace, batch, element),
+        saved_bytes=kept.total(table.trace, setting.samples, element),
         peak_bytes=find_peak(table, kept, setting),
         flash_bytes=flash_bytes(table, profile),
         macs=_macs(table, batch),

@@ -11,7 +11,7 @@ from torch.nn.modules.dropout import _DropoutNd
 
 from ..core.errors import UnsupportedError
 from ..core.registry import one_line
-from .capture.network import trace_with_values
+from .capture.network import ONE_AT_A_TIME, trace_with_values
 from .capture.tracer import is_leaf
 from .lowering import lower
 
@@ -76,7 +76,8 @@ def symbolic_trace(model: nn.Module, *shapes: tuple[int, ...]) -> fx.GraphModule
 
 def _plain_graph(model: nn.Module) -> fx.Graph:
     try:
-        return _Tracer().trace(model)
+        with ONE_AT_A_TIME:
+            return _Tracer().trace(model)
     except Exception as error:  # torch.fx lets whatever the traced code raises through
         raise UnsupportedError(
             f"{type(model).__name__} cannot be traced by torch.fx ({one_line(error)}): make its forward free of "

@@ -46,6 +46,35 @@ class Dtypes(Record):
     gradient: Literal[1, 2, 4]
 
 
+class Schedule(Record):
+    """In what order the runtime of an arena does a step, so that less lives at once; without it, layer by layer.
+
+    Attributes:
+        line_by_line: What lies below all that trains runs line by line through ring buffers, nothing computed twice.
+        image: held: in RAM until it was read; lines: asked for line by line where its readers run line by line.
+        strided_in_place: A depthwise convolution of stride 2 overwrites its input too.
+        fused_updates: A weight gradient is added to the weight as it is computed, so that no tensor of it exists.
+        by_channels: The backward pass of an inverted residual runs a few channels at a time, so that no gradient of its
+            expanded maps exists.
+        one_by_one: A batch is that many passes of one image, whose weight gradients are added up.
+    """
+
+    line_by_line: bool = False
+    image: Literal["held", "lines"] = "held"
+    strided_in_place: bool = False
+    fused_updates: bool = False
+    by_channels: bool = False
+    one_by_one: bool = False
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.image == "lines" and not self.line_by_line:
+            raise ValueError("an image is read by lines only where what reads it runs line_by_line")
+        if self.by_channels and not self.fused_updates:
+            raise ValueError("a backward pass by_channels needs fused_updates: it meets each weight once")
+        return self
+
+
 class WorkingSet(Origin):
     """What a process grows by in a training step, as the operating system sees it: allocator and scratch included.
 
@@ -77,6 +106,7 @@ class Memory(Record):
         regions: The pieces that the RAM is made of; an arena lies in one of them, or in some that adjoin.
         alignment: Tensors of an arena start at multiples of so many bytes.
         dtypes: Bytes of an element.
+        schedule: In what order an arena's runtime does a step.
     """
 
     kind: Literal["eager", "arena"]
@@ -87,9 +117,12 @@ class Memory(Record):
     regions: tuple[Region, ...] = ()
     alignment: Literal[1, 2, 4, 8, 16, 32] = 4
     dtypes: Dtypes
+    schedule: Schedule = Schedule()
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
+        if self.kind == "eager" and self.schedule != Schedule():
+            raise ValueError("a schedule is that of an arena's runtime; an eager one has its own")
         if self.budget.value == 0:
             raise ValueError("a budget of 0 B holds no training step")
         if self.budget.value > self.capacity.value:

@@ -38,8 +38,8 @@ def compile_step(
     """
     if len(table) != 1:
         raise InputError(f"a program is that of one policy, not of {len(table)}")
-    kept = kept or find_kept(table, batch, profile.memory.dtypes.activation)
     setting = StepSetting(table.trace, profile, batch, optimizer)
+    kept = kept or find_kept(table, setting.samples, profile.memory.dtypes.activation)
     tensors = StepTensors(table, kept, setting)
     # Of one policy every mask is True or False.
     moves = [move for move in walk(tensors) if move.runs]
@@ -58,7 +58,8 @@ def compile_step(
             written.append(len(found))
             found.append(Tensor(Kind.SCRATCH, move.row, scratch, number, number, count))
             count += 1
-        operations.append(Operation(move.phase, move.row, tuple(numbers[key] for key in reads), tuple(written)))
+        reading = tuple(numbers[key] for key in reads)
+        operations.append(Operation(move.phase, move.row, reading, tuple(written), move.rows or (move.row,)))
     return Program(setting, tuple(operations), tuple(found))
 
 
@@ -80,7 +81,8 @@ def _lives(tensors: StepTensors, touches: Sequence[tuple[list[Key], list[Key]]])
             first, _ = lives.get(key, (number, number))
             lives[key] = first, number
     images = (Kind.ACTIVATION, INPUT)
-    lives[images] = 0, lives[images][1]
+    if images in lives:  # else they are asked for line by line
+        lives[images] = 0, lives[images][1]
     for key in _touched(tensors, dict(tensors.persistent())):
         lives[key] = 0, last
     return lives

@@ -42,8 +42,8 @@ def peak_bytes(table: UpdateTable, profile: DeviceProfile, batch: int, optimizer
     Raises:
         InputError: The optimizer is unknown.
     """
-    kept = find_kept(table, batch, profile.memory.dtypes.activation)
-    return find_peak(table, kept, StepSetting(table.trace, profile, batch, optimizer))
+    setting = StepSetting(table.trace, profile, batch, optimizer)
+    return find_peak(table, find_kept(table, setting.samples, profile.memory.dtypes.activation), setting)
 
 
 def find_peak(table: UpdateTable, kept: Kept, setting: StepSetting) -> Ints:
@@ -56,23 +56,27 @@ def find_peak(table: UpdateTable, kept: Kept, setting: StepSetting) -> Ints:
     for key, mask in persistent.items():
         live.begin(key, mask, whole=True)
     images = (Kind.ACTIVATION, INPUT)
-    live.begin(images, True, whole=True)
-    born: Touches = dict.fromkeys([*persistent, images], True)
+    held = tensors.ways.images
+    live.begin(images, held, whole=True)
+    born: Touches = dict.fromkeys(persistent, True) | {images: held}
     gone: Touches = dict.fromkeys(persistent, True)
     births = [_unknown((operation.writes,), born) for operation in operations]
     deaths = [_unknown((operation.reads, operation.writes), gone) for operation in reversed(operations)]
     for operation, made, dying in zip(operations, births, reversed(deaths), strict=True):
         shares: Mask = False
+        shrinks = 0
         for new, old in operation.in_place:
+            # What is overwritten by something smaller is whole until then.
             pair = without(both(made.get(new, False), dying.get(old, False)), shares)
             if pair is not False:
                 live.end(old, pair, whole=pair is gone[old])
                 dying[old] = without(dying[old], pair)
                 shares = either(shares, pair)
+                shrinks = max(shrinks, setting.activation[old[1]] - setting.activation[new[1]])
         for key, mask in made.items():
             live.begin(key, mask, whole=mask is born[key])
         if made:  # else no more is live than a moment ago
-            live.note(operation.scratch + times(shares, operation.channel))
+            live.note(operation.scratch + times(shares, operation.channel + shrinks))
         for key, mask in dying.items():
             live.end(key, mask, whole=mask is gone[key])
     return live.peak()

@@ -131,6 +131,7 @@ class Plan:
                 {
                     "phase": operation.phase.value,
                     "layer": self._layer(operation.row),
+                    "layers": [self._layer(row) for row in operation.rows],
                     "reads": list(operation.reads),
                     "writes": list(operation.writes),
                 }
@@ -218,6 +219,10 @@ def arena_bytes(table: UpdateTable, profile: DeviceProfile, batch: int, optimize
     return np.array([make_plan(program).size for program in programs], np.int64)
 
 
+#: A piece of memory that is taken: its offset and end, and the first and last operation.
+Taken = tuple[int, int, int, int]
+
+
 @dataclass(frozen=True)
 class _Layout:
     order: list[int]
@@ -227,7 +232,7 @@ class _Layout:
     @classmethod
     def fill(cls, buffers: Sequence[Buffer], order: list[int], areas: Sequence[Area]) -> "_Layout":
         """Place buffers in the given order."""
-        placed: list[list[tuple[int, int, int, int]]] = [[] for _ in areas]  # offset, end, first, last; by offset
+        placed: list[list[Taken]] = [[] for _ in areas]
         places: dict[int, Place] = {}
         for number in order:
             buffer = buffers[number]
@@ -236,8 +241,8 @@ class _Layout:
                 ((fits[n], n) for n in range(len(areas)) if fits[n] + buffer.bytes <= areas[n].size), (fits[0], 0)
             )
             places[number] = Place(area, offset)
-            entry = (offset, offset + buffer.bytes, buffer.first, buffer.last)
-            insort(placed[area], entry)
+            for size, first, last in buffer.spans:
+                insort(placed[area], (offset, offset + size, first, last))
         return cls(order, places, sum(max((end for _, end, _, _ in area), default=0) for area in placed))
 
     def highest_first(self, buffers: Sequence[Buffer], lasting: int) -> list[int]:
@@ -247,13 +252,23 @@ class _Layout:
         return [*self.order[:lasting], highest, *(n for n in passing if n != highest)]
 
 
-def _lowest_gap(placed: list[tuple[int, int, int, int]], buffer: Buffer) -> int:
+def _lowest_gap(placed: list[Taken], buffer: Buffer) -> int:
     """The lowest offset at which a buffer overlaps none of those that live when it does."""
-    offset = 0
+    offset, settled = 0, False
+    while not settled:
+        start = offset
+        for size, first, last in buffer.spans:
+            offset = _gap_above(offset, placed, size, first, last)
+        settled = offset == start or len(buffer.spans) == 1
+    return offset
+
+
+def _gap_above(offset: int, placed: list[Taken], size: int, since: int, until: int) -> int:
+    """The lowest offset from one on at which so many bytes are free for a time."""
     for start, end, first, last in placed:
-        if last < buffer.first or first > buffer.last:
+        if last < since or first > until:
             continue
-        if start - offset >= buffer.bytes:
+        if start - offset >= size:
             break
         offset = max(offset, end)
     return offset

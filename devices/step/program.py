@@ -70,15 +70,17 @@ class Operation:
 
     Attributes:
         phase: What it does.
-        row: Row of the trace that it does it with.
+        row: Row of the trace that it does it with; of several the last.
         reads: Tensors that it reads, by number.
         writes: Tensors that it writes or adds to, by number; scratch included.
+        rows: All rows that it does it with, in data-flow order.
     """
 
     phase: Phase
     row: int
     reads: tuple[int, ...]
     writes: tuple[int, ...]
+    rows: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,14 +88,30 @@ class Buffer:
     """A piece of memory, and the time that it is taken.
 
     Attributes:
-        bytes: Size.
-        first: First operation.
-        last: Last operation.
+        spans: The tensors that lie in it one after another, as bytes, first and last operation: each takes the place of
+            the one before, in the operation in which that dies.
     """
 
-    bytes: int
-    first: int
-    last: int
+    spans: tuple[tuple[int, int, int], ...]
+
+    def taken(self, operation: int) -> int:
+        """Bytes of it that are taken in an operation, by number."""
+        return next((size for size, first, last in self.spans if first <= operation <= last), 0)
+
+    @property
+    def bytes(self) -> int:
+        """Size."""
+        return max(size for size, _, _ in self.spans)
+
+    @property
+    def first(self) -> int:
+        """First operation."""
+        return self.spans[0][1]
+
+    @property
+    def last(self) -> int:
+        """Last operation."""
+        return self.spans[-1][2]
 
 
 @dataclass(frozen=True)
@@ -116,18 +134,15 @@ class Program:
         members: dict[int, list[Tensor]] = {}
         for tensor in self.tensors:
             members.setdefault(tensor.buffer, []).append(tensor)
-        return tuple(
-            Buffer(members[n][0].bytes, min(t.first for t in members[n]), max(t.last for t in members[n]))
-            for n in range(len(members))
-        )
+        return tuple(Buffer(_spans(members[n])) for n in range(len(members)))
 
     @cached_property
     def live_bytes(self) -> Ints:
         """Bytes that are live in each operation."""
         change = np.zeros(len(self.operations) + 1, np.int64)
-        for buffer in self.buffers:
-            change[buffer.first] += buffer.bytes
-            change[buffer.last + 1] -= buffer.bytes
+        for size, first, last in (span for buffer in self.buffers for span in buffer.spans):
+            change[first] += size
+            change[last + 1] -= size
         return np.cumsum(change)[:-1]
 
     @property
@@ -154,7 +169,7 @@ class Program:
 
     @cached_property
     def _saved(self) -> set[int]:
-        backward = (Phase.BACKWARD, Phase.WEIGHT_GRADIENT, Phase.INPUT_GRADIENT)
+        backward = (Phase.BACKWARD, Phase.BY_CHANNELS, Phase.WEIGHT_GRADIENT, Phase.INPUT_GRADIENT)
         return {number for operation in self.operations if operation.phase in backward for number in operation.reads}
 
     def parts(self) -> Mapping[Part, int]:
@@ -169,6 +184,19 @@ class Program:
                 if known is None or self.tensors[known].first < tensor.first:
                     owners[tensor.buffer] = number
         sums = dict.fromkeys(Part, 0)
-        for number in owners.values():
-            sums[self.part(number)] += self.tensors[number].bytes
+        for buffer, number in owners.items():
+            sums[self.part(number)] += self.buffers[buffer].taken(self.peak_number)
         return {part: size for part, size in sums.items() if size}
+
+
+def _spans(tensors: list[Tensor]) -> tuple[tuple[int, int, int], ...]:
+    """How much of a buffer is taken when: what is smaller than the tensor before it from the next operation on."""
+    found: list[tuple[int, int, int]] = []
+    for tensor in sorted(tensors, key=lambda tensor: (tensor.first, tensor.last)):
+        if found and tensor.bytes == found[-1][0]:
+            found[-1] = (tensor.bytes, found[-1][1], max(found[-1][2], tensor.last))
+        elif found:
+            found.append((tensor.bytes, found[-1][2] + 1, tensor.last))
+        else:
+            found.append((tensor.bytes, tensor.first, tensor.last))
+    return tuple(span for span in found if span[1] <= span[2])

@@ -4,8 +4,9 @@ The rules of an arena are those of a microcontroller's runtime:
 
 - Every tensor starts at a multiple of the profile's alignment, and its size is rounded up to it.
 - A norm, an activation and an addition overwrite an input that dies with them; a depthwise convolution that keeps the
-  size does too, channel by channel, with one channel of scratch (TinyEngine, Lin et al. 2021, section 3.3). In the
-  backward pass the gradient of such an operation's output becomes that of its input.
+  size does too, channel by channel, with one channel of scratch (TinyEngine, Lin et al. 2021, section 3.3), and so does
+  one that makes the map smaller if the schedule says so. In the backward pass the gradient of an operation's output
+  becomes that of its input if both are of one size.
 - A dense convolution with a kernel above 1 x 1 on 8- or 16-bit activations unrolls two output positions into 16-bit
   columns (CMSIS-NN, Lai et al. 2018, section 3.2). Assumed of all such runtimes; other kernels need no scratch.
 
@@ -15,11 +16,16 @@ Eager runtimes do none of that.
 from dataclasses import dataclass, field
 from functools import cached_property
 from math import prod
+from typing import TYPE_CHECKING
 
 from ...spaces.optimizers import OPTIMIZERS
 from ...spaces.trace import INPUT, Layer, Trace
 from ..profile import DeviceProfile
+from ..profile.model import Schedule
 from .columns import Amount
+
+if TYPE_CHECKING:
+    from .lines import Frozen
 
 #: Columns that a dense convolution unrolls at a time, and bytes of their elements.
 IM2COL_COLUMNS, IM2COL_BYTES = 2, 2
@@ -59,6 +65,21 @@ class StepSetting:
         object.__setattr__(self, "state", OPTIMIZERS.load(self.optimizer).state)
 
     @property
+    def schedule(self) -> Schedule:
+        """In what order the runtime of an arena does the step."""
+        return self.profile.memory.schedule
+
+    @property
+    def samples(self) -> int:
+        """Images that are in memory at a time."""
+        return 1 if self.schedule.one_by_one else self.batch
+
+    @property
+    def accumulates(self) -> bool:
+        """Whether weight gradients are added up over several passes, and live for the whole step."""
+        return self.schedule.one_by_one and self.batch > 1
+
+    @property
     def eager(self) -> bool:
         """Whether tensors come and go as in PyTorch; else they lie in a static arena."""
         return self.profile.memory.kind == "eager"
@@ -80,6 +101,28 @@ class StepSetting:
         """Bytes of each row's output; the last is the network's input, so that `INPUT` indexes it."""
         return [int(self.aligned(count, self.profile.memory.dtypes.activation)) for count in self._elements]
 
+    def activation_bytes(self, row: int) -> int:
+        """Bytes of a row's output, not rounded up."""
+        return self._elements[row] * self.profile.memory.dtypes.activation
+
+    @cached_property
+    def frozen(self) -> "Frozen":
+        """How frozen layers run below all that trains."""
+        from .lines import Frozen
+
+        return Frozen(self)
+
+    @cached_property
+    def chains(self) -> "dict[int, Chain]":
+        """What runs its backward pass by channels, by its last row."""
+        from .channels import find_chains
+
+        return find_chains(self)
+
+    def scales(self, count: int) -> int:
+        """Bytes of the scales of so many channels of a norm."""
+        return int(self.aligned(count, self.profile.memory.dtypes.trained))
+
     @cached_property
     def gradient(self) -> list[int]:
         """Bytes of the gradient of each row's output."""
@@ -89,6 +132,15 @@ class StepSetting:
     def overwrites(self) -> dict[int, tuple[int, ...]]:
         """Per row, the sources that its output may take the place of, if they die with it."""
         return {row: self._overwrites(row) for row in self.trace.order}
+
+    @cached_property
+    def gradient_overwrites(self) -> dict[int, tuple[int, ...]]:
+        """Per row, the sources whose gradients may take the place of that of its output, if that dies with them."""
+        elements = self._elements
+        return {
+            row: tuple(source for source in sources if elements[source] == elements[row])
+            for row, sources in self.overwrites.items()
+        }
 
     @cached_property
     def scratch(self) -> dict[int, int]:
@@ -107,7 +159,7 @@ class StepSetting:
 
     @cached_property
     def _elements(self) -> list[int]:
-        return [*(row.elements(self.batch) for row in self.trace.rows), self.batch * prod(self.trace.input_shape)]
+        return [*(row.elements(self.samples) for row in self.trace.rows), self.samples * prod(self.trace.input_shape)]
 
     def _channels(self, element_bytes: int) -> list[int]:
         elements = (prod(layer.in_shape[1:]) if layer.depthwise else 0 for layer in self.trace.rows)
@@ -118,8 +170,9 @@ class StepSetting:
         if self.eager:
             return ()
         if layer.depthwise:
-            same = INPUT not in layer.inputs and layer.in_shape == layer.out_shape
-            return layer.inputs if same else ()
+            shrinks = self.schedule.strided_in_place and layer.out_elements <= layer.in_elements
+            fits = layer.in_shape == layer.out_shape or shrinks
+            return layer.inputs if fits and INPUT not in layer.inputs else ()
         if layer.kind not in ELEMENTWISE and layer.op != "add":
             return ()
         return tuple(source for source in self.sources[row] if self._elements[source] == self._elements[row])

@@ -8,6 +8,7 @@ from ...spaces.table import UpdateTable
 from ...spaces.trace import INPUT
 from .columns import Amount, Mask, masks, times
 from .saved import Kept
+from .lines import Ways
 from .setting import StepSetting
 
 
@@ -57,13 +58,15 @@ class StepTensors:
         setting: What the step is run with.
 
     Attributes:
-        present, trains, statistics: The columns of the table of those names.
+        present, trains, scale, statistics: The columns of the table of those names.
+        ways: How they run what lies below all that trains.
     """
 
     def __init__(self, table: UpdateTable, kept: Kept, setting: StepSetting) -> None:
         self.table, self.kept, self.setting = table, kept, setting
         self.present, self.trains = masks(table.present), masks(table.trains)
-        self.statistics = masks(table.statistics)
+        self.scale, self.statistics = masks(table.scale), masks(table.statistics)
+        self.ways = Ways(setting, table)
         self._dtypes = setting.profile.memory.dtypes
         self._alike: dict[Key, int] = {}
         self._partly: dict[int, Mask] = {}
@@ -93,6 +96,8 @@ class StepTensors:
                 yield key_of(Kind.STATISTICS, row), self.statistics[row]
             if trains is not False and self.setting.state:
                 yield key_of(Kind.STATE, row), trains
+            if trains is not False and self.setting.accumulates:
+                yield key_of(Kind.WEIGHT_GRADIENT, row), trains
 
     def composed(self, row: int) -> Amount:
         """Bytes of a partly trained weight that an eager runtime puts together of its trained and its frozen part."""

@@ -5,13 +5,18 @@ needs besides, with masks that say of which policies that holds. How long a tens
 (`peak`, `compiler`), so a new operation is added here and nowhere else. The order of the operations:
 
 - **Forward**: the trace's rows in data-flow order. A row writes its output and what it keeps besides: masks, copies,
-  statistics. What else is kept (`saved`) is read again by the backward pass of who keeps it.
+  statistics. What else is kept (`saved`) is read again by the backward pass of who keeps it. What lies below all that
+  trains may run line by line, from one whole map to another (`lines`).
 - **Loss**: reads the logits, and writes their gradient.
 - **Backward**: the rows that a gradient reaches, in reverse order. A row reads the gradient of its output and writes or
   adds to those of its inputs.
   - Arena: a row's weight gradient first, which alone needs what a convolution or linear layer keeps; then the gradient
     of its input, with the weight not yet updated; then the update, so that one weight gradient exists at a time.
     Gradients that several readers give to one tensor are added up in place.
+  - Arena with fused updates: the gradient of a layer's input first, then that of its weight, which is added to the
+    weight as it is computed. An inverted residual may run a few channels at a time, all its rows in one operation
+    (`channels`).
+  - Arena, one image at a time: weight gradients are added up over the passes, and every update follows the last.
   - Eager: both gradients in one operation. A gradient is added to one that is there from a temporary of its size. A
     partly trained weight is put together for the time of a pass. One update at the end of the step reads all weight
     gradients; until then the caller holds the images and the logits.
@@ -21,23 +26,29 @@ from collections.abc import Iterator, Sequence
 from enum import StrEnum
 from typing import NamedTuple
 
-from ...spaces.trace import INPUT
+from ...spaces.trace import INPUT, Layer
+from .channels import Chain
 from .columns import Amount, Mask, both, either, masks, times, without
+from .lines import Stretch
 from .tensors import Key, Kind, StepTensors, Touches, key_of
 
 
 class Phase(StrEnum):
     """What an operation does with its row.
 
-    forward: computes the output; loss: its value, and the gradient of the logits; weight_gradient, input_gradient:
-    of the row; backward: both at once (eager); update: of what trains in the row (eager: of everything, at the end).
+    forward: computes the output; by_lines: of several rows, line by line; loss: its value, and the gradient of the
+    logits; weight_gradient, input_gradient: of the row; backward: both in one operation, the input's first, with the
+    updates where these are fused; by_channels: of several rows, a few channels at a time; update: of what trains in the
+    row (eager: of everything, at the end).
     """
 
     FORWARD = "forward"
+    BY_LINES = "by_lines"
     LOSS = "loss"
     WEIGHT_GRADIENT = "weight_gradient"
     INPUT_GRADIENT = "input_gradient"
     BACKWARD = "backward"
+    BY_CHANNELS = "by_channels"
     UPDATE = "update"
 
 
@@ -46,7 +57,7 @@ class MaskedOperation(NamedTuple):
 
     Attributes:
         phase: What it does.
-        row: Row of the trace that it does it with.
+        row: Row of the trace that it does it with; of several the last.
         runs: In which policies it does.
         reads: What it reads, and in which policies.
         writes: What it writes or adds to, likewise.
@@ -54,6 +65,7 @@ class MaskedOperation(NamedTuple):
             no more. In each policy the first such pair does.
         channel: Bytes that it needs besides where a pair shares a place.
         scratch: Bytes that it needs besides in any case.
+        rows: All rows that it does it with, in data-flow order, where they are several.
     """
 
     phase: Phase
@@ -64,6 +76,7 @@ class MaskedOperation(NamedTuple):
     in_place: Sequence[tuple[Key, Key]] = ()
     channel: int = 0
     scratch: Amount = 0
+    rows: tuple[int, ...] = ()
 
 
 def walk(tensors: StepTensors) -> Iterator[MaskedOperation]:
@@ -78,23 +91,49 @@ class _Walk:
         self.live, self.live_inputs = masks(table.live), masks(table.live_inputs)
         self.order, self.eager = self.setting.trace.order, self.setting.eager
         self.held = self._held()
+        self.chains = self.setting.chains
         self.reached: dict[int, Mask] = {}  # by row, where the backward pass has met its gradient
 
     def operations(self) -> Iterator[MaskedOperation]:
-        for row in self.order:
-            if self.present[row] is not False:
-                yield self._forward(row)
+        yield from self._forward_pass()
         final = self.order[-1]
         logits, gradient = key_of(Kind.ACTIVATION, final), key_of(Kind.GRADIENT, final)
         yield MaskedOperation(Phase.LOSS, final, True, {logits: True}, {gradient: True})
+        chained: set[int] = set()
         for row in reversed(self.order):
-            if self.live[row] is not False:
-                if self.eager:
-                    yield self._eager_backward(row)
-                else:
-                    yield from self._arena_backward(row)
+            if row in self.chains:
+                chained.update(self.chains[row].rows)
+                if self.live[row] is not False:
+                    yield self._by_channels(self.chains[row])
+            elif self.live[row] is not False and row not in chained:
+                yield from self._backward(row)
         if self.eager:
             yield self._eager_update(final)
+        elif self.setting.accumulates:
+            for row in reversed(self.order):
+                if self.trains[row] is not False:
+                    yield self._update(row)
+
+    def _forward_pass(self) -> Iterator[MaskedOperation]:
+        """Line by line or not to the last map below all that trains, each policy on its best way, then row by row."""
+        for stretch, runs in self.tensors.ways.stretches:
+            if stretch.by_lines:
+                yield self._by_lines(stretch, runs)
+            else:
+                for row in stretch.rows:
+                    yield self._forward(row, runs)
+        for row in self.order:
+            runs = both(self.present[row], self.tensors.ways.above[row])
+            if runs is not False:
+                yield self._forward(row, runs)
+
+    def _backward(self, row: int) -> Iterator[MaskedOperation]:
+        if self.eager:
+            yield self._eager_backward(row)
+        elif self.setting.schedule.fused_updates and is_fused(self.setting.trace.rows[row]):
+            yield self._fused_backward(row)
+        else:
+            yield from self._arena_backward(row)
 
     def _held(self) -> dict[int, Touches]:
         """By row, what its backward pass needs of the forward pass."""
@@ -106,8 +145,20 @@ class _Walk:
             held.setdefault(row, {})[key_of(Kind.KEPT, row)] = keeps
         return held
 
-    def _forward(self, row: int) -> MaskedOperation:
-        present, setting, kept = self.present[row], self.setting, self.tensors.kept
+    def _by_lines(self, stretch: Stretch, runs: Mask) -> MaskedOperation:
+        held = both(runs, self.tensors.ways.images) if stretch.source == INPUT else runs
+        return MaskedOperation(
+            Phase.BY_LINES,
+            stretch.target,
+            runs,
+            {key_of(Kind.ACTIVATION, stretch.source): held},
+            {key_of(Kind.ACTIVATION, stretch.target): runs},
+            scratch=times(runs, stretch.scratch),
+            rows=stretch.rows,
+        )
+
+    def _forward(self, row: int, present: Mask) -> MaskedOperation:
+        setting, kept = self.setting, self.tensors.kept
         reads = {
             key_of(Kind.ACTIVATION, source): present if source == INPUT else both(present, self.present[source])
             for source in setting.sources[row]
@@ -115,8 +166,8 @@ class _Walk:
         reads[key_of(Kind.PARAMETERS, row)] = present
         writes = {key_of(Kind.ACTIVATION, row): present}
         if row in kept.besides:
-            writes[key_of(Kind.KEPT, row)] = kept.besides[row]
-        writes[key_of(Kind.STATISTICS, row)] = self.tensors.statistics[row]
+            writes[key_of(Kind.KEPT, row)] = both(kept.besides[row], present)
+        writes[key_of(Kind.STATISTICS, row)] = both(self.tensors.statistics[row], present)
         return MaskedOperation(
             Phase.FORWARD,
             row,
@@ -160,12 +211,57 @@ class _Walk:
                 runs,
                 {given: runs, parameters: runs, **needed},
                 {key_of(Kind.GRADIENT, source): mask for source, mask in passing.items()},
-                in_place=[(key_of(Kind.GRADIENT, source), given) for source in setting.overwrites[row]],
+                in_place=[(key_of(Kind.GRADIENT, source), given) for source in setting.gradient_overwrites[row]],
                 channel=setting.gradient_channel[row],
             )
-        if trains is not False:
-            writes: Touches = {parameters: trains, key_of(Kind.STATE, row): trains}
-            yield MaskedOperation(Phase.UPDATE, row, trains, weight_gradient, writes)
+        if trains is not False and not setting.accumulates:
+            yield self._update(row)
+
+    def _update(self, row: int) -> MaskedOperation:
+        trains = self.trains[row]
+        writes: Touches = {key_of(Kind.PARAMETERS, row): trains, key_of(Kind.STATE, row): trains}
+        return MaskedOperation(Phase.UPDATE, row, trains, {key_of(Kind.WEIGHT_GRADIENT, row): trains}, writes)
+
+    def _learned(self, row: int) -> Touches:
+        """What a fused update of a row changes."""
+        trains = self.trains[row]
+        if self.setting.accumulates:
+            return {key_of(Kind.WEIGHT_GRADIENT, row): trains}
+        return {key_of(Kind.PARAMETERS, row): trains, key_of(Kind.STATE, row): trains}
+
+    def _fused_backward(self, row: int) -> MaskedOperation:
+        given, runs, passing = key_of(Kind.GRADIENT, row), self.live[row], self._passing(row)
+        return MaskedOperation(
+            Phase.BACKWARD,
+            row,
+            runs,
+            {given: runs, key_of(Kind.PARAMETERS, row): runs, **self.held.get(row, {})},
+            {key_of(Kind.GRADIENT, source): mask for source, mask in passing.items()} | self._learned(row),
+            in_place=[(key_of(Kind.GRADIENT, source), given) for source in self.setting.gradient_overwrites[row]],
+            scratch=times(self._rescaled(row), self.setting.scales(self.setting.trace.rows[row].weights)),
+        )
+
+    def _rescaled(self, row: int) -> Mask:
+        """Where a norm's scale trains and a gradient passes it: the old scale is needed when the new one is there."""
+        norm = self.setting.trace.rows[row].kind == "norm"
+        return both(self.tensors.scale[row], self.live_inputs[row]) if norm else False
+
+    def _by_channels(self, chain: Chain) -> MaskedOperation:
+        setting, last, first = self.setting, chain.rows[-1], chain.rows[0]
+        runs, given = self.live[last], key_of(Kind.GRADIENT, last)
+        reads: Touches = {given: runs}
+        writes: Touches = {key_of(Kind.GRADIENT, source): mask for source, mask in self._passing(first).items()}
+        scratch: Amount = 0
+        rescaled: Mask = False
+        for row in chain.rows:
+            reads |= self.held.get(row, {}) | {key_of(Kind.PARAMETERS, row): self.live[row]}
+            writes |= self._learned(row)
+            rescaled = either(rescaled, self._rescaled(row))
+        for row, elements in chain.maps:
+            size = setting.aligned(elements, setting.profile.memory.dtypes.gradient)
+            scratch = scratch + times(self.live_inputs[row], size)
+        scratch = scratch + times(rescaled, setting.scales(chain.channels))
+        return MaskedOperation(Phase.BY_CHANNELS, last, runs, reads, writes, scratch=scratch, rows=chain.rows)
 
     def _eager_backward(self, row: int) -> MaskedOperation:
         runs, passing = self.live[row], self._passing(row)
@@ -184,3 +280,11 @@ class _Walk:
         reads |= {key_of(Kind.ACTIVATION, INPUT): True, key_of(Kind.ACTIVATION, final): True}
         writes: Touches = {key_of(Kind.PARAMETERS, row): self.present[row] for row in self.order}
         return MaskedOperation(Phase.UPDATE, final, True, reads, writes)
+
+
+def is_fused(layer: Layer) -> bool:
+    """Whether a row's update can be part of its backward pass outside of a chain.
+
+    That of a depthwise convolution cannot: it overwrites the gradient that its weight's needs.
+    """
+    return layer.kind in ("linear", "norm") or (layer.kind == "conv" and not layer.depthwise)

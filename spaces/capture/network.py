@@ -13,8 +13,9 @@ from ...core.registry import one_line
 from .recording import recorded
 from .tracer import Tracer, is_leaf
 
-#: Tracing changes what Python code sees for a moment, of all threads.
-_ONE_AT_A_TIME = RLock()
+#: Tracing changes what Python code sees for a moment, and what a call of a module does, of all threads: whoever traces,
+#: or runs a network that another thread may be tracing beside, holds this.
+ONE_AT_A_TIME = RLock()
 
 
 def trace_with_values(model: nn.Module, shapes: Sequence[tuple[int, ...]]) -> tuple[nn.Module, fx.Graph]:
@@ -42,7 +43,7 @@ def trace_with_values(model: nn.Module, shapes: Sequence[tuple[int, ...]]) -> tu
         ) from error
     tracer = Tracer(copy, shapes)
     try:
-        with _ONE_AT_A_TIME, recorded(tracer), torch.enable_grad():
+        with ONE_AT_A_TIME, recorded(tracer), torch.enable_grad():
             traced = tracer.trace(copy)
     except Exception as error:  # whatever the network's code raises
         where = [path for path, _ in tracer.module_stack.values() if path]

@@ -34,6 +34,8 @@ def layer_of(name: str, module: nn.Module) -> dict[str, Any] | None:
             "bias": module.bias is not None,
             "kernel": tuple(module.kernel_size),
             "stride": tuple(module.stride),
+            "padding": tuple(module.padding),  # no word: lowering leaves none
+            "dilation": tuple(module.dilation),
             "groups": module.groups,
             "standardised": isinstance(module, StandardisedConv2d),
         }
@@ -60,3 +62,4 @@ def layer_of(name: str, module: nn.Module) -> dict[str, Any] | None:
 
 def _computes_as_one(module: nn.Conv2d) -> bool:
     return isinstance(module, StandardisedConv2d) or type(module).forward is nn.Conv2d.forward
+

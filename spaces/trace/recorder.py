@@ -12,6 +12,7 @@ from torch import Tensor, fx, nn
 
 from ...core.errors import TinySearchError, UnsupportedError
 from ..capture.answers import check_answers
+from ..capture.network import ONE_AT_A_TIME
 from ..capture.samples import BATCHES, samples, tensors_of
 from ..engine.layers import lean
 from ..graph import (
@@ -36,6 +37,11 @@ from .retention import observe
 
 def record(model: nn.Module, input_shape: tuple[int, ...]) -> Trace:
     """The trace of a network; see `tinysearch.spaces.trace.trace`."""
+    with ONE_AT_A_TIME:
+        return _record(model, input_shape)
+
+
+def _record(model: nn.Module, input_shape: tuple[int, ...]) -> Trace:
     graph = symbolic_trace(model, input_shape)
     layers, blocks, answer = trace_layers(graph, block_names(model), input_shape)
     check_answers(model, graph, [input_shape])
@@ -114,6 +120,7 @@ class _Recorder:
         self.shapes: dict[fx.Node, tuple[int, ...]] = {}
         self._held: dict[str, int] = {}
         self._padded: dict[fx.Node, int] = {}
+        self._pads: dict[fx.Node, tuple[int, int]] = {}  # above and left, of the same nodes
         self._views: set[fx.Node] = set()
         self._maps: set[fx.Node] = set()
         self.blocks: dict[str, int] = {}
@@ -221,6 +228,8 @@ class _Recorder:
             # Part of the convolution that reads it, which sees the unpadded tensor.
             self.rows[node], self.shapes[node] = self.rows[sources[0]], self.shapes[sources[0]]
             self._padded[node] = values[0][0].numel()
+            left, _, above, _ = node.args[1] if len(node.args) > 1 else node.kwargs["pad"]
+            self._pads[node] = above, left
             if sources[0] in self._views:
                 self._views.add(node)
             return
@@ -238,6 +247,9 @@ class _Recorder:
             )
         inputs = (*(self.rows[source] for source in sources), *read)
         details = known or self._operation(node, module, sources, held, inputs)
+        if sources and sources[0] in self._pads:
+            own, before = details["padding"], self._pads[sources[0]]
+            details = details | {"padding": (own[0] + before[0], own[1] + before[1])}
         of_view = bool(sources) and sources[0] in self._views
         first = self.shapes.get(sources[0]) if sources else None
         self.rows[node] = len(self.layers)

@@ -89,6 +89,8 @@ class Layer:
         bias: Whether there is a bias (a shift, for a norm).
         kernel: Kernel height and width of a conv.
         stride: Stride of a conv.
+        padding: Zeros above the first line that a conv reads, and left of the first column.
+        dilation: Distance of the lines and columns that a conv's kernel reads.
         groups: Groups of a conv or of a group norm.
         kept: For act and other: what is kept for the backward pass.
         plain_kept: For act and other: what PyTorch's own operation keeps; `kept` is that of the replacement that an
@@ -117,6 +119,8 @@ class Layer:
     bias: bool = False
     kernel: tuple[int, int] = (1, 1)
     stride: tuple[int, int] = (1, 1)
+    padding: tuple[int, int] = (0, 0)
+    dilation: tuple[int, int] = (1, 1)
     groups: int = 1
     kept: Retentions = Retentions()
     plain_kept: Retentions = Retentions()

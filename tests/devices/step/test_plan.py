@@ -42,7 +42,7 @@ def setting(small_trace) -> StepSetting:
     capacities=st.lists(st.integers(20, 400), min_size=1, max_size=3),
 )
 def test_no_two_tensors_that_live_at_once_overlap(setting, tensors, capacities):
-    operations = tuple(Operation(Phase.FORWARD, 0, (), ()) for _ in range(18))
+    operations = tuple(Operation(Phase.FORWARD, 0, (), (), (0,)) for _ in range(18))
     program = Program(
         setting,
         operations,

@@ -294,7 +294,7 @@ def _replay(network, policy, program: Program, plan: Plan) -> tuple[float, float
     images, labels = torch.randn(BATCH, *found.input_shape), torch.tensor([3, 7])
     replay = Replay(plan, UpdateTable.of(found, [policy]), apply(model, policy), labels)
     replay.run(images)
-    replay.operation = Operation(Phase.UPDATE, 0, tuple(range(len(program.tensors))), ())
+    replay.operation = Operation(Phase.UPDATE, 0, tuple(range(len(program.tensors))), (), (0,))
 
     applied = apply(model, policy).train()
     optimizer = torch.optim.SGD([p for p in applied.parameters() if p.requires_grad], RATE)
