@@ -7,7 +7,105 @@
 
 /* ---- Helpers ---------------------------------------------------------------------------------------------------- */
 
-static int min_int(int a, int b) { return a < b ? a : b; }
+TS_INLINE int min_int(int a, int b) { return a < b ? a : b; }
+TS_INLINE int max_int(int a, int b) { return a > b ? a : b; }
+
+/* Four neighbours in registers: with four of them and what they are multiplied by, the 32 registers of the FPU are in
+   use, and an operand that was loaded once is used four times. */
+typedef struct {
+    float a, b, c, d;
+} quad;
+
+TS_INLINE quad four(float x)
+{
+    const quad q = {x, x, x, x};
+    return q;
+}
+
+/* x[0], x[step], x[2 * step], x[3 * step] */
+TS_INLINE quad load(const float *x, int step)
+{
+    const quad q = {x[0], x[step], x[2 * step], x[3 * step]};
+    return q;
+}
+
+/* The first `count` of four, if there are not more. */
+TS_INLINE quad load_some(const float *x, int count)
+{
+    quad q = {x[0], 0.0f, 0.0f, 0.0f};
+    if (count > 1)
+        q.b = x[1];
+    if (count > 2)
+        q.c = x[2];
+    if (count > 3)
+        q.d = x[3];
+    return q;
+}
+
+TS_INLINE void store(float *x, quad q)
+{
+    x[0] = q.a;
+    x[1] = q.b;
+    x[2] = q.c;
+    x[3] = q.d;
+}
+
+TS_INLINE void store_some(float *x, quad q, int count)
+{
+    x[0] = q.a;
+    if (count > 1)
+        x[1] = q.b;
+    if (count > 2)
+        x[2] = q.c;
+    if (count > 3)
+        x[3] = q.d;
+}
+
+/* sum + factor * x */
+TS_INLINE quad plus(quad sum, float factor, quad x)
+{
+    const quad q = {TS_FMA(factor, x.a, sum.a), TS_FMA(factor, x.b, sum.b), TS_FMA(factor, x.c, sum.c),
+                    TS_FMA(factor, x.d, sum.d)};
+    return q;
+}
+
+TS_INLINE void fill(float *x, float value, int count)
+{
+    int i = 0;
+    for (; i + 4 <= count; i += 4)
+        store(x + i, four(value));
+    for (; i < count; i++)
+        x[i] = value;
+}
+
+TS_INLINE void copy(float *out, const float *in, int count)
+{
+    int i = 0;
+    for (; i + 4 <= count; i += 4)
+        store(out + i, load(in + i, 1));
+    for (; i < count; i++)
+        out[i] = in[i];
+}
+
+/* sum + the products of four pairs */
+TS_INLINE float dot(float sum, quad a, quad b)
+{
+    return TS_FMA(a.d, b.d, TS_FMA(a.c, b.c, TS_FMA(a.b, b.b, TS_FMA(a.a, b.a, sum))));
+}
+
+/* In four parts, which do not wait for each other, and whose rounding errors are smaller. */
+static float sum(const float *x, int count)
+{
+    quad part = four(0.0f);
+    int i = 0;
+    for (; i + 4 <= count; i += 4)
+        part = plus(part, 1.0f, load(x + i, 1));
+    for (; i < count; i++)
+        part.a += x[i];
+    return (part.a + part.b) + (part.c + part.d);
+}
+
+/* ---- Weights of which a part trains ----------------------------------------------------------------------------- */
 
 /* The place of the first listed channel that is not below `channel`. */
 static int lower_bound(const uint16_t *index, int count, int channel)
@@ -23,6 +121,12 @@ static int lower_bound(const uint16_t *index, int count, int channel)
     return low;
 }
 
+/* Whether some channels along `axis` train, but not all of the weight. */
+TS_INLINE int trains_partly(const ts_weight *w, int axis)
+{
+    return w->trained != NULL && w->index != NULL && w->axis == axis;
+}
+
 /* The place of a channel among those that train along its axis, -1 if it does not. */
 static int trained_place(const ts_weight *w, int channel)
 {
@@ -32,15 +136,21 @@ static int trained_place(const ts_weight *w, int channel)
     return place < w->count && w->index[place] == channel ? place : -1;
 }
 
-/* Places first .. end - 1 of the channels that train and lie in a range. */
-static void trained_places(const ts_weight *w, ts_range range, int *first, int *end)
+/* The places in `trained`, along an axis, of the channels of a range: channel numbers themselves where all train. */
+static ts_range trained_places(const ts_weight *w, int axis, ts_range channels)
 {
-    *first = range.first;
-    *end = range.first + range.count;
-    if (w->index != NULL) {
-        *first = lower_bound(w->index, w->count, *first);
-        *end = lower_bound(w->index, w->count, *end);
-    }
+    if (!trains_partly(w, axis))
+        return channels;
+    ts_range places;
+    places.first = lower_bound(w->index, w->count, channels.first);
+    places.count = lower_bound(w->index, w->count, channels.first + channels.count) - places.first;
+    return places;
+}
+
+/* The channel at a place. */
+TS_INLINE int trained_channel(const ts_weight *w, int axis, int place)
+{
+    return trains_partly(w, axis) ? w->index[place] : place;
 }
 
 /* Where the filter from input `in` (of its group) to output `out` begins in `trained`; -1 if it does not train. */
@@ -68,103 +178,927 @@ static const float *filter(const ts_weight *w, const ts_conv_shape *s, int out, 
     return w->frozen + (out * (s->in_channels / s->groups) + in) * s->kernel_h * s->kernel_w;
 }
 
-/* A layer without space as a convolution. */
-static ts_conv_shape matrix_shape(int in_channels, int out_channels)
+/* Row `out` of a matrix [out][ins]; where columns train, without them. */
+static const float *matrix_row(const ts_weight *w, int out, int ins)
 {
-    const ts_conv_shape s = {in_channels, out_channels, 1, 1, 1, 1, 0, 0, 1, 1, 1, 1};
-    return s;
+    if (w->trained == NULL || trains_partly(w, TS_IN))
+        return w->frozen + out * ins;
+    const int place = trained_place(w, out);
+    return place < 0 ? w->frozen + out * ins : w->trained + place * ins;
 }
 
-static void fill(float *x, float value, int count)
+/* ---- Products of matrices: pointwise and linear layers ---------------------------------------------------------- */
+
+/* Depth of a packed strip: 4 * 96 floats are 1.5 KiB of stack. */
+enum { STRIP = 96 };
+
+/* strip [inputs.count][4] = four rows of a weight, transposed; rows past the last are 0. */
+static void pack_outputs(float *strip, const ts_weight *w, int in_channels, ts_range outputs, ts_range inputs)
 {
-    for (int i = 0; i < count; i++)
-        x[i] = value;
+    for (int r = 0; r < 4; r++) {
+        if (r >= outputs.count) {
+            for (int k = 0; k < inputs.count; k++)
+                strip[4 * k + r] = 0.0f;
+            continue;
+        }
+        const int out = outputs.first + r;
+        const float *row = matrix_row(w, out, in_channels) + inputs.first;
+        for (int k = 0; k < inputs.count; k++)
+            strip[4 * k + r] = row[k];
+        if (!trains_partly(w, TS_IN))
+            continue;
+        const ts_range places = trained_places(w, TS_IN, inputs);
+        for (int place = places.first; place < places.first + places.count; place++)
+            strip[4 * (w->index[place] - inputs.first) + r] = w->trained[out * w->count + place];
+    }
 }
 
-static void copy(float *out, const float *in, int count)
+/* strip [outputs.count][4] = four columns of a weight; columns past the last are 0. */
+static void pack_inputs(float *strip, const ts_weight *w, int in_channels, ts_range inputs, ts_range outputs)
 {
-    for (int i = 0; i < count; i++)
-        out[i] = in[i];
+    for (int k = 0; k < outputs.count; k++)
+        store(strip + 4 * k, load_some(matrix_row(w, outputs.first + k, in_channels) + inputs.first, inputs.count));
+    if (!trains_partly(w, TS_IN))
+        return;
+    const ts_range places = trained_places(w, TS_IN, inputs);
+    for (int place = places.first; place < places.first + places.count; place++) {
+        const float *column = w->trained + outputs.first * w->count + place;
+        for (int k = 0; k < outputs.count; k++)
+            strip[4 * k + w->index[place] - inputs.first] = column[k * w->count];
+    }
 }
 
-static float sum(const float *x, int count)
+/* out [rows][pixels] += packed strip [depth][4], transposed, times in [depth][pixels]; rows: at most 4. */
+static void multiply_strip(float *out, int out_step, int rows, const float *strip, const float *in, int in_step,
+                           int depth, int pixels)
 {
-    float total = 0.0f;
-    for (int i = 0; i < count; i++)
-        total += x[i];
-    return total;
+    float *out0 = out, *out1 = rows > 1 ? out0 + out_step : out0, *out2 = rows > 2 ? out1 + out_step : out1;
+    float *out3 = rows > 3 ? out2 + out_step : out2;
+    int p = 0;
+    for (; p + 4 <= pixels; p += 4) {
+        quad row0 = load(out0 + p, 1), row1 = load(out1 + p, 1), row2 = load(out2 + p, 1), row3 = load(out3 + p, 1);
+        const float *x = in + p, *w = strip;
+        for (int k = 0; k < depth; k++, x += in_step, w += 4) {
+            const quad q = load(x, 1);
+            row0 = plus(row0, w[0], q);
+            row1 = plus(row1, w[1], q);
+            row2 = plus(row2, w[2], q);
+            row3 = plus(row3, w[3], q);
+        }
+        /* Backwards, as rows that do not exist lie on the last one that does. */
+        store(out3 + p, row3);
+        store(out2 + p, row2);
+        store(out1 + p, row1);
+        store(out0 + p, row0);
+    }
+    for (; p < pixels; p++) {
+        quad column = {out0[p], out1[p], out2[p], out3[p]};
+        const float *x = in + p, *w = strip;
+        for (int k = 0; k < depth; k++, x += in_step, w += 4)
+            column = plus(column, *x, load(w, 1));
+        out3[p] = column.d;
+        out2[p] = column.c;
+        out1[p] = column.b;
+        out0[p] = column.a;
+    }
 }
 
-static float dot(const float *a, const float *b, int count)
+/* out [out_channels] rows of pixels = weight in + bias, where channels begin out_step and in_step floats apart. */
+static void multiply(float *out, int out_step, const float *in, int in_step, const ts_weight *w, const float *bias,
+                     int in_channels, int out_channels, int pixels)
 {
-    float total = 0.0f;
-    for (int i = 0; i < count; i++)
-        total = TS_FMA(a[i], b[i], total);
-    return total;
+    float strip[4 * STRIP];
+    for (int o = 0; o < out_channels; o += 4) {
+        const ts_range outputs = {o, min_int(4, out_channels - o)};
+        for (int n = o; n < o + outputs.count; n++)
+            fill(out + n * out_step, bias == NULL ? 0.0f : bias[n], pixels);
+        for (int i = 0; i < in_channels; i += STRIP) {
+            const ts_range inputs = {i, min_int(STRIP, in_channels - i)};
+            pack_outputs(strip, w, in_channels, outputs, inputs);
+            multiply_strip(out + o * out_step, out_step, outputs.count, strip, in + i * in_step, in_step, inputs.count,
+                           pixels);
+        }
+    }
 }
 
-/* ---- Forward: layers with weights ------------------------------------------------------------------------------- */
+/* out[0 .. rows - 1] += products of rows of a weight and x; rows: at most 4. */
+static void multiply_rows(float *out, int rows, const ts_weight *w, int first, const float *x, int count)
+{
+    const float *w0 = matrix_row(w, first, count);
+    const float *w1 = rows > 1 ? matrix_row(w, first + 1, count) : w0;
+    const float *w2 = rows > 2 ? matrix_row(w, first + 2, count) : w0;
+    const float *w3 = rows > 3 ? matrix_row(w, first + 3, count) : w0;
+    quad total = load_some(out, rows);
+    for (int i = 0; i < count; i++) {
+        const quad column = {*w0++, *w1++, *w2++, *w3++};
+        total = plus(total, *x++, column);
+    }
+    store_some(out, total, rows);
+}
+
+void ts_linear(float *out, const float *in, const ts_weight *w, const float *bias, int in_features, int out_features)
+{
+    if (trains_partly(w, TS_IN)) {
+        multiply(out, 1, in, 1, w, bias, in_features, out_features, 1);
+        return;
+    }
+    for (int o = 0; o < out_features; o += 4) {
+        const int rows = min_int(4, out_features - o);
+        for (int n = o; n < o + rows; n++)
+            out[n] = bias == NULL ? 0.0f : bias[n];
+        multiply_rows(out + o, rows, w, o, in, in_features);
+    }
+}
 
 void ts_pointwise(float *out, const float *in, const ts_weight *w, const float *bias, int in_channels,
                   int out_channels, int pixels)
 {
-    const ts_conv_shape s = matrix_shape(in_channels, out_channels);
-    for (int o = 0; o < out_channels; o++) {
-        fill(out + o * pixels, bias == NULL ? 0.0f : bias[o], pixels);
-        for (int i = 0; i < in_channels; i++)
-            ts_axpy(out + o * pixels, *filter(w, &s, o, i), in + i * pixels, pixels);
+    if (pixels == 1)
+        ts_linear(out, in, w, bias, in_channels, out_channels);
+    else
+        multiply(out, pixels, in, pixels, w, bias, in_channels, out_channels, pixels);
+}
+
+void ts_pointwise_dx(float *gin, const float *gout, const ts_weight *w, int in_channels, int out_channels, ts_range in,
+                     ts_range out, int pixels, int add)
+{
+    float strip[4 * STRIP];
+    (void)out_channels;
+    if (!add)
+        fill(gin, 0.0f, in.count * pixels);
+    for (int i = 0; i < in.count; i += 4) {
+        const ts_range inputs = {in.first + i, min_int(4, in.count - i)};
+        for (int o = 0; o < out.count; o += STRIP) {
+            const ts_range outputs = {out.first + o, min_int(STRIP, out.count - o)};
+            pack_inputs(strip, w, in_channels, inputs, outputs);
+            multiply_strip(gin + i * pixels, pixels, inputs.count, strip, gout + o * pixels, pixels, outputs.count,
+                           pixels);
+        }
     }
 }
 
-/* out += the convolution of one channel by one filter. */
-static void convolve_channel(float *out, const float *in, const float *weight, const ts_conv_shape *s)
+/* gin [count] += a transposed matrix, whose rows begin row_step floats apart, times gout [rows]. */
+static void multiply_columns(float *gin, int count, const float *gout, int rows, const float *matrix, int row_step)
+{
+    int i = 0;
+    for (; i + 8 <= count; i += 8) {
+        quad low = load(gin + i, 1), high = load(gin + i + 4, 1);
+        const float *w = matrix + i, *g = gout;
+        for (int o = 0; o < rows; o++, w += row_step, g++) {
+            low = plus(low, *g, load(w, 1));
+            high = plus(high, *g, load(w + 4, 1));
+        }
+        store(gin + i, low);
+        store(gin + i + 4, high);
+    }
+    for (; i < count; i++)
+        for (int o = 0; o < rows; o++)
+            gin[i] = TS_FMA(gout[o], matrix[o * row_step + i], gin[i]);
+}
+
+void ts_linear_dx(float *gin, const float *gout, const ts_weight *w, int in_features, int out_features, int add)
+{
+    const ts_range in = {0, in_features}, out = {0, out_features};
+    if (w->trained != NULL && w->index != NULL) {
+        ts_pointwise_dx(gin, gout, w, in_features, out_features, in, out, 1, add);
+        return;
+    }
+    if (!add)
+        fill(gin, 0.0f, in_features);
+    multiply_columns(gin, in_features, gout, out_features, matrix_row(w, 0, in_features), in_features);
+}
+
+/* dst[0 .. count - 1] += factor * q; count: at most 4. */
+TS_INLINE void add_some(float *dst, float factor, quad q, int count)
+{
+    dst[0] = TS_FMA(factor, q.a, dst[0]);
+    if (count > 1)
+        dst[1] = TS_FMA(factor, q.b, dst[1]);
+    if (count > 2)
+        dst[2] = TS_FMA(factor, q.c, dst[2]);
+    if (count > 3)
+        dst[3] = TS_FMA(factor, q.d, dst[3]);
+}
+
+/* Rows `first` .. of dst [..][row_length], `columns` floats each, += factor * products of rows of g, whose channels the
+   places stand for, and of x [columns][pixels]. Four by four at most: 16 sums of 8 operands in registers. */
+static void gradient_block(float *dst, int row_length, float factor, const float *const g[4], int rows, const float *x,
+                           int columns, int pixels)
+{
+    const float *g0 = g[0], *g1 = g[1], *g2 = g[2], *g3 = g[3];
+    const float *x0 = x, *x1 = columns > 1 ? x0 + pixels : x0, *x2 = columns > 2 ? x1 + pixels : x1;
+    const float *x3 = columns > 3 ? x2 + pixels : x2;
+    quad row0 = four(0.0f), row1 = row0, row2 = row0, row3 = row0;
+    for (int p = 0; p < pixels; p++) {
+        const quad column = {*x0++, *x1++, *x2++, *x3++};
+        row0 = plus(row0, *g0++, column);
+        row1 = plus(row1, *g1++, column);
+        row2 = plus(row2, *g2++, column);
+        row3 = plus(row3, *g3++, column);
+    }
+    add_some(dst, factor, row0, columns);
+    if (rows > 1)
+        add_some(dst + row_length, factor, row1, columns);
+    if (rows > 2)
+        add_some(dst + 2 * row_length, factor, row2, columns);
+    if (rows > 3)
+        add_some(dst + 3 * row_length, factor, row3, columns);
+}
+
+void ts_pointwise_dw(float *dst, float factor, const float *gout, const float *in, const ts_weight *w, int in_channels,
+                     int out_channels, ts_range in_range, ts_range out_range, int pixels)
+{
+    const ts_range outs = trained_places(w, TS_OUT, out_range), ins = trained_places(w, TS_IN, in_range);
+    const int row_length = trains_partly(w, TS_IN) ? w->count : in_channels;
+    (void)out_channels;
+    for (int o = outs.first; o < outs.first + outs.count; o += 4) {
+        const int rows = min_int(4, outs.first + outs.count - o);
+        const float *g[4];
+        for (int r = 0; r < 4; r++)
+            g[r] = gout + (trained_channel(w, TS_OUT, o + min_int(r, rows - 1)) - out_range.first) * pixels;
+        for (int i = ins.first; i < ins.first + ins.count; i += 4)
+            gradient_block(dst + o * row_length + i, row_length, factor, g, rows, in + i * pixels,
+                           min_int(4, ins.first + ins.count - i), pixels);
+    }
+}
+
+void ts_linear_dw(float *dst, float factor, const float *gout, const float *in, const ts_weight *w, int in_features,
+                  int out_features)
+{
+    const ts_range all = {0, out_features}, outs = trained_places(w, TS_OUT, all);
+    const int row_length = trains_partly(w, TS_IN) ? w->count : in_features;
+    for (int o = outs.first; o < outs.first + outs.count; o++)
+        ts_axpy(dst + o * row_length, factor * gout[trained_channel(w, TS_OUT, o)], in, row_length);
+}
+
+/* ---- Convolutions: tiles ---------------------------------------------------------------------------------------- */
+
+/* Rows of a map: the map itself, or lines of a ring. */
+typedef struct {
+    const float *first; /* row 0 of channel 0 */
+    int lines;          /* rows r and r + lines lie in the same place */
+    int row_step;       /* floats from a row to the next */
+    int channel_step;   /* floats from a channel to the next within a row */
+} rows;
+
+TS_INLINE const float *row_at(const rows *of, int channel, int row)
+{
+    return of->first + row % of->lines * of->row_step + channel * of->channel_step;
+}
+
+static rows whole_map(const float *first, int height, int width)
+{
+    const rows r = {first, height, width, height * width};
+    return r;
+}
+
+/* Where results go: `first` is row 0 of channel 0. */
+typedef struct {
+    float *first;
+    int row_step, channel_step;
+} target;
+
+static target whole_target(float *first, int height, int width)
+{
+    const target t = {first, width, height * width};
+    return t;
+}
+
+/* A tile is a copy of the inputs of some outputs, zeros of the padding included, so that no loop over a filter asks
+   where it is. 16 outputs a row leave room for a row of the largest filter beside four
+   filters. */
+enum { TILE_COLUMNS = 16, TILE = 360, MAX_TAPS = 49 };
+
+/* Some outputs of a convolution, and their tile. */
+typedef struct {
+    int row, column, rows, columns;           /* of the outputs */
+    int tile_row, tile_column;                /* of the map, that the tile begins at */
+    int tile_rows, pitch;                     /* size of the tile */
+} area;
+
+/* The outputs from row `row` and column `column` on whose tile has room; none (no rows) at `end`. */
+static area area_at(const ts_conv_shape *s, int row, int column, int end, int room)
+{
+    area a;
+    a.row = row;
+    a.column = column;
+    a.columns = min_int(TILE_COLUMNS, s->out_width - column);
+    a.pitch = ((a.columns + 3) / 4 * 4 - 1) * s->stride + s->kernel_w;
+    a.rows = a.columns > 0 ? min_int(end - row, (room / a.pitch - s->kernel_h) / s->stride + 1) : 0;
+    a.tile_row = row * s->stride - s->pad_top;
+    a.tile_column = column * s->stride - s->pad_left;
+    a.tile_rows = (a.rows - 1) * s->stride + s->kernel_h;
+    return a;
+}
+
+/* The next one: downwards, then to the right. */
+static area area_after(const ts_conv_shape *s, const area *a, int first, int end, int room)
+{
+    if (a->row + a->rows < end)
+        return area_at(s, a->row + a->rows, a->column, end, room);
+    return area_at(s, first, a->column + a->columns, end, room);
+}
+
+/* Put zeros where a tile leaves the map. */
+static void clear_tile(float *tile, const area *a, const ts_conv_shape *s)
+{
+    if (a->tile_row < 0 || a->tile_row + a->tile_rows > s->in_height || a->tile_column < 0 ||
+        a->tile_column + a->pitch > s->in_width)
+        fill(tile, 0.0f, a->tile_rows * a->pitch);
+}
+
+/* Copy what of a channel lies under the tile; the rest of the tile stays. */
+static void load_tile(float *tile, const area *a, const ts_conv_shape *s, const rows *map, int channel)
+{
+    const int left = max_int(0, -a->tile_column), right = min_int(a->pitch, s->in_width - a->tile_column);
+    const int top = max_int(0, -a->tile_row), bottom = min_int(a->tile_rows, s->in_height - a->tile_row);
+    for (int y = top; y < bottom; y++)
+        copy(tile + y * a->pitch + left, row_at(map, channel, a->tile_row + y) + a->tile_column + left, right - left);
+}
+
+/* Filters of 3, 5 or 7 a side and strides of 1 and 2 are fast, any others right. */
+static int is_usual(const ts_conv_shape *s)
+{
+    return s->kernel_h == s->kernel_w && (s->kernel_h == 3 || s->kernel_h == 5 || s->kernel_h == 7) && s->stride <= 2;
+}
+
+/* Outputs x, x + 1, x + 2, x + 3 of one row of a filter of k columns. */
+TS_INLINE quad taps(quad sum, const float *x, const float *w, int k, int stride)
+{
+    sum = plus(sum, w[0], load(x, stride));
+    sum = plus(sum, w[1], load(x + 1, stride));
+    sum = plus(sum, w[2], load(x + 2, stride));
+    if (k > 3) {
+        sum = plus(sum, w[3], load(x + 3, stride));
+        sum = plus(sum, w[4], load(x + 4, stride));
+    }
+    if (k > 5) {
+        sum = plus(sum, w[5], load(x + 5, stride));
+        sum = plus(sum, w[6], load(x + 6, stride));
+    }
+    return sum;
+}
+
+/* out = bias + one channel by one filter; bias NULL: out += it. k and stride are constants where it is called. */
+TS_INLINE void filter_tile(float *out, int row_step, const float *tile, const area *a, const float *w,
+                           const float *bias, int k, int stride)
+{
+    for (int y = 0; y < a->rows; y++)
+        for (int x = 0; x < a->columns; x += 4) {
+            const float *line = tile + y * stride * a->pitch + x * stride, *f = w;
+            float *place = out + y * row_step + x;
+            quad sum = bias == NULL ? load_some(place, a->columns - x) : four(*bias);
+            for (int ky = 0; ky < k; ky++, line += a->pitch, f += k)
+                sum = taps(sum, line, f, k, stride);
+            store_some(place, sum, a->columns - x);
+        }
+}
+
+/* The same for four outputs, channel_step floats apart: what is loaded from the tile serves four filters. */
+TS_INLINE void filter_tile_by_four(float *out, int channel_step, int row_step, const float *tile, const area *a,
+                                   const float *const w[4], int k, int stride)
+{
+    for (int y = 0; y < a->rows; y++)
+        for (int x = 0; x < a->columns; x += 4) {
+            const float *line = tile + y * stride * a->pitch + x * stride;
+            const float *w0 = w[0], *w1 = w[1], *w2 = w[2], *w3 = w[3];
+            const int count = a->columns - x;
+            float *out0 = out + y * row_step + x, *out1 = out0 + channel_step, *out2 = out1 + channel_step;
+            float *out3 = out2 + channel_step;
+            quad sum0 = load_some(out0, count), sum1 = load_some(out1, count);
+            quad sum2 = load_some(out2, count), sum3 = load_some(out3, count);
+            for (int ky = 0; ky < k; ky++, line += a->pitch, w0 += k, w1 += k, w2 += k, w3 += k) {
+                sum0 = taps(sum0, line, w0, k, stride);
+                sum1 = taps(sum1, line, w1, k, stride);
+                sum2 = taps(sum2, line, w2, k, stride);
+                sum3 = taps(sum3, line, w3, k, stride);
+            }
+            store_some(out0, sum0, count);
+            store_some(out1, sum1, count);
+            store_some(out2, sum2, count);
+            store_some(out3, sum3, count);
+        }
+}
+
+/* sums [k][k] += products of the gradient of the outputs and what each tap of the filter read. */
+TS_INLINE void correlate_tile(float *sums, const float *g, int row_step, const float *tile, const area *a, int k,
+                              int stride)
+{
+    for (int ky = 0; ky < k; ky++, sums += k) {
+        float s0 = 0.0f, s1 = 0.0f, s2 = 0.0f, s3 = 0.0f, s4 = 0.0f, s5 = 0.0f, s6 = 0.0f;
+        for (int y = 0; y < a->rows; y++) {
+            const float *line = tile + (y * stride + ky) * a->pitch, *row = g + y * row_step;
+            for (int x = 0; x < a->columns; x += 4, row += 4, line += 4 * stride) {
+                const quad q = load_some(row, a->columns - x);
+                s0 = dot(s0, q, load(line, stride));
+                s1 = dot(s1, q, load(line + 1, stride));
+                s2 = dot(s2, q, load(line + 2, stride));
+                if (k > 3) {
+                    s3 = dot(s3, q, load(line + 3, stride));
+                    s4 = dot(s4, q, load(line + 4, stride));
+                }
+                if (k > 5) {
+                    s5 = dot(s5, q, load(line + 5, stride));
+                    s6 = dot(s6, q, load(line + 6, stride));
+                }
+            }
+        }
+        sums[0] += s0;
+        sums[1] += s1;
+        sums[2] += s2;
+        if (k > 3) {
+            sums[3] += s3;
+            sums[4] += s4;
+        }
+        if (k > 5) {
+            sums[5] += s5;
+            sums[6] += s6;
+        }
+    }
+}
+
+/* One of these for every filter and stride, so that a compiler knows them. */
+#define EACH_FILTER(k, stride, call)                                                                                   \
+    do {                                                                                                               \
+        if ((k) == 3 && (stride) == 1)                                                                                 \
+            call(3, 1);                                                                                                \
+        else if ((k) == 3)                                                                                             \
+            call(3, 2);                                                                                                \
+        else if ((k) == 5 && (stride) == 1)                                                                            \
+            call(5, 1);                                                                                                \
+        else if ((k) == 5)                                                                                             \
+            call(5, 2);                                                                                                \
+        else if ((stride) == 1)                                                                                        \
+            call(7, 1);                                                                                                \
+        else                                                                                                           \
+            call(7, 2);                                                                                                \
+    } while (0)
+
+static void filter_any(float *out, int row_step, const float *tile, const area *a, const float *w, const float *bias,
+                       const ts_conv_shape *s)
+{
+#define FILTER(k, stride) filter_tile(out, row_step, tile, a, w, bias, k, stride)
+    EACH_FILTER(s->kernel_h, s->stride, FILTER);
+#undef FILTER
+}
+
+static void filter_any_by_four(float *out, int channel_step, int row_step, const float *tile, const area *a,
+                               const float *const w[4], const ts_conv_shape *s)
+{
+#define FILTER(k, stride) filter_tile_by_four(out, channel_step, row_step, tile, a, w, k, stride)
+    EACH_FILTER(s->kernel_h, s->stride, FILTER);
+#undef FILTER
+}
+
+static void correlate_any(float *sums, const float *g, int row_step, const float *tile, const area *a,
+                          const ts_conv_shape *s)
+{
+#define CORRELATE(k, stride) correlate_tile(sums, g, row_step, tile, a, k, stride)
+    EACH_FILTER(s->kernel_h, s->stride, CORRELATE);
+#undef CORRELATE
+}
+
+/* The filter w turned by half a turn, at `turned`. */
+static const float *turn(float *turned, const float *w, const ts_conv_shape *s)
+{
+    const int count = s->kernel_h * s->kernel_w;
+    for (int n = 0; n < count; n++)
+        turned[n] = w[count - 1 - n];
+    return turned;
+}
+
+/* The convolution of stride 1 that is the input gradient of one of stride 1, by filters that are turned. */
+static ts_conv_shape transposed(const ts_conv_shape *s)
+{
+    ts_conv_shape t = *s;
+    t.in_channels = s->out_channels;
+    t.out_channels = s->in_channels;
+    t.in_height = s->out_height;
+    t.in_width = s->out_width;
+    t.out_height = s->in_height;
+    t.out_width = s->in_width;
+    t.pad_top = s->kernel_h - 1 - s->pad_top;
+    t.pad_left = s->kernel_w - 1 - s->pad_left;
+    return t;
+}
+
+/* Every channel of a range alone, rows first .. end - 1 of the outputs; `in` and `out` begin at the first channel of the
+   range. turned: the input gradient, of stride 1, where `in` is the gradient of the outputs. */
+static void filter_channels(const target *out, const rows *in, const ts_weight *w, const float *bias,
+                            const ts_conv_shape *layer, ts_range channels, int turned, int first, int end)
+{
+    static const float zero = 0.0f;
+    const ts_conv_shape s = turned ? transposed(layer) : *layer;
+    const int room = turned ? TILE - MAX_TAPS : TILE;
+    float tile[TILE], *turned_filter = tile + room;
+    for (area a = area_at(&s, first, 0, end, room); a.rows > 0; a = area_after(&s, &a, first, end, room)) {
+        clear_tile(tile, &a, &s);
+        for (int c = 0; c < channels.count; c++) {
+            const float *f = filter(w, layer, channels.first + c, 0);
+            if (turned)
+                f = turn(turned_filter, f, layer);
+            load_tile(tile, &a, &s, in, c);
+            filter_any(out->first + c * out->channel_step + a.row * out->row_step + a.column, out->row_step, tile, &a,
+                       f, bias == NULL ? &zero : bias + channels.first + c, &s);
+        }
+    }
+}
+
+/* out += a dense or grouped convolution, rows first .. end - 1. turned: the input gradient, of stride 1. */
+static void filter_densely(const target *out, const rows *in, const ts_weight *w, const ts_conv_shape *layer,
+                           int turned, int first, int end)
+{
+    const ts_conv_shape s = turned ? transposed(layer) : *layer;
+    const int ins = s.in_channels / s.groups, outs = s.out_channels / s.groups;
+    const int room = turned ? TILE - 4 * MAX_TAPS : TILE;
+    float tile[TILE], *turned_filters = tile + room;
+    for (area a = area_at(&s, first, 0, end, room); a.rows > 0; a = area_after(&s, &a, first, end, room)) {
+        clear_tile(tile, &a, &s);
+        for (int i = 0; i < s.in_channels; i++) {
+            const int group_end = (i / ins + 1) * outs;
+            load_tile(tile, &a, &s, in, i);
+            for (int o = group_end - outs, count; o < group_end; o += count) {
+                float *place = out->first + o * out->channel_step + a.row * out->row_step + a.column;
+                const float *f[4];
+                count = group_end - o >= 4 ? 4 : 1;
+                for (int n = 0; n < count; n++)
+                    f[n] = turned ? turn(turned_filters + n * MAX_TAPS, filter(w, layer, i, (o + n) % outs), layer)
+                                  : filter(w, layer, o + n, i % ins);
+                if (count == 4)
+                    filter_any_by_four(place, out->channel_step, out->row_step, tile, &a, f, &s);
+                else
+                    filter_any(place, out->row_step, tile, &a, f[0], NULL, &s);
+            }
+        }
+    }
+}
+
+/* The input gradient of stride 2. Output 2m + n of it, n = 0 or 1, reads the taps n, n + 2, ... of the filter and the
+   outputs m, m - 1, ... of the layer: so the gradient of the outputs is filtered twice a row and twice a column. As a
+   convolution whose outputs are the m: */
+static ts_conv_shape halves(const ts_conv_shape *s)
+{
+    ts_conv_shape h = *s;
+    h.stride = 1;
+    h.kernel_h = (s->kernel_h + 1) / 2;
+    h.kernel_w = (s->kernel_w + 1) / 2;
+    h.in_height = s->out_height;
+    h.in_width = s->out_width;
+    h.out_height = (s->in_height - 1 + s->pad_top) / 2 - s->pad_top / 2 + 1;
+    h.out_width = (s->in_width - 1 + s->pad_left) / 2 - s->pad_left / 2 + 1;
+    h.pad_top = h.kernel_h - 1 - s->pad_top / 2;
+    h.pad_left = h.kernel_w - 1 - s->pad_left / 2;
+    return h;
+}
+
+/* Elements column, column + 1, ... of a row of `width` += even.a, odd.a, even.b, ...: those that exist. */
+static void add_pairs(float *row, int column, int width, quad even, quad odd)
+{
+    const float values[8] = {even.a, odd.a, even.b, odd.b, even.c, odd.c, even.d, odd.d};
+    for (int n = max_int(0, -column); n < min_int(8, width - column); n++)
+        row[column + n] += values[n];
+}
+
+/* gin (a channel) += the gradient through one filter of k x k, stride 2, of the tile's outputs. */
+TS_INLINE void spread_tile(float *gin, const float *tile, const area *a, const float *w, const ts_conv_shape *s, int k)
+{
+    const int reach = (k - 1) / 2;
+    for (int y = 0; y < 2 * a->rows; y++) {
+        const int row = 2 * (a->row + s->pad_top / 2) + y - s->pad_top, parity = y % 2;
+        if (row < 0 || row >= s->in_height)
+            continue;
+        for (int x = 0; x < a->columns; x += 4) {
+            quad even = four(0.0f), odd = even;
+            for (int ky = parity; ky < k; ky += 2) {
+                const float *line = tile + (y / 2 + reach - ky / 2) * a->pitch + x + reach, *f = w + ky * k;
+                even = plus(even, f[0], load(line, 1));
+                odd = plus(odd, f[1], load(line, 1));
+                even = plus(even, f[2], load(line - 1, 1));
+                if (k > 3) {
+                    odd = plus(odd, f[3], load(line - 1, 1));
+                    even = plus(even, f[4], load(line - 2, 1));
+                }
+                if (k > 5) {
+                    odd = plus(odd, f[5], load(line - 2, 1));
+                    even = plus(even, f[6], load(line - 3, 1));
+                }
+            }
+            const int column = 2 * (a->column + x + s->pad_left / 2) - s->pad_left;
+            add_pairs(gin + row * s->in_width, column, s->in_width, even, odd);
+        }
+    }
+}
+
+static void spread_any(float *gin, const float *tile, const area *a, const float *w, const ts_conv_shape *s)
+{
+    if (s->kernel_h == 3)
+        spread_tile(gin, tile, a, w, s, 3);
+    else if (s->kernel_h == 5)
+        spread_tile(gin, tile, a, w, s, 5);
+    else
+        spread_tile(gin, tile, a, w, s, 7);
+}
+
+/* gin += the input gradient of stride 2; gin and gout begin at the first channel of the range of inputs. */
+static void spread_channels(float *gin, const rows *gout, const ts_weight *w, const ts_conv_shape *s,
+                            ts_range channels)
+{
+    const ts_conv_shape h = halves(s);
+    float tile[TILE];
+    for (area a = area_at(&h, 0, 0, h.out_height, TILE); a.rows > 0; a = area_after(&h, &a, 0, h.out_height, TILE)) {
+        clear_tile(tile, &a, &h);
+        for (int c = 0; c < channels.count; c++) {
+            load_tile(tile, &a, &h, gout, c);
+            spread_any(gin + c * s->in_height * s->in_width, tile, &a, filter(w, s, channels.first + c, 0), s);
+        }
+    }
+}
+
+static void spread_densely(float *gin, const rows *gout, const ts_weight *w, const ts_conv_shape *s)
+{
+    const ts_conv_shape h = halves(s);
+    const int ins = s->in_channels / s->groups, outs = s->out_channels / s->groups;
+    float tile[TILE];
+    for (area a = area_at(&h, 0, 0, h.out_height, TILE); a.rows > 0; a = area_after(&h, &a, 0, h.out_height, TILE)) {
+        clear_tile(tile, &a, &h);
+        for (int o = 0; o < s->out_channels; o++) {
+            load_tile(tile, &a, &h, gout, o);
+            for (int i = 0; i < ins; i++)
+                spread_any(gin + (o / outs * ins + i) * s->in_height * s->in_width, tile, &a, filter(w, s, o, i), s);
+        }
+    }
+}
+
+/* ---- Convolutions: any filter and stride ------------------------------------------------------------------------ */
+
+/* out += one channel by one filter, rows first .. end - 1. */
+static void convolve(float *out, int row_step, const rows *in, int channel, const float *w, const ts_conv_shape *s,
+                     int first, int end)
+{
+    for (int oy = first; oy < end; oy++)
+        for (int ky = 0; ky < s->kernel_h; ky++) {
+            const int iy = oy * s->stride - s->pad_top + ky;
+            if (iy < 0 || iy >= s->in_height)
+                continue;
+            const float *x = row_at(in, channel, iy);
+            for (int ox = 0; ox < s->out_width; ox++)
+                for (int kx = 0; kx < s->kernel_w; kx++) {
+                    const int ix = ox * s->stride - s->pad_left + kx;
+                    float *place = out + oy * row_step + ox;
+                    if (ix >= 0 && ix < s->in_width)
+                        *place = TS_FMA(w[ky * s->kernel_w + kx], x[ix], *place);
+                }
+        }
+}
+
+/* gin += the input gradient of one channel by one filter. */
+static void convolve_dx(float *gin, const float *gout, const float *w, const ts_conv_shape *s)
 {
     for (int oy = 0; oy < s->out_height; oy++)
-        for (int ox = 0; ox < s->out_width; ox++) {
-            float total = 0.0f;
+        for (int ox = 0; ox < s->out_width; ox++)
             for (int ky = 0; ky < s->kernel_h; ky++) {
                 const int iy = oy * s->stride - s->pad_top + ky;
                 if (iy < 0 || iy >= s->in_height)
                     continue;
                 for (int kx = 0; kx < s->kernel_w; kx++) {
                     const int ix = ox * s->stride - s->pad_left + kx;
+                    float *place = gin + iy * s->in_width + ix;
                     if (ix >= 0 && ix < s->in_width)
-                        total = TS_FMA(weight[ky * s->kernel_w + kx], in[iy * s->in_width + ix], total);
+                        *place = TS_FMA(w[ky * s->kernel_w + kx], gout[oy * s->out_width + ox], *place);
                 }
             }
-            out[oy * s->out_width + ox] += total;
+}
+
+/* dst [kernel_h][kernel_w] += factor * the gradient of the filter of one channel. */
+static void convolve_dw(float *dst, float factor, const float *gout, const float *in, const ts_conv_shape *s)
+{
+    for (int ky = 0; ky < s->kernel_h; ky++)
+        for (int kx = 0; kx < s->kernel_w; kx++) {
+            float total = 0.0f;
+            for (int oy = 0; oy < s->out_height; oy++) {
+                const int iy = oy * s->stride - s->pad_top + ky;
+                if (iy < 0 || iy >= s->in_height)
+                    continue;
+                for (int ox = 0; ox < s->out_width; ox++) {
+                    const int ix = ox * s->stride - s->pad_left + kx;
+                    if (ix >= 0 && ix < s->in_width)
+                        total = TS_FMA(gout[oy * s->out_width + ox], in[iy * s->in_width + ix], total);
+                }
+            }
+            dst[ky * s->kernel_w + kx] += factor * total;
         }
+}
+
+/* ---- Convolutions ----------------------------------------------------------------------------------------------- */
+
+/* Whether one tile holds all of a channel: then it may be overwritten, once it is in there. */
+static int is_one_tile(const ts_conv_shape *s)
+{
+    const area a = area_at(s, 0, 0, s->out_height, TILE - MAX_TAPS);
+    return is_usual(s) && a.rows == s->out_height && a.columns == s->out_width;
+}
+
+/* Rows first .. end - 1 of a depthwise layer; out and in begin at the first channel of the range. */
+static void depthwise(const target *out, const rows *in, const ts_weight *w, const float *bias, const ts_conv_shape *s,
+                      ts_range channels, int first, int end)
+{
+    if (is_usual(s)) {
+        filter_channels(out, in, w, bias, s, channels, 0, first, end);
+        return;
+    }
+    for (int c = 0; c < channels.count; c++) {
+        float *plane = out->first + c * out->channel_step;
+        for (int y = first; y < end; y++)
+            fill(plane + y * out->row_step, bias == NULL ? 0.0f : bias[channels.first + c], s->out_width);
+        convolve(plane, out->row_step, in, c, filter(w, s, channels.first + c, 0), s, first, end);
+    }
 }
 
 void ts_depthwise(float *out, const float *in, const ts_weight *w, const float *bias, const ts_conv_shape *s,
                   float *scratch)
 {
     const int in_pixels = s->in_height * s->in_width, out_pixels = s->out_height * s->out_width;
-    for (int c = 0; c < s->out_channels; c++) {
-        const float *x = in + c * in_pixels;
-        if (out == in) {
-            copy(scratch, x, in_pixels);
-            x = scratch;
-        }
-        fill(out + c * out_pixels, bias == NULL ? 0.0f : bias[c], out_pixels);
-        convolve_channel(out + c * out_pixels, x, filter(w, s, c, 0), s);
+    if (out != in || is_one_tile(s)) {
+        const target to = whole_target(out, s->out_height, s->out_width);
+        const rows from = whole_map(in, s->in_height, s->in_width);
+        const ts_range all = {0, s->out_channels};
+        depthwise(&to, &from, w, bias, s, all, 0, s->out_height);
+        return;
     }
+    for (int c = 0; c < s->out_channels; c++) {
+        const target to = whole_target(out + c * out_pixels, s->out_height, s->out_width);
+        const rows from = whole_map(scratch, s->in_height, s->in_width);
+        const ts_range one = {c, 1};
+        copy(scratch, in + c * in_pixels, in_pixels);
+        depthwise(&to, &from, w, bias, s, one, 0, s->out_height);
+    }
+}
+
+/* gin and gout begin at the first channel of the range, and are not the same memory unless one tile holds a channel. */
+static void depthwise_dx(float *gin, const float *gout, const ts_weight *w, const ts_conv_shape *s, ts_range channels)
+{
+    const int in_pixels = s->in_height * s->in_width, out_pixels = s->out_height * s->out_width;
+    const rows from = whole_map(gout, s->out_height, s->out_width);
+    if (is_usual(s) && s->stride == 1) {
+        const target to = whole_target(gin, s->in_height, s->in_width);
+        filter_channels(&to, &from, w, NULL, s, channels, 1, 0, s->in_height);
+        return;
+    }
+    fill(gin, 0.0f, channels.count * in_pixels);
+    if (is_usual(s))
+        spread_channels(gin, &from, w, s, channels);
+    else
+        for (int c = 0; c < channels.count; c++)
+            convolve_dx(gin + c * in_pixels, gout + c * out_pixels, filter(w, s, channels.first + c, 0), s);
+}
+
+void ts_depthwise_dx(float *gin, const float *gout, const ts_weight *w, const ts_conv_shape *s, ts_range channels,
+                     float *scratch)
+{
+    const int in_pixels = s->in_height * s->in_width, out_pixels = s->out_height * s->out_width;
+    const ts_conv_shape t = transposed(s);
+    if (gin != gout || (s->stride == 1 && is_one_tile(&t))) {
+        depthwise_dx(gin, gout, w, s, channels);
+        return;
+    }
+    for (int c = 0; c < channels.count; c++) {
+        const ts_range one = {channels.first + c, 1};
+        copy(scratch, gout + c * out_pixels, out_pixels);
+        depthwise_dx(gin + c * in_pixels, scratch, w, s, one);
+    }
+}
+
+/* dst [kernel_h][kernel_w] += factor * the part of the gradient of a filter that comes from one tile. */
+static void add_filter_gradient(float *dst, float factor, const float *g, const float *tile, const area *a,
+                                const ts_conv_shape *s)
+{
+    float sums[MAX_TAPS] = {0.0f};
+    correlate_any(sums, g + a->row * s->out_width + a->column, s->out_width, tile, a, s);
+    ts_axpy(dst, factor, sums, s->kernel_h * s->kernel_w);
+}
+
+void ts_depthwise_dw(float *dst, float factor, const float *gout, const float *in, const ts_weight *w,
+                     const ts_conv_shape *s, ts_range channels)
+{
+    const int in_pixels = s->in_height * s->in_width, out_pixels = s->out_height * s->out_width;
+    const int taps_count = s->kernel_h * s->kernel_w;
+    const ts_range places = trained_places(w, TS_OUT, channels);
+    const rows map = whole_map(in, s->in_height, s->in_width);
+    float tile[TILE];
+    if (!is_usual(s)) {
+        for (int n = places.first; n < places.first + places.count; n++)
+            convolve_dw(dst + n * taps_count, factor,
+                        gout + (trained_channel(w, TS_OUT, n) - channels.first) * out_pixels, in + n * in_pixels, s);
+        return;
+    }
+    for (area a = area_at(s, 0, 0, s->out_height, TILE); a.rows > 0; a = area_after(s, &a, 0, s->out_height, TILE)) {
+        clear_tile(tile, &a, s);
+        for (int n = places.first; n < places.first + places.count; n++) {
+            load_tile(tile, &a, s, &map, n);
+            add_filter_gradient(dst + n * taps_count, factor,
+                                gout + (trained_channel(w, TS_OUT, n) - channels.first) * out_pixels, tile, &a, s);
+        }
+    }
+}
+
+/* Rows first .. end - 1 of a dense or grouped convolution. */
+static void conv(const target *out, const rows *in, const ts_weight *w, const float *bias, const ts_conv_shape *s,
+                 int first, int end)
+{
+    const int ins = s->in_channels / s->groups, outs = s->out_channels / s->groups;
+    for (int o = 0; o < s->out_channels; o++)
+        for (int y = first; y < end; y++)
+            fill(out->first + o * out->channel_step + y * out->row_step, bias == NULL ? 0.0f : bias[o], s->out_width);
+    if (is_usual(s)) {
+        filter_densely(out, in, w, s, 0, first, end);
+        return;
+    }
+    for (int o = 0; o < s->out_channels; o++)
+        for (int i = 0; i < ins; i++)
+            convolve(out->first + o * out->channel_step, out->row_step, in, o / outs * ins + i, filter(w, s, o, i), s,
+                     first, end);
+}
+
+/* Whether a convolution is a product of matrices. */
+static int is_pointwise(const ts_conv_shape *s)
+{
+    return s->kernel_h == 1 && s->kernel_w == 1 && s->stride == 1 && s->groups == 1;
 }
 
 void ts_conv(float *out, const float *in, const ts_weight *w, const float *bias, const ts_conv_shape *s)
 {
+    const target to = whole_target(out, s->out_height, s->out_width);
+    const rows from = whole_map(in, s->in_height, s->in_width);
+    if (is_pointwise(s))
+        ts_pointwise(out, in, w, bias, s->in_channels, s->out_channels, s->out_height * s->out_width);
+    else
+        conv(&to, &from, w, bias, s, 0, s->out_height);
+}
+
+void ts_conv_dx(float *gin, const float *gout, const ts_weight *w, const ts_conv_shape *s, int add)
+{
     const int in_pixels = s->in_height * s->in_width, out_pixels = s->out_height * s->out_width;
     const int ins = s->in_channels / s->groups, outs = s->out_channels / s->groups;
-    for (int o = 0; o < s->out_channels; o++) {
-        fill(out + o * out_pixels, bias == NULL ? 0.0f : bias[o], out_pixels);
-        for (int i = 0; i < ins; i++)
-            convolve_channel(out + o * out_pixels, in + (o / outs * ins + i) * in_pixels, filter(w, s, o, i), s);
+    const rows from = whole_map(gout, s->out_height, s->out_width);
+    const ts_range all_in = {0, s->in_channels}, all_out = {0, s->out_channels};
+    if (is_pointwise(s)) {
+        ts_pointwise_dx(gin, gout, w, s->in_channels, s->out_channels, all_in, all_out, in_pixels, add);
+        return;
+    }
+    if (!add)
+        fill(gin, 0.0f, s->in_channels * in_pixels);
+    if (is_usual(s) && s->stride == 1) {
+        const target to = whole_target(gin, s->in_height, s->in_width);
+        filter_densely(&to, &from, w, s, 1, 0, s->in_height);
+    } else if (is_usual(s)) {
+        spread_densely(gin, &from, w, s);
+    } else {
+        for (int o = 0; o < s->out_channels; o++)
+            for (int i = 0; i < ins; i++)
+                convolve_dx(gin + (o / outs * ins + i) * in_pixels, gout + o * out_pixels, filter(w, s, o, i), s);
     }
 }
 
-void ts_linear(float *out, const float *in, const ts_weight *w, const float *bias, int in_features, int out_features)
+/* dst += factor * the gradient of the filters that read one kept channel, by its tile; tile NULL: by the map `in`. */
+static void add_filter_gradients(float *dst, float factor, const float *gout, const float *in, const float *tile,
+                                 const area *a, const ts_weight *w, const ts_conv_shape *s, int channel)
 {
-    ts_pointwise(out, in, w, bias, in_features, out_features, 1);
+    const int ins = s->in_channels / s->groups, outs = s->out_channels / s->groups, group = channel / ins;
+    for (int o = group * outs; o < (group + 1) * outs; o++) {
+        const int at = trained_filter(w, s, o, channel % ins);
+        const float *g = gout + o * s->out_height * s->out_width;
+        if (at >= 0 && tile != NULL)
+            add_filter_gradient(dst + at, factor, g, tile, a, s);
+        else if (at >= 0)
+            convolve_dw(dst + at, factor, g, in, s);
+    }
+}
+
+void ts_conv_dw(float *dst, float factor, const float *gout, const float *in, const ts_weight *w,
+                const ts_conv_shape *s)
+{
+    const int in_pixels = s->in_height * s->in_width;
+    const ts_range all_in = {0, s->in_channels}, all_out = {0, s->out_channels};
+    const ts_range kept = trained_places(w, TS_IN, all_in);
+    const rows map = whole_map(in, s->in_height, s->in_width);
+    float tile[TILE];
+    if (is_pointwise(s)) {
+        ts_pointwise_dw(dst, factor, gout, in, w, s->in_channels, s->out_channels, all_in, all_out, in_pixels);
+        return;
+    }
+    if (!is_usual(s)) {
+        for (int n = 0; n < kept.count; n++)
+            add_filter_gradients(dst, factor, gout, in + n * in_pixels, NULL, NULL, w, s,
+                                 trained_channel(w, TS_IN, n));
+        return;
+    }
+    for (area a = area_at(s, 0, 0, s->out_height, TILE); a.rows > 0; a = area_after(s, &a, 0, s->out_height, TILE)) {
+        clear_tile(tile, &a, s);
+        for (int n = 0; n < kept.count; n++) {
+            load_tile(tile, &a, s, &map, n);
+            add_filter_gradients(dst, factor, gout, NULL, tile, &a, w, s, trained_channel(w, TS_IN, n));
+        }
+    }
 }
 
 /* ---- Forward: norms --------------------------------------------------------------------------------------------- */
@@ -451,145 +1385,13 @@ float ts_cross_entropy(float *gradient, const float *logits, int label, int clas
     return logf(total) + margin;
 }
 
-/* ---- Backward: layers with weights ------------------------------------------------------------------------------ */
-
-void ts_pointwise_dx(float *gin, const float *gout, const ts_weight *w, int in_channels, int out_channels, ts_range in,
-                     ts_range out, int pixels, int add)
-{
-    const ts_conv_shape s = matrix_shape(in_channels, out_channels);
-    if (!add)
-        ts_zero(gin, in.count * pixels);
-    for (int i = 0; i < in.count; i++)
-        for (int o = 0; o < out.count; o++)
-            ts_axpy(gin + i * pixels, *filter(w, &s, out.first + o, in.first + i), gout + o * pixels, pixels);
-}
-
-void ts_pointwise_dw(float *dst, float factor, const float *gout, const float *in, const ts_weight *w, int in_channels,
-                     int out_channels, ts_range in_range, ts_range out_range, int pixels)
-{
-    const ts_conv_shape s = matrix_shape(in_channels, out_channels);
-    const int kept = w->index != NULL && w->axis == TS_IN;
-    for (int o = out_range.first; o < out_range.first + out_range.count; o++)
-        for (int i = in_range.first; i < in_range.first + in_range.count; i++) {
-            const int at = trained_filter(w, &s, o, i);
-            const float *x = in + (kept ? trained_place(w, i) : i) * pixels;
-            if (at >= 0)
-                dst[at] += factor * dot(gout + (o - out_range.first) * pixels, x, pixels);
-        }
-}
-
-/* gin += the input gradient of one channel by one filter. */
-static void convolve_channel_dx(float *gin, const float *gout, const float *weight, const ts_conv_shape *s)
-{
-    for (int oy = 0; oy < s->out_height; oy++)
-        for (int ox = 0; ox < s->out_width; ox++)
-            for (int ky = 0; ky < s->kernel_h; ky++) {
-                const int iy = oy * s->stride - s->pad_top + ky;
-                if (iy < 0 || iy >= s->in_height)
-                    continue;
-                for (int kx = 0; kx < s->kernel_w; kx++) {
-                    const int ix = ox * s->stride - s->pad_left + kx;
-                    float *place = gin + iy * s->in_width + ix;
-                    if (ix >= 0 && ix < s->in_width)
-                        *place = TS_FMA(weight[ky * s->kernel_w + kx], gout[oy * s->out_width + ox], *place);
-                }
-            }
-}
-
-/* dst [kernel_h][kernel_w] += factor * the gradient of the filter of one channel. */
-static void convolve_channel_dw(float *dst, float factor, const float *gout, const float *in, const ts_conv_shape *s)
-{
-    for (int ky = 0; ky < s->kernel_h; ky++)
-        for (int kx = 0; kx < s->kernel_w; kx++) {
-            float total = 0.0f;
-            for (int oy = 0; oy < s->out_height; oy++) {
-                const int iy = oy * s->stride - s->pad_top + ky;
-                if (iy < 0 || iy >= s->in_height)
-                    continue;
-                for (int ox = 0; ox < s->out_width; ox++) {
-                    const int ix = ox * s->stride - s->pad_left + kx;
-                    if (ix >= 0 && ix < s->in_width)
-                        total = TS_FMA(gout[oy * s->out_width + ox], in[iy * s->in_width + ix], total);
-                }
-            }
-            dst[ky * s->kernel_w + kx] += factor * total;
-        }
-}
-
-void ts_depthwise_dx(float *gin, const float *gout, const ts_weight *w, const ts_conv_shape *s, ts_range channels,
-                     float *scratch)
-{
-    const int in_pixels = s->in_height * s->in_width, out_pixels = s->out_height * s->out_width;
-    for (int c = 0; c < channels.count; c++) {
-        const float *g = gout + c * out_pixels;
-        if (gin == gout) {
-            copy(scratch, g, out_pixels);
-            g = scratch;
-        }
-        ts_zero(gin + c * in_pixels, in_pixels);
-        convolve_channel_dx(gin + c * in_pixels, g, filter(w, s, channels.first + c, 0), s);
-    }
-}
-
-void ts_depthwise_dw(float *dst, float factor, const float *gout, const float *in, const ts_weight *w,
-                     const ts_conv_shape *s, ts_range channels)
-{
-    const int in_pixels = s->in_height * s->in_width, out_pixels = s->out_height * s->out_width;
-    const int area = s->kernel_h * s->kernel_w;
-    int first, end;
-    trained_places(w, channels, &first, &end);
-    for (int n = first; n < end; n++) {
-        const int c = (w->index == NULL ? n : w->index[n]) - channels.first;
-        convolve_channel_dw(dst + n * area, factor, gout + c * out_pixels, in + n * in_pixels, s);
-    }
-}
-
-void ts_conv_dx(float *gin, const float *gout, const ts_weight *w, const ts_conv_shape *s, int add)
-{
-    const int in_pixels = s->in_height * s->in_width, out_pixels = s->out_height * s->out_width;
-    const int ins = s->in_channels / s->groups, outs = s->out_channels / s->groups;
-    if (!add)
-        ts_zero(gin, s->in_channels * in_pixels);
-    for (int o = 0; o < s->out_channels; o++)
-        for (int i = 0; i < ins; i++)
-            convolve_channel_dx(gin + (o / outs * ins + i) * in_pixels, gout + o * out_pixels, filter(w, s, o, i), s);
-}
-
-void ts_conv_dw(float *dst, float factor, const float *gout, const float *in, const ts_weight *w,
-                const ts_conv_shape *s)
-{
-    const int in_pixels = s->in_height * s->in_width, out_pixels = s->out_height * s->out_width;
-    const int ins = s->in_channels / s->groups, outs = s->out_channels / s->groups;
-    const int kept = w->index != NULL && w->axis == TS_IN;
-    for (int o = 0; o < s->out_channels; o++)
-        for (int i = 0; i < ins; i++) {
-            const int at = trained_filter(w, s, o, i), channel = o / outs * ins + i;
-            if (at >= 0)
-                convolve_channel_dw(dst + at, factor, gout + o * out_pixels,
-                                    in + (kept ? trained_place(w, channel) : channel) * in_pixels, s);
-        }
-}
-
-void ts_linear_dx(float *gin, const float *gout, const ts_weight *w, int in_features, int out_features, int add)
-{
-    const ts_range in = {0, in_features}, out = {0, out_features};
-    ts_pointwise_dx(gin, gout, w, in_features, out_features, in, out, 1, add);
-}
-
-void ts_linear_dw(float *dst, float factor, const float *gout, const float *in, const ts_weight *w, int in_features,
-                  int out_features)
-{
-    const ts_range ins = {0, in_features}, outs = {0, out_features};
-    ts_pointwise_dw(dst, factor, gout, in, w, in_features, out_features, ins, outs, 1);
-}
+/* ---- Backward: norms -------------------------------------------------------------------------------------- */
 
 void ts_channel_sum(float *dst, float factor, const float *g, int channels, int pixels)
 {
     for (int c = 0; c < channels; c++)
         dst[c] += factor * sum(g + c * pixels, pixels);
 }
-
-/* ---- Backward: norms -------------------------------------------------------------------------------------------- */
 
 /* Sum of g * (x - mean). */
 static float dot_centred(const float *g, const float *x, float mean, int count)
@@ -729,7 +1531,7 @@ void ts_bilinear_dx(float *gin, const float *gout, int channels, int in_h, int i
 void ts_dot_channels(float *out, const float *g, const float *x, int channels, int pixels)
 {
     for (int c = 0; c < channels; c++)
-        out[c] = dot(g + c * pixels, x + c * pixels, pixels);
+        out[c] = dot_centred(g + c * pixels, x + c * pixels, 0.0f, pixels);
 }
 
 /* ---- Weights that train ------------------------------------------------------------------------------------------ */
@@ -779,16 +1581,6 @@ uint32_t ts_crc32(uint32_t crc, const void *data, size_t size)
 
 /* ---- Row by row ------------------------------------------------------------------------------------------------- */
 
-/* The rows of a map that a stage reads: a ring of lines, or the map itself. */
-typedef struct {
-    const float *first; /* row 0 */
-    int lines;          /* rows r and r + lines lie in the same place */
-    int row_step;       /* floats from a row to the next */
-    int channel_step;   /* floats from a channel to the next within a row */
-} rows;
-
-static const float *row_at(const rows *of, int row) { return of->first + row % of->lines * of->row_step; }
-
 static void activate(float *x, uint8_t act, int count)
 {
     switch (act) {
@@ -802,39 +1594,12 @@ static void activate(float *x, uint8_t act, int count)
     }
 }
 
-/* out [out_width] += row `row` of the convolution of channel `channel` by one filter. */
-static void convolve_row(float *out, const rows *in, int channel, const float *weight, const ts_conv_shape *s, int row)
-{
-    for (int ky = 0; ky < s->kernel_h; ky++) {
-        const int iy = row * s->stride - s->pad_top + ky;
-        if (iy < 0 || iy >= s->in_height)
-            continue;
-        const float *x = row_at(in, iy) + channel * in->channel_step;
-        for (int ox = 0; ox < s->out_width; ox++)
-            for (int kx = 0; kx < s->kernel_w; kx++) {
-                const int ix = ox * s->stride - s->pad_left + kx;
-                if (ix >= 0 && ix < s->in_width)
-                    out[ox] = TS_FMA(weight[ky * s->kernel_w + kx], x[ix], out[ox]);
-            }
-    }
-}
-
-static void add_row(float *out, int out_step, const rows *a, const rows *b, const ts_conv_shape *s, int row)
+static void add_row(const target *out, const rows *a, const rows *b, const ts_conv_shape *s, int row)
 {
     for (int c = 0; c < s->out_channels; c++) {
-        copy(out + c * out_step, row_at(a, row) + c * a->channel_step, s->out_width);
-        ts_add(out + c * out_step, row_at(b, row) + c * b->channel_step, s->out_width);
-    }
-}
-
-static void conv_row(float *out, int out_step, const rows *in, const ts_row_stage *stage, int row)
-{
-    const ts_conv_shape *s = &stage->shape;
-    const int ins = s->in_channels / s->groups, outs = s->out_channels / s->groups, area = s->kernel_h * s->kernel_w;
-    for (int o = 0; o < s->out_channels; o++) {
-        fill(out + o * out_step, stage->bias == NULL ? 0.0f : stage->bias[o], s->out_width);
-        for (int i = 0; i < ins; i++)
-            convolve_row(out + o * out_step, in, o / outs * ins + i, stage->weight + (o * ins + i) * area, s, row);
+        float *line = out->first + c * out->channel_step + row * out->row_step;
+        copy(line, row_at(a, c, row), s->out_width);
+        ts_add(line, row_at(b, c, row), s->out_width);
     }
 }
 
@@ -889,18 +1654,36 @@ static rows rows_of(const row_plan *plan, int n)
     return map;
 }
 
-/* Row `row` of a stage, whose channels begin out_step floats apart. */
-static void compute_row(float *out, int out_step, const row_plan *plan, const ts_row_stage *stage, int row)
+/* The line of a ring where row `row` of a stage goes. */
+static target ring_line(const row_plan *plan, int n, int row)
 {
+    const ts_row_stage *stage = plan->stages + n;
+    const ts_conv_shape *s = &stage->shape;
+    const target t = {plan->scratch + stage->offset + row % stage->lines * s->out_channels * s->out_width, 0,
+                      s->out_width};
+    return t;
+}
+
+/* Row `row` of a stage. */
+static void compute_row(const target *out, const row_plan *plan, const ts_row_stage *stage, int row)
+{
+    const ts_conv_shape *s = &stage->shape;
+    const ts_weight weight = {stage->weight, NULL, NULL, 0, TS_OUT};
     const rows in = rows_of(plan, stage->input);
+    const ts_range all = {0, s->out_channels};
     if (stage->kind == TS_ROW_ADD) {
         const rows other = rows_of(plan, stage->other);
-        add_row(out, out_step, &in, &other, &stage->shape, row);
+        add_row(out, &in, &other, s, row);
+    } else if (stage->kind == TS_ROW_DEPTHWISE) {
+        depthwise(out, &in, &weight, stage->bias, s, all, row, row + 1);
+    } else if (stage->kind == TS_ROW_POINTWISE) {
+        multiply(out->first + row * out->row_step, out->channel_step, row_at(&in, 0, row), in.channel_step, &weight,
+                 stage->bias, s->in_channels, s->out_channels, s->out_width);
     } else {
-        conv_row(out, out_step, &in, stage, row);
+        conv(out, &in, &weight, stage->bias, s, row, row + 1);
     }
-    for (int c = 0; c < stage->shape.out_channels; c++)
-        activate(out + c * out_step, stage->act, stage->shape.out_width);
+    for (int c = 0; c < s->out_channels; c++)
+        activate(out->first + c * out->channel_step + row * out->row_step, stage->act, s->out_width);
 }
 
 void ts_rows(float *out, const float *in, ts_row_source source, void *context, int source_lines,
@@ -917,12 +1700,11 @@ void ts_rows(float *out, const float *in, ts_row_source source, void *context, i
         const int n = next_stage(stages, count, produced), row = produced[n]++;
         if (n < 0) {
             source(context, row, scratch + row % source_lines * first->in_channels * first->in_width);
-        } else if (n == count - 1) {
-            compute_row(out + row * last->out_width, last->out_height * last->out_width, &plan, stages + n, row);
-        } else {
-            const ts_conv_shape *s = &stages[n].shape;
-            const int at = row % stages[n].lines * s->out_channels * s->out_width;
-            compute_row(scratch + stages[n].offset + at, s->out_width, &plan, stages + n, row);
+            continue;
         }
+        target to = whole_target(out, last->out_height, last->out_width);
+        if (n < count - 1)
+            to = ring_line(&plan, n, row);
+        compute_row(&to, &plan, stages + n, row);
     }
 }
