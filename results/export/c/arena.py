@@ -53,14 +53,23 @@ class Arena:
         name = self.name(number)
         return f"{name} + {first}" if first else name
 
-    def scratch(self) -> str:
-        """The scratch of the operation, or NULL."""
+    def has_scratch(self) -> bool:
+        """Whether the operation has scratch."""
+        return self._scratch() is not None
+
+    def scratch(self, first: int = 0) -> str:
+        """The scratch of the operation, from its element `first` on, or NULL."""
+        number = self._scratch()
+        if number is None:
+            return "NULL"
+        assert FLOAT * first < self.program.tensors[number].bytes, f"{self._operation} has too little scratch"
+        self._used.add(number)
+        return f"{self.name(number)} + {first}" if first else self.name(number)
+
+    def _scratch(self) -> int | None:
         assert self._operation is not None
-        for number in self._operation.writes:
-            if self.program.tensors[number].kind == Kind.SCRATCH:
-                self._used.add(number)
-                return self.name(number)
-        return "NULL"
+        tensors = self.program.tensors
+        return next((n for n in self._operation.writes if tensors[n].kind == Kind.SCRATCH), None)
 
     def same(self, first: tuple[Kind, int], second: tuple[Kind, int]) -> bool:
         """Whether two tensors lie in the same place."""

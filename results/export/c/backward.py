@@ -1,7 +1,8 @@
-"""The backward pass: each operation of the program as calls of kernels.
+"""The backward pass, layer by layer: each operation of the program as calls of kernels.
 
 Gradients of weights have one form, `dst += factor * gradient`. So a row's weight gradient is written once, whether it
-is gathered in a tensor of its own or goes straight into the trained values (`Target`).
+is gathered in a tensor of its own or goes straight into the trained values (`Target`). What runs a few channels at a
+time is in `channelwise`.
 """
 
 from collections.abc import Callable
@@ -60,6 +61,7 @@ class Backward:
             Phase.LOSS: self._loss,
             Phase.WEIGHT_GRADIENT: self._weight_gradient,
             Phase.INPUT_GRADIENT: self._input_gradient,
+            Phase.BACKWARD: self._fused,
             Phase.UPDATE: self._update,
         }
         phases[operation.phase](operation.row)
@@ -86,9 +88,70 @@ class Backward:
 
     def _weight_gradient(self, row: int) -> None:
         self.code.comment(f"{describe(self.network, row)}: gradient of what trains")
-        trained = self.arena.program.tensors[self.arena.numbers[Kind.WEIGHT_GRADIENT, row]].bytes
-        self.code.call("ts_zero", self.arena.at(Kind.WEIGHT_GRADIENT, row), trained // 4)
-        self.gradients(row, Target(Kind.WEIGHT_GRADIENT, "1.0f"))
+        if not self.accumulates:
+            self.code.call("ts_zero", self.arena.at(Kind.WEIGHT_GRADIENT, row), self.trained(row))
+        self.gradients(row, Target(Kind.WEIGHT_GRADIENT, self.share))
+
+    def _fused(self, row: int) -> None:
+        """The gradient of the input with what trains as it was, and what trains as it becomes."""
+        norm = self.network.layer(row).kind == "norm"
+        learns = self.trained(row) > 0
+        if norm and learns:
+            # Its input's gradient takes the place of its output's, so what trains comes first.
+            self.code.comment(f"{describe(self.network, row)}: backward")
+            scale = self.saved_scale(row)
+            target = self.begin_update(row)
+            self.gradients(row, target)
+            self._input_gradient(row, scale=scale, told=True)
+            self.end_update(row, target)
+            return
+        self.code.comment(f"{describe(self.network, row)}: backward")
+        self._input_gradient(row, told=True)
+        if learns:
+            target = self.begin_update(row)
+            self.gradients(row, target)
+            self.end_update(row, target)
+
+    def saved_scale(self, row: int) -> str | None:
+        """Set a norm's scale aside, if its update and the gradient of its input are one operation."""
+        norm = self.network.norm(row)
+        needed = norm.scale_trains and self.arena.has_scratch() and self.target(row).kind == Kind.PARAMETERS
+        if not needed or not self.network.table.live_inputs[0, row]:
+            return None
+        scratch, count = self.arena.scratch(), self.network.layer(row).in_channels
+        self.code.call("memcpy", scratch, self.symbols.scale(row), f"{count} * sizeof(float)")
+        return scratch
+
+    @property
+    def accumulates(self) -> bool:
+        """Whether weight gradients are added up over several images."""
+        return self.arena.program.setting.accumulates
+
+    @property
+    def share(self) -> str:
+        """What a weight gradient of one image is multiplied by."""
+        return hex_float(1 / self.arena.program.setting.batch)
+
+    def target(self, row: int) -> Target:
+        """Where a fused update's gradient goes."""
+        if self.accumulates:
+            return Target(Kind.WEIGHT_GRADIENT, self.share)
+        if (Kind.STATE, row) in self.arena.numbers:
+            return Target(Kind.STATE, "1.0f")
+        return Target(Kind.PARAMETERS, DESCENT)
+
+    def begin_update(self, row: int) -> Target:
+        """What comes before a gradient is added; where it goes."""
+        target = self.target(row)
+        if target.kind == Kind.STATE:
+            self.code.call("ts_decay", self.arena.at(Kind.STATE, row), hex_float(self.momentum), self.trained(row))
+        return target
+
+    def end_update(self, row: int, target: Target) -> None:
+        """What comes behind it."""
+        if target.kind == Kind.STATE:
+            parameters, velocity = self.arena.at(Kind.PARAMETERS, row), self.arena.at(Kind.STATE, row)
+            self.code.call("ts_axpy", parameters, DESCENT, velocity, self.trained(row))
 
     def _update(self, row: int) -> None:
         count = self.trained(row)
@@ -98,8 +161,11 @@ class Backward:
             velocity = self.arena.at(Kind.STATE, row)
             self.code.call("ts_decay", velocity, hex_float(self.momentum), count)
             self.code.call("ts_axpy", velocity, "1.0f", gradient, count)
-            gradient = velocity
-        self.code.call("ts_axpy", parameters, DESCENT, gradient, count)
+            self.code.call("ts_axpy", parameters, DESCENT, velocity, count)
+        else:
+            self.code.call("ts_axpy", parameters, DESCENT, gradient, count)
+        if self.accumulates:
+            self.code.call("ts_zero", gradient, count)
 
     def trained(self, row: int) -> int:
         """Elements that train of a row, its bias included."""
@@ -120,14 +186,15 @@ class Backward:
             dst = self.arena.at(target.kind, row, weights)
             self.code.call("ts_channel_sum", dst, target.factor, self.g(row), *self.network.shape(row))
 
-    def _kept_input(self, row: int) -> str:
+    def kept_input(self, row: int) -> str:
+        """What a row's weight gradient needs of its input: all of it, or the channels that were kept."""
         if self.arena.has(Kind.KEPT, row):
             return self.arena.at(Kind.KEPT, row)
         return self.x(self.network.layer(row).inputs[0])
 
     def _conv_weight(self, row: int, target: Target) -> None:
         layer, dst = self.network.layer(row), self.arena.at(target.kind, row)
-        operands = (dst, target.factor, self.g(row), self._kept_input(row), self.symbols.weight(row))
+        operands = (dst, target.factor, self.g(row), self.kept_input(row), self.symbols.weight(row))
         if layer.depthwise:
             self.code.call("ts_depthwise_dw", *operands, self.symbols.shape(row), whole(layer.out_channels))
         elif is_pointwise(self.network, row):
@@ -140,7 +207,7 @@ class Backward:
 
     def _linear_weight(self, row: int, target: Target) -> None:
         layer, dst = self.network.layer(row), self.arena.at(target.kind, row)
-        operands = (dst, target.factor, self.g(row), self._kept_input(row), self.symbols.weight(row))
+        operands = (dst, target.factor, self.g(row), self.kept_input(row), self.symbols.weight(row))
         self.code.call("ts_linear_dw", *operands, layer.in_channels, layer.out_channels)
 
     def _norm_scale(self, row: int, target: Target) -> None:
@@ -158,11 +225,12 @@ class Backward:
 
     # The gradients of inputs
 
-    def _input_gradient(self, row: int) -> None:
+    def _input_gradient(self, row: int, *, scale: str | None = None, told: bool = False) -> None:
         layer = self.network.layer(row)
         lite = lite_source(self.network, self.arena, row)
         targets = [source for source in layer.inputs if self._needed(source)]
-        self.code.comment(f"{describe(self.network, row)}: gradient of the input")
+        if not told:
+            self.code.comment(f"{describe(self.network, row)}: gradient of the input")
         if lite is not None and self._needed(lite):
             self._pass_on(row, lite, last=not targets)
         if layer.op == "add":
@@ -170,11 +238,12 @@ class Backward:
             targets.sort(key=lambda source: self._in_place(row, source))
             for source in targets:
                 self._pass_on(row, source, last=source == targets[-1])
+        elif targets and layer.kind == "norm":
+            self._norm_input(row, scale)
         elif targets:
             kinds: dict[str, Callable[[int], None]] = {
                 "conv": self._conv_input,
                 "linear": self._linear_input,
-                "norm": self._norm_input,
                 "act": self._activation_input,
             }
             others: dict[str, Callable[[int], None]] = {
@@ -192,13 +261,13 @@ class Backward:
     def _in_place(self, row: int, source: int) -> bool:
         return self.arena.same((Kind.GRADIENT, row), (Kind.GRADIENT, source))
 
-    def _adds(self, source: int) -> int:
+    def adds(self, source: int) -> int:
         """1 where the source has a gradient of another reader already."""
         return int(not self.arena.made_here(Kind.GRADIENT, source))
 
     def _pass_on(self, row: int, source: int, *, last: bool) -> None:
         count = self.elements(row)
-        if self._adds(source):
+        if self.adds(source):
             self.code.call("ts_add", self.g(source), self.g(row), count)
         elif not self._in_place(row, source):
             self.code.call("memcpy", self.g(source), self.g(row), f"{count} * sizeof(float)")
@@ -208,7 +277,7 @@ class Backward:
     def _in_place_of(self, row: int, write: Callable[[str], None]) -> None:
         """Have the gradient of an element-wise operation's only input written over one that lies at an address."""
         (source,) = self.network.layer(row).inputs
-        if self._adds(source):
+        if self.adds(source):
             write(self.g(row))
             self.code.call("ts_add", self.g(source), self.g(row), self.elements(row))
             return
@@ -219,7 +288,7 @@ class Backward:
     def _conv_input(self, row: int) -> None:
         layer = self.network.layer(row)
         (source,) = layer.inputs
-        operands, adds = (self.g(source), self.g(row), self.symbols.weight(row)), self._adds(source)
+        operands, adds = (self.g(source), self.g(row), self.symbols.weight(row)), self.adds(source)
         if layer.depthwise and not adds:
             channels, scratch = whole(layer.out_channels), self.arena.scratch()
             self.code.call("ts_depthwise_dx", *operands, self.symbols.shape(row), channels, scratch)
@@ -233,13 +302,14 @@ class Backward:
     def _linear_input(self, row: int) -> None:
         layer = self.network.layer(row)
         (source,) = layer.inputs
-        sizes = (layer.in_channels, layer.out_channels, self._adds(source))
+        sizes = (layer.in_channels, layer.out_channels, self.adds(source))
         self.code.call("ts_linear_dx", self.g(source), self.g(row), self.symbols.weight(row), *sizes)
 
-    def _norm_input(self, row: int) -> None:
+    def _norm_input(self, row: int, old_scale: str | None = None) -> None:
         layer, norm = self.network.layer(row), self.network.norm(row)
         channels, pixels = self.network.shape(row)
         (source,) = layer.inputs
+        scale = old_scale or (self.symbols.scale(row) if not norm.affine or layer.op == "group" else "")
 
         def write(g: str) -> None:
             if row in self.folded_norms:
@@ -249,10 +319,10 @@ class Backward:
             elif layer.op == "group" or norm.statistics_train:
                 groups = norm.groups if layer.op == "group" else channels
                 statistics = (self.arena.at(Kind.KEPT, row, n) for n in (0, groups))
-                operands = (g, g, self.x(source), self.symbols.scale(row), *statistics)
+                operands = (g, g, self.x(source), scale, *statistics)
                 self.code.call("ts_group_norm_dx", *operands, groups, channels, pixels)
             elif norm.scale_trains:
-                for factor in (self.symbols.scale(row), self.symbols.statistics(row)[1]):
+                for factor in (scale, self.symbols.statistics(row)[1]):
                     self.code.call("ts_scale_channels", g, g, factor, channels, pixels)
             else:
                 self.code.call("ts_scale_channels", g, g, self.symbols.slope(row), channels, pixels)
@@ -288,12 +358,12 @@ class Backward:
     def _mean_input(self, row: int) -> None:
         (source,) = self.network.layer(row).inputs
         channels, pixels = self.network.shape(source)
-        self.code.call("ts_mean_dx", self.g(source), self.g(row), channels, pixels, self._adds(source))
+        self.code.call("ts_mean_dx", self.g(source), self.g(row), channels, pixels, self.adds(source))
 
     def _pool_input(self, row: int) -> None:
         layer = self.network.layer(row)
         (source,) = layer.inputs
-        sizes = (*layer.in_shape, self.network.pool(row), self._adds(source))
+        sizes = (*layer.in_shape, self.network.pool(row), self.adds(source))
         self.code.call("ts_avg_pool_dx", self.g(source), self.g(row), *sizes)
 
     def _interpolate_input(self, row: int) -> None:
@@ -303,7 +373,7 @@ class Backward:
         self.code.call("ts_bilinear_dx", self.g(source), self.g(row), *layer.in_shape, *layer.out_shape[1:])
 
     def _refuse_adding(self, source: int) -> None:
-        assert not self._adds(source), f"{self.network.layer(source).name} has a gradient of another reader"
+        assert not self.adds(source), f"{self.network.layer(source).name} has a gradient of another reader"
 
 
 def whole(channels: int) -> str:

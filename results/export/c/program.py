@@ -10,10 +10,12 @@ from ....spaces.policy import UpdatePolicy
 from ....spaces.trace import INPUT
 from .arena import FLOAT, Arena
 from .backward import Backward
+from .channelwise import Channelwise
 from .code import Code
 from .constants import Constants, hex_float, wrapped
 from .folding import find_folded
 from .forward import Forward
+from .linewise import Linewise
 from .names import identifiers
 from .network import Network
 from .symbols import Symbols
@@ -26,8 +28,8 @@ DELTA_VERSION = 1
 DELTA_FRAME = 4 + 4 + 4 + 32 + 16 + 4
 #: Momentum of the optimizers that a program can have, by their names.
 MOMENTUM = {"sgd": 0.0, "sgd-momentum": 0.9}
-#: Bytes of variables besides the arena: the learning rate, and whether it is there.
-STATE_BYTES = 8
+#: Bytes of variables besides the arena: the learning rate and whether it is there; over several images, their number.
+STATE_BYTES, COUNTER_BYTES = 8, 4
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,8 @@ class Program:
         self.constants = Constants(identity.name)
         self.arena = Arena(plan, names)
         self.symbols = Symbols(network, self.arena, self.constants, names, find_folded(network, plan.program))
-        self.forward, self.backward = Code(), Code()
+        self.forward, self.backward, self.update = Code(), Code(), Code()
+        self._tables: list[str] = []
         self._lower()
         self.reset = self._reset()
 
@@ -80,6 +83,16 @@ class Program:
     def arena_bytes(self) -> int:
         """What the plan says."""
         return self.plan.size
+
+    @property
+    def static_bytes(self) -> int:
+        """Of variables besides the arena."""
+        return STATE_BYTES + (COUNTER_BYTES if self.plan.program.setting.accumulates else 0)
+
+    @property
+    def holds_image(self) -> bool:
+        """Whether the whole image lies in the arena."""
+        return (Kind.ACTIVATION, INPUT) in self.arena.numbers
 
     @cached_property
     def parts(self) -> list[Part]:
@@ -107,10 +120,16 @@ class Program:
         momentum = MOMENTUM[setting.optimizer]
         forward = Forward(self.network, self.arena, self.symbols, self.forward)
         backward = Backward(self.network, self.arena, self.symbols, self.backward, momentum)
+        updating = Backward(self.network, self.arena, self.symbols, self.update, momentum)
+        by_lines, by_channels = Linewise(forward), Channelwise(backward)
+        self._tables = by_lines.tables
         place = ("", "")
         for operation in self.plan.program.operations:
             self.arena.enter(operation)
-            ahead = operation.phase == Phase.FORWARD
+            if operation.phase == Phase.UPDATE and setting.accumulates:
+                updating.operation(operation)
+                continue
+            ahead = operation.phase in (Phase.FORWARD, Phase.BY_LINES)
             code = self.forward if ahead else self.backward
             block = self.network.layer(operation.row).block
             here = ("forward" if ahead else "backward", "" if block < 0 else self.network.trace.blocks[block].name)
@@ -119,11 +138,19 @@ class Program:
             elif here != place and place[1] and here[0] == place[0]:
                 code.section("the rest" if ahead else "the stem")
             place = here
-            (forward if ahead else backward).operation(operation)
+            if operation.phase == Phase.BY_LINES:
+                by_lines.operation(operation, "image")
+            elif operation.phase == Phase.BY_CHANNELS:
+                by_channels.operation(operation)
+            else:
+                (forward if ahead else backward).operation(operation)
 
     def _reset(self) -> Code:
         """What trains as it was exported; what the optimizer keeps, and gradients that are gathered, are 0."""
         code, program = Code(), self.plan.program
+        if self.holds_image:
+            self.arena.enter(program.operations[0])
+            self.arena.at(Kind.ACTIVATION, INPUT)
         for part in self.parts:
             layer = self.network.layer(part.row)
             symbols = self.symbols
@@ -135,8 +162,10 @@ class Program:
             place = self.arena.at(part.kind, part.row, part.first)
             code.call("memcpy", place, array, f"sizeof {array}")
         for (kind, row), number in self.arena.numbers.items():
-            if kind == Kind.STATE:
+            if kind == Kind.STATE or (kind == Kind.WEIGHT_GRADIENT and program.setting.accumulates):
                 code.call("ts_zero", self.arena.at(kind, row), program.tensors[number].bytes // FLOAT)
+        if program.setting.accumulates:
+            code.line("state.images = 0;")
         return code
 
     def values(self) -> dict[str, object]:
@@ -144,8 +173,6 @@ class Program:
         identity, trace, program = self.identity, self.network.trace, self.plan.program
         final = trace.order[-1]
         arena = self.arena
-        arena.enter(program.operations[0])
-        image = arena.at(Kind.ACTIVATION, INPUT)
         arena.enter(next(operation for operation in program.operations if operation.phase == Phase.LOSS))
         logits = arena.at(Kind.ACTIVATION, final)
         channels, height, width = trace.input_shape
@@ -157,7 +184,7 @@ class Program:
             "CLASSES": trace.num_classes,
             "BATCH": program.setting.batch,
             "ARENA_BYTES": self.arena_bytes,
-            "STATIC_BYTES": STATE_BYTES,
+            "STATIC_BYTES": self.static_bytes,
             "DELTA_BYTES": self.delta_bytes,
             "TRAINED_COUNT": sum(part.values.size for part in self.parts),
             "DELTA_VERSION": DELTA_VERSION,
@@ -166,7 +193,6 @@ class Program:
             f"    {{{arena.at(part.kind, part.row, part.first)}, {part.values.size}}}, /* {part.name} */"
             for part in self.parts
         ]
-        trains = bool(self.network.table.statistics.any())  # then a norm computes something else in training
         digest = bytes.fromhex(identity.base_sha256)
         return sizes | {
             "NAME": identity.name,
@@ -177,20 +203,33 @@ class Program:
             "POLICY": identity.policy.hash,
             "RATE": f"{identity.learning_rate:g}",
             "RATE_HEX": hex_float(identity.learning_rate),
-            "TRAINING": "int training" if trains else "void",
-            "WHILE_TRAINING": "1" if trains else "",
-            "WHILE_PREDICTING": "0" if trains else "",
-            "EVERY": "",
-            "STATE": "",
-            "STEP": "",
-            "UPDATE": "",
-            "IMAGE": image,
+            **self._variants(),
             "LOGITS": logits,
             "FORWARD": self.forward.text(),
             "BACKWARD": self.backward.text(),
             "RESET": self.reset.text(),
-            "SYMBOLS": self.symbols.definitions(),
+            "SYMBOLS": "\n\n".join([self.symbols.definitions(), *self._tables]),
             "TENSORS": arena.declarations(),
             "TRAINED": "\n".join(trained),
             "BASE_SHA": wrapped((f"0x{byte:02x}" for byte in digest), indent="     ").strip().removesuffix(","),
+        }
+
+    def _variants(self) -> dict[str, object]:
+        """What is there in some programs and not in others."""
+        setting = self.plan.program.setting
+        trains = bool(self.network.table.statistics.any())  # then a norm computes something else in training
+        parameters: list[str] = []
+        images: list[str] = []
+        if not self.holds_image:
+            parameters = ["const float *image", f"{self.identity.name}_rows rows", "void *context"]
+            images = ["image", "rows", "context"]
+        return {
+            "LINES": not self.holds_image,
+            "ACCUMULATES": setting.accumulates,
+            "STAGES": max((table.count("{TS_ROW") for table in self._tables), default=-1) + 1,
+            "PARAMETERS": ", ".join([*(["int training"] if trains else []), *parameters]) or "void",
+            "TRAINING": ", ".join([*(["1"] if trains else []), *images]),
+            "PREDICTING": ", ".join([*(["0"] if trains else []), *images]),
+            "UPDATE": self.update.text(),
+            "EVERY": f", and after every {setting.batch} images update what trains" if setting.accumulates else "",
         }

@@ -18,7 +18,7 @@ from .examples import Examples
 from .golden import STEPS, Golden, Training, golden
 from .names import program_name
 from .network import Network
-from .program import STATE_BYTES, Identity, Program
+from .program import Identity, Program
 from .templating import KERNELS, read, render
 
 if TYPE_CHECKING:
@@ -83,9 +83,12 @@ class Project:
         """
         from importlib.metadata import PackageNotFoundError, version
 
-        if batch != 1:
+        if batch > 1 and not profile.memory.schedule.one_by_one:
             raise UnsupportedError(
-                f"to=c takes one image at a time, and the batch is {batch}: give batch=1", "to=c", "batch=1"
+                f"to=c takes one image at a time, which the runtime of {profile.name} does not for a batch of {batch}: "
+                "give batch=1",
+                "to=c",
+                "batch=1",
             )
         found = trace(backbone, policy.input_shape)
         title = policy.backbone or found.name
@@ -108,7 +111,7 @@ class Project:
         return {
             "arena": self.program.arena_bytes,
             "lower_bound": self.plan.lower_bound,
-            "static": STATE_BYTES,
+            "static": self.program.static_bytes,
             "stack": STACK_BYTES,
             "constants": self.program.constants.bytes,
             "delta": self.program.delta_bytes,
@@ -140,7 +143,7 @@ class Project:
     def _values(self) -> dict[str, object]:
         identity = self.program.identity
         method = f" (`{identity.policy.method}`)" if identity.policy.method else ""
-        needed, room = self.program.arena_bytes + STATE_BYTES + STACK_BYTES, ram(self.profile)
+        needed, room = self.program.arena_bytes + self.program.static_bytes + STACK_BYTES, ram(self.profile)
         verdict = "fits" if needed <= room.size else "DOES NOT FIT"
         shape = self.program.network.trace.input_shape
         return {

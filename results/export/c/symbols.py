@@ -45,8 +45,8 @@ class Symbols:
     def weight(self, row: int) -> str:
         """The address of a row's `ts_weight`."""
         if row not in self._weights:
-            weight, name, layer = folded_weight(self.network, row, self.folded.get(row)), self.name(row), self._title(row)
-            frozen = self.constants.floats(f"w_{name}", weight.values, f"{layer}: weight{self._folding(row)}")
+            weight, name, layer = self.network.weight(row), self.name(row), self._title(row)
+            frozen = self.frozen(row)
             trained, index, count = "NULL", "NULL", 0
             if weight.trains != "none":
                 trained = self.arena.at(Kind.PARAMETERS, row)
@@ -56,6 +56,11 @@ class Symbols:
             fields = f"{frozen}, {trained}, {index}, {count}, {AXES[weight.axis]}"
             self._weights[row] = f"static const ts_weight w_{name} = {{{fields}}};"
         return f"&w_{self.name(row)}"
+
+    def frozen(self, row: int) -> str:
+        """A row's weight as exported."""
+        values = folded_weight(self.network, row, self.folded.get(row)).values
+        return self.constants.floats(f"w_{self.name(row)}", values, f"{self._title(row)}: weight{self._folding(row)}")
 
     def index(self, row: int) -> tuple[str, int]:
         """The channels of a weight that train, and how many."""

@@ -22,7 +22,8 @@ static float arena[@PREFIX@_ARENA_BYTES / sizeof(float)];
 
 static struct {
     float learning_rate;
-    int32_t ready;@STATE@
+    int32_t ready;
+@?ACCUMULATES@     int32_t images; /* whose gradients are added up */
 } state;
 
 /* The tensors: bytes, and the operations from which to which each is needed. */
@@ -34,8 +35,10 @@ static struct {
 
 /* ---- The step ---------------------------------------------------------------------------------------------- */
 
-static void forward(@TRAINING@)
+static void forward(@PARAMETERS@)
 {
+@?STAGES@     int lines[@STAGES@]; /* of the layers that run line by line */
+@?STAGES@
 @FORWARD@
 }
 
@@ -45,13 +48,18 @@ static float backward(int label)
 
     return loss;
 }
-@UPDATE@
-/* Have an image where the first layer reads it. */
-static void take(const float *image)
-{
-    if (image != @IMAGE@)
-        memcpy(@IMAGE@, image, @PREFIX@_INPUT_SIZE * sizeof(float));
-}
+@?ACCUMULATES@
+@?ACCUMULATES@ static void update(void)
+@?ACCUMULATES@ {
+@?ACCUMULATES@ @UPDATE@
+@?ACCUMULATES@ }
+@!LINES@
+@!LINES@ /* Have an image where the first layer reads it. */
+@!LINES@ static void take(const float *image)
+@!LINES@ {
+@!LINES@     if (image != x_image)
+@!LINES@         memcpy(x_image, image, @PREFIX@_INPUT_SIZE * sizeof(float));
+@!LINES@ }
 
 /* ---- What others call -------------------------------------------------------------------------------------- */
 
@@ -69,32 +77,55 @@ void @NAME@_reset(void)
 
 void @NAME@_set_learning_rate(float rate) { state.learning_rate = rate; }
 
-float *@NAME@_image(void) { return @IMAGE@; }
-
-@NAME@_status @NAME@_predict(const float *image, float *logits)
+@!LINES@ float *@NAME@_image(void) { return x_image; }
+@!LINES@
+@!LINES@ @NAME@_status @NAME@_predict(const float *image, float *logits)
+@?LINES@ static @NAME@_status predict(const float *image, @NAME@_rows rows, void *context, float *logits)
 {
     if (!state.ready)
         return @PREFIX@_NOT_READY;
-    take(image);
-    forward(@WHILE_PREDICTING@);
+@!LINES@     take(image);
+    forward(@PREDICTING@);
     memcpy(logits, @LOGITS@, @PREFIX@_CLASSES * sizeof(float));
     return @PREFIX@_OK;
 }
 
-@NAME@_status @NAME@_train_step(const float *image, int label, float *loss)
+@!LINES@ @NAME@_status @NAME@_train_step(const float *image, int label, float *loss)
+@?LINES@ static @NAME@_status train_step(const float *image, @NAME@_rows rows, void *context, int label, float *loss)
 {
     if (!state.ready)
         return @PREFIX@_NOT_READY;
     if (label < 0 || label >= @PREFIX@_CLASSES)
         return @PREFIX@_BAD_LABEL;
-    take(image);
-    forward(@WHILE_TRAINING@);
+@!LINES@     take(image);
+    forward(@TRAINING@);
     const float found = backward(label);
     if (loss != NULL)
-        *loss = found;@STEP@
+        *loss = found;
+@?ACCUMULATES@     if (++state.images == @PREFIX@_BATCH) {
+@?ACCUMULATES@         state.images = 0;
+@?ACCUMULATES@         update();
+@?ACCUMULATES@     }
     return isfinite(found) ? @PREFIX@_OK : @PREFIX@_DIVERGED;
 }
 
+@?LINES@ @NAME@_status @NAME@_predict(const float *image, float *logits) { return predict(image, NULL, NULL, logits); }
+@?LINES@
+@?LINES@ @NAME@_status @NAME@_predict_rows(@NAME@_rows rows, void *context, float *logits)
+@?LINES@ {
+@?LINES@     return predict(NULL, rows, context, logits);
+@?LINES@ }
+@?LINES@
+@?LINES@ @NAME@_status @NAME@_train_step(const float *image, int label, float *loss)
+@?LINES@ {
+@?LINES@     return train_step(image, NULL, NULL, label, loss);
+@?LINES@ }
+@?LINES@
+@?LINES@ @NAME@_status @NAME@_train_step_rows(@NAME@_rows rows, void *context, int label, float *loss)
+@?LINES@ {
+@?LINES@     return train_step(NULL, rows, context, label, loss);
+@?LINES@ }
+@?LINES@
 /* ---- What was trained, as a block -------------------------------------------------------------------------- */
 
 /* A block: this header, the values in the order of `trained`, and a CRC-32 of all that. Little-endian, as the machine. */

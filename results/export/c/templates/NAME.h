@@ -41,16 +41,23 @@ void @NAME@_reset(void);
 
 void @NAME@_set_learning_rate(float rate);
 
-/* Where an image lies during a step. One that was written here need not be copied: pass this very pointer. It is
-   overwritten in every call. */
-float *@NAME@_image(void);
-
+@!LINES@ /* Where an image lies during a step. One that was written here need not be copied: pass this very pointer. It is
+@!LINES@    overwritten in every call. */
+@!LINES@ float *@NAME@_image(void);
+@!LINES@
 /* Write @PREFIX@_CLASSES logits. */
 @NAME@_status @NAME@_predict(const float *image, float *logits);
 
-/* Learn from an image@EVERY@. Writes its loss before that, unless loss is NULL. */
+/* Learn from an image@EVERY@.
+   Writes its loss before that, unless loss is NULL. */
 @NAME@_status @NAME@_train_step(const float *image, int label, float *loss);
 
+@?LINES@ /* The same of an image that is never there as a whole: this is asked for its rows in order, [channel][column]. */
+@?LINES@ typedef void (*@NAME@_rows)(void *context, int row, float *line);
+@?LINES@
+@?LINES@ @NAME@_status @NAME@_predict_rows(@NAME@_rows rows, void *context, float *logits);
+@?LINES@ @NAME@_status @NAME@_train_step_rows(@NAME@_rows rows, void *context, int label, float *loss);
+@?LINES@
 /* What was trained, as one block with a checksum, and back. A block that is refused changes nothing. */
 @NAME@_status @NAME@_export_delta(void *block, size_t capacity);
 @NAME@_status @NAME@_import_delta(const void *block, size_t size);

@@ -3,8 +3,6 @@
 
 #include <stdint.h>
 
-#include "@NAME@.h"
-
 #define PIXELS (@PREFIX@_INPUT_HEIGHT * @PREFIX@_INPUT_WIDTH)
 
 static const uint8_t labels[@PREFIX@_EXAMPLES] = {
@@ -19,12 +17,47 @@ static const uint8_t pixels[@PREFIX@_EXAMPLES][@PREFIX@_INPUT_SIZE] = {
 @PIXELS@
 };
 
-int @NAME@_example(int number, float *image)
-{
-    for (int channel = 0; channel < @PREFIX@_INPUT_CHANNELS; channel++)
-        for (int i = channel * PIXELS; i < (channel + 1) * PIXELS; i++) {
-            const float scaled = (float)pixels[number][i] * scales[channel];
-            image[i] = scaled + shifts[channel];
-        }
-    return labels[number];
-}
+int @NAME@_example_label(int number) { return labels[number]; }
+
+@!LINES@ /* The image, as @NAME@ takes it: put your camera in its place. */
+@!LINES@ static const float *image_of(int number)
+@!LINES@ {
+@!LINES@     float *const image = @NAME@_image();
+@!LINES@     for (int channel = 0; channel < @PREFIX@_INPUT_CHANNELS; channel++)
+@!LINES@         for (int i = channel * PIXELS; i < (channel + 1) * PIXELS; i++) {
+@!LINES@             const float scaled = (float)pixels[number][i] * scales[channel];
+@!LINES@             image[i] = scaled + shifts[channel];
+@!LINES@         }
+@!LINES@     return image;
+@!LINES@ }
+@!LINES@
+@!LINES@ @NAME@_status @NAME@_example_step(int number, float *loss)
+@!LINES@ {
+@!LINES@     return @NAME@_train_step(image_of(number), labels[number], loss);
+@!LINES@ }
+@!LINES@
+@!LINES@ @NAME@_status @NAME@_example_predict(int number, float *logits)
+@!LINES@ {
+@!LINES@     return @NAME@_predict(image_of(number), logits);
+@!LINES@ }
+@?LINES@ /* A row of the image, as @NAME@ takes it: put your camera in its place. */
+@?LINES@ static void row_of(void *context, int row, float *line)
+@?LINES@ {
+@?LINES@     const int *number = context;
+@?LINES@     for (int channel = 0; channel < @PREFIX@_INPUT_CHANNELS; channel++)
+@?LINES@         for (int column = 0; column < @PREFIX@_INPUT_WIDTH; column++) {
+@?LINES@             const uint8_t pixel = pixels[*number][channel * PIXELS + row * @PREFIX@_INPUT_WIDTH + column];
+@?LINES@             const float scaled = (float)pixel * scales[channel];
+@?LINES@             *line++ = scaled + shifts[channel];
+@?LINES@         }
+@?LINES@ }
+@?LINES@
+@?LINES@ @NAME@_status @NAME@_example_step(int number, float *loss)
+@?LINES@ {
+@?LINES@     return @NAME@_train_step_rows(row_of, &number, labels[number], loss);
+@?LINES@ }
+@?LINES@
+@?LINES@ @NAME@_status @NAME@_example_predict(int number, float *logits)
+@?LINES@ {
+@?LINES@     return @NAME@_predict_rows(row_of, &number, logits);
+@?LINES@ }

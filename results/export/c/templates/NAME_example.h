@@ -2,9 +2,15 @@
 #ifndef @PREFIX@_EXAMPLE_H
 #define @PREFIX@_EXAMPLE_H
 
+#include "@NAME@.h"
+
 #define @PREFIX@_EXAMPLES @EXAMPLES@
 
-/* Write example 0 .. @PREFIX@_EXAMPLES - 1 as @NAME@ takes it; returns its label. */
-int @NAME@_example(int number, float *image);
+/* Of example 0 .. @PREFIX@_EXAMPLES - 1. */
+int @NAME@_example_label(int number);
+
+/* Have @NAME@ learn from an example, or answer it. */
+@NAME@_status @NAME@_example_step(int number, float *loss);
+@NAME@_status @NAME@_example_predict(int number, float *logits);
 
 #endif

@@ -4,7 +4,6 @@
    when its weights change in their last digit: training makes more of such a difference from step to step. */
 #include <math.h>
 
-#include "@NAME@.h"
 #include "@NAME@_example.h"
 #include "console.h"
 
@@ -22,10 +21,8 @@ int main(void)
     int wrong = 0;
     @NAME@_init();
     for (int n = 0; n < IMAGES; n++) {
-        float *const image = @NAME@_image();
-        const int label = @NAME@_example(n % @PREFIX@_EXAMPLES, image);
         float loss = 0.0f;
-        const @NAME@_status status = @NAME@_train_step(image, label, &loss);
+        const @NAME@_status status = @NAME@_example_step(n % @PREFIX@_EXAMPLES, &loss);
         const float difference = fabsf(loss - expected[n]);
         if (status != @PREFIX@_OK || !(difference <= tolerances[n]))
             wrong++;

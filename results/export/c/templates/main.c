@@ -1,5 +1,4 @@
-/* Trains on the images that are linked in, and prints the loss. Put your own sensor in place of @NAME@_example. */
-#include "@NAME@.h"
+/* Trains on the images that are linked in, and prints the loss. @NAME@_example.c shows how an image is fed. */
 #include "@NAME@_example.h"
 #include "console.h"
 
@@ -22,8 +21,7 @@ int main(void)
         int right = 0;
         for (int n = 0; n < @PREFIX@_EXAMPLES; n++) {
             float loss = 0.0f;
-            const int label = @NAME@_example(n, @NAME@_image());
-            if (@NAME@_train_step(@NAME@_image(), label, &loss) != @PREFIX@_OK) {
+            if (@NAME@_example_step(n, &loss) != @PREFIX@_OK) {
                 console_text("the training diverged: take a lower learning rate\n");
                 return 1;
             }
@@ -31,9 +29,8 @@ int main(void)
         }
         for (int n = 0; n < @PREFIX@_EXAMPLES; n++) {
             float logits[@PREFIX@_CLASSES];
-            const int label = @NAME@_example(n, @NAME@_image());
-            @NAME@_predict(@NAME@_image(), logits);
-            right += largest(logits, @PREFIX@_CLASSES) == label;
+            @NAME@_example_predict(n, logits);
+            right += largest(logits, @PREFIX@_CLASSES) == @NAME@_example_label(n);
         }
         console_text("epoch ");
         console_integer(epoch + 1);
