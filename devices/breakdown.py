@@ -14,7 +14,8 @@ from .profile import DeviceProfile
 from .step.compiler import compile_step
 from .step.plan import Plan, find_plan, make_plan
 from .step.program import Program
-from .step.walk import Phase
+from .step.setting import StepSetting
+from .step.walk import FORWARD_PHASES
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,13 +162,14 @@ def _estimate(
     costs = cost_table(table, profile, batch=batch, optimizer=optimizer, accounting=accounting)
     rules = ACCOUNTINGS.load(accounting)
     table, element = rules.see(table), profile.memory.dtypes.activation
-    kept = rules.keep(table, batch, element)
-    saved = kept.row_bytes(table.trace, batch, element)[0]
+    samples = StepSetting(table.trace, profile, batch, optimizer).samples
+    kept = rules.keep(table, samples, element)
+    saved = kept.row_bytes(table.trace, samples, element)[0]
     program = compile_step(table, profile, batch, optimizer, kept)
     peak = program.peak_operation
     seconds = step_seconds(table, profile, batch, optimizer).rows()[0]
     forward, dx, dw = (counts[0] * macs for counts, macs in step_macs(table, batch))
-    phase = "forward" if peak.phase == Phase.FORWARD else "backward"
+    phase = "forward" if peak.phase in FORWARD_PHASES else "backward"
     layers = tuple(
         LayerCost(
             name=table.trace.rows[row].name,

@@ -16,9 +16,12 @@ from itertools import pairwise
 import numpy as np
 
 from ...spaces.table import UpdateTable
-from ...spaces.trace import INPUT, Layer
+from ...spaces.trace import INPUT, Layer, Trace
+from .channels import Chain
 from .columns import Bools, Ints, Mask, either
-from .setting import ELEMENTWISE, StepSetting
+
+#: Operations that run in place, element by element.
+ELEMENTWISE = ("norm", "act")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,22 +63,51 @@ class Stretch:
     worst: int
 
 
+@dataclass(frozen=True)
+class Needs:
+    """What the rows of a network need in memory, in bytes; lists are by row, and `INPUT` indexes the images.
+
+    Attributes:
+        activation: A row's output.
+        line: A line of it.
+        scratch: What its kernel needs besides.
+        channel: Likewise to overwrite its input.
+        overwrites: The sources that its output may take the place of, if they die with it.
+        chains: What runs by channels, by its last row.
+        chain_scratch: What a chain needs besides, likewise.
+        alignment: Buffers start at multiples of it.
+        images: Whether images are in memory; else they are asked for line by line.
+    """
+
+    activation: Sequence[int]
+    line: Sequence[int]
+    scratch: Mapping[int, int]
+    channel: Sequence[int]
+    overwrites: Mapping[int, tuple[int, ...]]
+    chains: Mapping[int, Chain]
+    chain_scratch: Mapping[int, int]
+    alignment: int
+    images: bool
+
+
 class Frozen:
     """The ways from the image to each map that separates what comes before it from what comes after.
 
     Args:
-        setting: What the steps are run with.
+        trace: The network.
+        needs: What its rows need.
 
     Attributes:
-        stretches: By target in data-flow order, the best last stretch to it; empty where the runtime has no lines.
+        stretches: By target in data-flow order, the best last stretch to it.
     """
 
-    def __init__(self, setting: StepSetting) -> None:
-        self._setting, self._rows = setting, setting.trace.rows
-        self._order = [row for row in setting.trace.order if row < len(setting.trace)]
+    def __init__(self, trace: Trace, needs: Needs) -> None:
+        self._needs, self._rows = needs, trace.rows
+        self._order = [row for row in trace.order if row < len(trace)]
+        self._image_height = trace.input_shape[1] if len(trace.input_shape) == 3 else 0
+        self._chained = {row: chain for chain in needs.chains.values() for row in chain.rows}
         self.stretches: dict[int, Stretch] = {}
-        if setting.schedule.line_by_line:
-            self._find()
+        self._find()
 
     @cached_property
     def _last_reader(self) -> dict[int, int]:
@@ -84,7 +116,7 @@ class Frozen:
     @cached_property
     def stages(self) -> dict[int, Stage]:
         """By its output, each stage that can run line by line."""
-        readers = {source: 0 for source in (INPUT, *self._order)}
+        readers = dict.fromkeys((INPUT, *self._order), 0)
         for row in self._order:
             for source in self._rows[row].inputs:
                 readers[source] += 1
@@ -108,7 +140,7 @@ class Frozen:
         """
         stages = list(self.stages.values())
         made = {INPUT: 0} | {stage.output: 0 for stage in stages}
-        heights = {INPUT: self._setting.trace.input_shape[1]}
+        heights = {INPUT: self._image_height}
         heights |= {stage.output: self._rows[stage.output].out_shape[1] for stage in stages}
         readers = {source: [stage for stage in stages if source in stage.inputs] for source in made}
         # A map that no stage makes is there as a whole.
@@ -160,6 +192,7 @@ class Frozen:
         cuts, latest = [], place[self._last_reader[INPUT]]
         for row, following in pairwise(self._order):
             joins = self._rows[following].kind in ELEMENTWISE and self._rows[following].inputs == (row,)
+            joins |= row in self._chained and row != self._chained[row].rows[-1]
             if latest <= place[row] and not joins:
                 cuts.append(row)
             latest = max(latest, place[self._last_reader.get(row, row)])
@@ -182,49 +215,51 @@ class Frozen:
 
     def _stretches(self, source: int, target: int, rows: tuple[int, ...], *, adjacent: bool) -> Sequence[Stretch]:
         """The ways from one whole map to another."""
-        setting = self._setting
+        needs, held = self._needs, source != INPUT or self._needs.images
         before = self.stretches[source].worst if source in self.stretches else 0
         found = []
         stages = [stage for stage in self.stages.values() if stage.output in rows]
         if sum(len(stage.rows) for stage in stages) == len(rows):
             rings = sum(self.ring_bytes(stage.output) for stage in stages if stage.output != target)
-            held = 0 if source == INPUT and setting.schedule.image == "lines" else setting.activation[source]
-            rings += self.ring_bytes(INPUT) if not held else 0
-            rings += max(setting.scratch[row] for row in rows)
-            worst = max(before, held + rings + setting.activation[target])
+            rings += 0 if held else self.ring_bytes(INPUT)
+            rings += max(needs.scratch[row] for row in rows)
+            worst = max(before, needs.activation[source] * held + rings + needs.activation[target])
             found.append(Stretch(source, target, rows, True, rings, worst))
-        if adjacent and not (source == INPUT and setting.schedule.image == "lines"):
+        if adjacent and held:
             worst = max(before, self._layer_by_layer(source, rows))
             found.append(Stretch(source, target, rows, False, 0, worst))
         return found
 
     def ring_bytes(self, row: int) -> int:
         """Bytes of the ring buffer of a row's output, or of the image's lines."""
-        setting = self._setting
-        height = (setting.trace.input_shape if row == INPUT else self._rows[row].out_shape)[1]
-        return int(setting.aligned(self.lines[row] * (setting.activation_bytes(row) // height)))
+        size, step = self.lines[row] * self._needs.line[row], self._needs.alignment
+        return -(-size // step) * step
 
     def _layer_by_layer(self, source: int, rows: tuple[int, ...]) -> int:
         """The most that lives at a moment when rows run one after another."""
-        setting, waiting = self._setting, {source}
+        needs, waiting = self._needs, {source}
         last = {read: row for row in rows for read in self._rows[row].inputs}
         worst = 0
         for row in rows:
-            live = sum(setting.activation[each] for each in waiting) + setting.scratch[row]
-            dying = {each for each in waiting if last.get(each) == row}
-            over = next((each for each in setting.overwrites[row] if each in dying), None)
-            live += setting.activation[row] if over is None else setting.channel[row]
+            chain = self._chained.get(row)
+            if chain is not None and row != chain.rows[-1]:
+                continue
+            dying = {each for each in waiting if last.get(each) == (row if chain is None else chain.rows[0])}
+            over = next((each for each in needs.overwrites[row] if each in dying and chain is None), None)
+            live = sum(needs.activation[each] for each in waiting)
+            live += needs.activation[row] if over is None else needs.channel[row]
+            live += needs.scratch[row] if chain is None else needs.chain_scratch[row]
             worst = max(worst, live)
             waiting = (waiting - dying) | {row}
         return worst
-
 
 
 class Ways:
     """How N policies run what lies below all that trains: each on its best way, as far as that goes.
 
     Args:
-        setting: What their steps are run with.
+        frozen: The ways that there are; None where the runtime knows none.
+        images: Whether images are in memory where lines run from them.
         table: The policies.
 
     Attributes:
@@ -233,8 +268,8 @@ class Ways:
         images: In which policies the images are in memory; in the others they are asked for line by line.
     """
 
-    def __init__(self, setting: StepSetting, table: UpdateTable) -> None:
-        order, found = setting.trace.order, list(setting.frozen.stretches.values())
+    def __init__(self, frozen: Frozen | None, table: UpdateTable, *, images: bool) -> None:
+        order, found = table.trace.order, list(frozen.stretches.values()) if frozen else []
         self.above: dict[int, Mask] = dict.fromkeys(order, True)
         self.stretches: list[tuple[Stretch, Mask]] = []
         self.images: Mask = True
@@ -243,7 +278,7 @@ class Ways:
         place = {row: number for number, row in enumerate(order)}
         ends = np.array([place[stretch.target] for stretch in found])
         #: Of each policy, how many maps lie below all that trains.
-        depths = np.searchsorted(ends, _lowest_needed(setting, table, place))
+        depths = np.searchsorted(ends, _lowest_needed(table, place))
         for number, row in enumerate(order):
             self.above[row] = _mask(depths <= np.searchsorted(ends, number))
         numbers = {stretch.target: number for number, stretch in enumerate(found)}
@@ -254,16 +289,16 @@ class Ways:
                 runs[number] = either(runs[number], _mask(depths == depth))
                 number = numbers.get(found[number].source, -1)
         self.stretches = [pair for pair in zip(found, runs, strict=True) if pair[1] is not False]
-        if setting.schedule.image == "lines":
+        if not images:
             self.images = _mask(depths == 0)
 
 
-def _lowest_needed(setting: StepSetting, table: UpdateTable, place: Mapping[int, int]) -> Ints:
+def _lowest_needed(table: UpdateTable, place: Mapping[int, int]) -> Ints:
     """Of each policy, the place of the first row that it needs for more than the next: all below are frozen, (N,)."""
-    order = np.array(setting.trace.order)
+    order = np.array(table.trace.order)
     needed = (table.live | table.statistics)[:, order]
     lowest = np.where(needed.any(1), needed.argmax(1), len(order))
-    for block in setting.trace.blocks:
+    for block in table.trace.blocks:
         if block.lite:  # the module reads what enters its block
             entered = place[block.input] + 1 if block.input != INPUT else 0
             lowest = np.minimum(lowest, np.where(table.present[:, block.lite[0]], entered, len(order)))

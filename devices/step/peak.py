@@ -58,7 +58,7 @@ def find_peak(table: UpdateTable, kept: Kept, setting: StepSetting) -> Ints:
     images = (Kind.ACTIVATION, INPUT)
     held = tensors.ways.images
     live.begin(images, held, whole=True)
-    born: Touches = dict.fromkeys(persistent, True) | {images: held}
+    born: Touches = {**dict.fromkeys(persistent, True), images: held}
     gone: Touches = dict.fromkeys(persistent, True)
     births = [_unknown((operation.writes,), born) for operation in operations]
     deaths = [_unknown((operation.reads, operation.writes), gone) for operation in reversed(operations)]

@@ -169,7 +169,7 @@ class Program:
 
     @cached_property
     def _saved(self) -> set[int]:
-        backward = (Phase.BACKWARD, Phase.BY_CHANNELS, Phase.WEIGHT_GRADIENT, Phase.INPUT_GRADIENT)
+        backward = (Phase.BACKWARD, Phase.BACKWARD_BY_CHANNELS, Phase.WEIGHT_GRADIENT, Phase.INPUT_GRADIENT)
         return {number for operation in self.operations if operation.phase in backward for number in operation.reads}
 
     def parts(self) -> Mapping[Part, int]:

@@ -16,21 +16,17 @@ Eager runtimes do none of that.
 from dataclasses import dataclass, field
 from functools import cached_property
 from math import prod
-from typing import TYPE_CHECKING
 
 from ...spaces.optimizers import OPTIMIZERS
 from ...spaces.trace import INPUT, Layer, Trace
 from ..profile import DeviceProfile
 from ..profile.model import Schedule
+from .channels import Chain, find_chains
 from .columns import Amount
-
-if TYPE_CHECKING:
-    from .lines import Frozen
+from .lines import ELEMENTWISE, Frozen, Needs
 
 #: Columns that a dense convolution unrolls at a time, and bytes of their elements.
 IM2COL_COLUMNS, IM2COL_BYTES = 2, 2
-#: Operations that run in place, element by element.
-ELEMENTWISE = ("norm", "act")
 
 
 @dataclass(frozen=True)
@@ -101,23 +97,39 @@ class StepSetting:
         """Bytes of each row's output; the last is the network's input, so that `INPUT` indexes it."""
         return [int(self.aligned(count, self.profile.memory.dtypes.activation)) for count in self._elements]
 
-    def activation_bytes(self, row: int) -> int:
-        """Bytes of a row's output, not rounded up."""
-        return self._elements[row] * self.profile.memory.dtypes.activation
+    @cached_property
+    def frozen(self) -> Frozen | None:
+        """How frozen layers run below all that trains; None where the runtime runs them as all others."""
+        if not self.schedule.line_by_line:
+            return None
+        element, trace = self.profile.memory.dtypes.activation, self.trace
+        heights = [(*shape, 1, 1)[1] for shape in (*(row.out_shape for row in trace.rows), trace.input_shape)]
+        needs = Needs(
+            activation=self.activation,
+            line=[element * count // height for count, height in zip(self._elements, heights, strict=True)],
+            scratch=self.scratch,
+            channel=self.channel,
+            overwrites=self.overwrites,
+            chains=self.chains,
+            chain_scratch={row: self.chain_scratch(chain) for row, chain in self.chains.items()},
+            alignment=self.alignment,
+            images=self.images_held,
+        )
+        return Frozen(trace, needs)
+
+    @property
+    def images_held(self) -> bool:
+        """Whether images are in memory also where their lines are read one after another."""
+        return self.schedule.image == "held"
 
     @cached_property
-    def frozen(self) -> "Frozen":
-        """How frozen layers run below all that trains."""
-        from .lines import Frozen
+    def chains(self) -> dict[int, Chain]:
+        """What runs by channels, by its last row; none where nothing does."""
+        return find_chains(self.trace, self.sources) if self.schedule.by_channels else {}
 
-        return Frozen(self)
-
-    @cached_property
-    def chains(self) -> "dict[int, Chain]":
-        """What runs its backward pass by channels, by its last row."""
-        from .channels import find_chains
-
-        return find_chains(self)
+    def chain_scratch(self, chain: Chain) -> int:
+        """Bytes of the maps of the channels of a chain that run at a time in the forward pass."""
+        return sum(int(self.aligned(count, self.profile.memory.dtypes.activation)) for count in chain.maps)
 
     def scales(self, count: int) -> int:
         """Bytes of the scales of so many channels of a norm."""

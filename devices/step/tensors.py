@@ -7,8 +7,8 @@ from functools import cache
 from ...spaces.table import UpdateTable
 from ...spaces.trace import INPUT
 from .columns import Amount, Mask, masks, times
-from .saved import Kept
 from .lines import Ways
+from .saved import Kept
 from .setting import StepSetting
 
 
@@ -66,7 +66,7 @@ class StepTensors:
         self.table, self.kept, self.setting = table, kept, setting
         self.present, self.trains = masks(table.present), masks(table.trains)
         self.scale, self.statistics = masks(table.scale), masks(table.statistics)
-        self.ways = Ways(setting, table)
+        self.ways = Ways(setting.frozen, table, images=setting.images_held)
         self._dtypes = setting.profile.memory.dtypes
         self._alike: dict[Key, int] = {}
         self._partly: dict[int, Mask] = {}

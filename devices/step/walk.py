@@ -22,7 +22,7 @@ needs besides, with masks that say of which policies that holds. How long a tens
     gradients; until then the caller holds the images and the logits.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -38,18 +38,23 @@ class Phase(StrEnum):
 
     forward: computes the output; by_lines: of several rows, line by line; loss: its value, and the gradient of the
     logits; weight_gradient, input_gradient: of the row; backward: both in one operation, the input's first, with the
-    updates where these are fused; by_channels: of several rows, a few channels at a time; update: of what trains in the
-    row (eager: of everything, at the end).
+    updates where these are fused; ..._by_channels: of several rows, a few channels at a time; update: of what trains in
+    the row (eager: of everything, at the end).
     """
 
     FORWARD = "forward"
     BY_LINES = "by_lines"
+    FORWARD_BY_CHANNELS = "forward_by_channels"
     LOSS = "loss"
     WEIGHT_GRADIENT = "weight_gradient"
     INPUT_GRADIENT = "input_gradient"
     BACKWARD = "backward"
-    BY_CHANNELS = "by_channels"
+    BACKWARD_BY_CHANNELS = "backward_by_channels"
     UPDATE = "update"
+
+
+#: The phases that go through the network from its input.
+FORWARD_PHASES = (Phase.FORWARD, Phase.BY_LINES, Phase.FORWARD_BY_CHANNELS)
 
 
 class MaskedOperation(NamedTuple):
@@ -92,6 +97,7 @@ class _Walk:
         self.order, self.eager = self.setting.trace.order, self.setting.eager
         self.held = self._held()
         self.chains = self.setting.chains
+        self.chained = {row: chain.rows[-1] for chain in self.chains.values() for row in chain.rows}
         self.reached: dict[int, Mask] = {}  # by row, where the backward pass has met its gradient
 
     def operations(self) -> Iterator[MaskedOperation]:
@@ -99,13 +105,12 @@ class _Walk:
         final = self.order[-1]
         logits, gradient = key_of(Kind.ACTIVATION, final), key_of(Kind.GRADIENT, final)
         yield MaskedOperation(Phase.LOSS, final, True, {logits: True}, {gradient: True})
-        chained: set[int] = set()
         for row in reversed(self.order):
+            if self.live[row] is False or self.chained.get(row, row) != row:
+                continue
             if row in self.chains:
-                chained.update(self.chains[row].rows)
-                if self.live[row] is not False:
-                    yield self._by_channels(self.chains[row])
-            elif self.live[row] is not False and row not in chained:
+                yield self._backward_by_channels(self.chains[row])
+            else:
                 yield from self._backward(row)
         if self.eager:
             yield self._eager_update(final)
@@ -120,12 +125,31 @@ class _Walk:
             if stretch.by_lines:
                 yield self._by_lines(stretch, runs)
             else:
-                for row in stretch.rows:
-                    yield self._forward(row, runs)
-        for row in self.order:
-            runs = both(self.present[row], self.tensors.ways.above[row])
-            if runs is not False:
-                yield self._forward(row, runs)
+                yield from self._forwards(stretch.rows, dict.fromkeys(stretch.rows, runs), keeps=False)
+        yield from self._forwards(self.order, self.tensors.ways.above, keeps=True)
+
+    def _forwards(self, rows: Sequence[int], where: Mapping[int, Mask], *, keeps: bool) -> Iterator[MaskedOperation]:
+        for row in rows:
+            runs = both(self.present[row], where[row])
+            if runs is False or self.chained.get(row, row) != row:
+                continue
+            operation = self._forward_by_channels(row, runs) if row in self.chains else self._forward(row, runs)
+            # Whatever keeps something, or has statistics of its own, lies above the ways.
+            yield operation._replace(writes=operation.writes | self._keeps(operation)) if keeps else operation
+
+    def _keeps(self, operation: MaskedOperation) -> Touches:
+        """What a forward operation writes besides its output: masks, copies, statistics, inner maps of a chain."""
+        kept, found = self.tensors.kept, Touches()
+        for row in operation.rows or (operation.row,):
+            if row in kept.besides:
+                found[key_of(Kind.KEPT, row)] = kept.besides[row]
+            if self.tensors.statistics[row] is not False:
+                found[key_of(Kind.STATISTICS, row)] = self.tensors.statistics[row]
+            if row != operation.row:
+                for _, keeps in kept.holders.get(row, ()):
+                    output = key_of(Kind.ACTIVATION, row)
+                    found[output] = either(found.get(output, False), keeps)
+        return found
 
     def _backward(self, row: int) -> Iterator[MaskedOperation]:
         if self.eager:
@@ -157,28 +181,41 @@ class _Walk:
             rows=stretch.rows,
         )
 
-    def _forward(self, row: int, present: Mask) -> MaskedOperation:
-        setting, kept = self.setting, self.tensors.kept
+    def _forward_by_channels(self, row: int, runs: Mask) -> MaskedOperation:
+        chain, setting = self.chains[row], self.setting
+        reads = {key_of(Kind.ACTIVATION, source): runs for source in setting.sources[chain.rows[0]]}
+        reads |= {key_of(Kind.PARAMETERS, each): runs for each in chain.rows}
+        for source in setting.sources[row]:
+            if source not in chain.rows:  # of the lite residual module beside the block that ends here
+                reads[key_of(Kind.ACTIVATION, source)] = both(runs, self.present[source])
+        return MaskedOperation(
+            Phase.FORWARD_BY_CHANNELS,
+            row,
+            runs,
+            reads,
+            {key_of(Kind.ACTIVATION, row): runs},
+            scratch=times(runs, setting.chain_scratch(chain)),
+            rows=chain.rows,
+        )
+
+    def _forward(self, row: int, runs: Mask) -> MaskedOperation:
+        setting = self.setting
         reads = {
-            key_of(Kind.ACTIVATION, source): present if source == INPUT else both(present, self.present[source])
+            key_of(Kind.ACTIVATION, source): runs if source == INPUT else both(runs, self.present[source])
             for source in setting.sources[row]
         }
-        reads[key_of(Kind.PARAMETERS, row)] = present
-        writes = {key_of(Kind.ACTIVATION, row): present}
-        if row in kept.besides:
-            writes[key_of(Kind.KEPT, row)] = both(kept.besides[row], present)
-        writes[key_of(Kind.STATISTICS, row)] = both(self.tensors.statistics[row], present)
+        reads[key_of(Kind.PARAMETERS, row)] = runs
         return MaskedOperation(
             Phase.FORWARD,
             row,
-            present,
+            runs,
             reads,
-            writes,
+            {key_of(Kind.ACTIVATION, row): runs},
             in_place=[
                 (key_of(Kind.ACTIVATION, row), key_of(Kind.ACTIVATION, source)) for source in setting.overwrites[row]
             ],
             channel=setting.channel[row],
-            scratch=times(present, setting.scratch[row]) + self.tensors.composed(row),
+            scratch=times(runs, setting.scratch[row]) + self.tensors.composed(row),
         )
 
     def _passing(self, row: int) -> dict[int, Mask]:
@@ -246,22 +283,25 @@ class _Walk:
         norm = self.setting.trace.rows[row].kind == "norm"
         return both(self.tensors.scale[row], self.live_inputs[row]) if norm else False
 
-    def _by_channels(self, chain: Chain) -> MaskedOperation:
+    def _backward_by_channels(self, chain: Chain) -> MaskedOperation:
         setting, last, first = self.setting, chain.rows[-1], chain.rows[0]
         runs, given = self.live[last], key_of(Kind.GRADIENT, last)
         reads: Touches = {given: runs}
-        writes: Touches = {key_of(Kind.GRADIENT, source): mask for source, mask in self._passing(first).items()}
+        passing = self._passing(last) | self._passing(first)
+        writes: Touches = {
+            key_of(Kind.GRADIENT, source): mask for source, mask in passing.items() if source not in chain.rows
+        }
         scratch: Amount = 0
         rescaled: Mask = False
         for row in chain.rows:
             reads |= self.held.get(row, {}) | {key_of(Kind.PARAMETERS, row): self.live[row]}
             writes |= self._learned(row)
             rescaled = either(rescaled, self._rescaled(row))
-        for row, elements in chain.maps:
+        for row, elements in chain.gradient_maps:
             size = setting.aligned(elements, setting.profile.memory.dtypes.gradient)
             scratch = scratch + times(self.live_inputs[row], size)
         scratch = scratch + times(rescaled, setting.scales(chain.channels))
-        return MaskedOperation(Phase.BY_CHANNELS, last, runs, reads, writes, scratch=scratch, rows=chain.rows)
+        return MaskedOperation(Phase.BACKWARD_BY_CHANNELS, last, runs, reads, writes, scratch=scratch, rows=chain.rows)
 
     def _eager_backward(self, row: int) -> MaskedOperation:
         runs, passing = self.live[row], self._passing(row)

@@ -62,4 +62,3 @@ def layer_of(name: str, module: nn.Module) -> dict[str, Any] | None:
 
 def _computes_as_one(module: nn.Conv2d) -> bool:
     return isinstance(module, StandardisedConv2d) or type(module).forward is nn.Conv2d.forward
-

@@ -228,8 +228,8 @@ class _Recorder:
             # Part of the convolution that reads it, which sees the unpadded tensor.
             self.rows[node], self.shapes[node] = self.rows[sources[0]], self.shapes[sources[0]]
             self._padded[node] = values[0][0].numel()
-            left, _, above, _ = node.args[1] if len(node.args) > 1 else node.kwargs["pad"]
-            self._pads[node] = above, left
+            pads: Any = node.args[1] if len(node.args) > 1 else node.kwargs["pad"]
+            self._pads[node] = int(pads[2]), int(pads[0])  # of left, right, above, below
             if sources[0] in self._views:
                 self._views.add(node)
             return

@@ -21,13 +21,17 @@ from tinysearch.spaces.table import UpdateTable
 
 
 def _overlaps(plan: Plan) -> list[tuple[int, int]]:
-    buffers = plan.program.buffers
-    ends = [(p.area, p.offset, p.offset + b.bytes) for p, b in zip(plan.places, buffers, strict=True)]
+    """Pairs of buffers that share a byte in an operation in which both have it."""
+    taken = [
+        (number, place.area, place.offset, place.offset + size, first, last)
+        for number, (place, buffer) in enumerate(zip(plan.places, plan.program.buffers, strict=True))
+        for size, first, last in buffer.spans
+    ]
     return [
         (i, j)
-        for i, j in combinations(range(len(buffers)), 2)
-        if buffers[i].first <= buffers[j].last and buffers[j].first <= buffers[i].last
-        if ends[i][0] == ends[j][0] and ends[i][1] < ends[j][2] and ends[j][1] < ends[i][2]
+        for (i, area, start, end, first, last), (j, *other) in combinations(taken, 2)
+        if i != j and area == other[0] and first <= other[4] and other[3] <= last
+        if start < other[2] and other[1] < end
     ]
 
 
@@ -56,6 +60,36 @@ def test_no_two_tensors_that_live_at_once_overlap(setting, tensors, capacities):
     # Only the first area may be overfull, and only if nothing had room for the tensor.
     assert all(used <= area.size for used, area in zip(plan.sizes[1:], areas[1:], strict=True))
     assert plan.fits == (plan.sizes[0] <= areas[0].size)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    chains=st.lists(
+        st.lists(st.tuples(st.integers(1, 90), st.integers(0, 4)), min_size=1, max_size=4), min_size=1, max_size=15
+    ),
+    starts=st.lists(st.integers(0, 9), min_size=15, max_size=15),
+)
+def test_what_takes_the_place_of_a_larger_tensor_leaves_the_rest_to_others(setting, chains, starts):
+    operations = tuple(Operation(Phase.FORWARD, 0, (), (), (0,)) for _ in range(30))
+    tensors = []
+    for number, (chain, start) in enumerate(zip(chains, starts, strict=False)):
+        first, size = start, 10_000
+        for bytes_, more in chain:
+            size = min(size, 4 * bytes_)
+            tensors.append(Tensor(Kind.ACTIVATION, 0, size, first, first + more, number))
+            first += more
+    program = Program(setting, operations, tuple(tensors))
+    live = [
+        sum(
+            max((t.bytes for t in tensors if t.buffer == n and t.first <= place <= t.last), default=0)
+            for n in range(len(chains))
+        )
+        for place in range(30)
+    ]
+    assert program.live_bytes.tolist() == live
+    plan = make_plan(program)
+    assert not _overlaps(plan)
+    assert plan.size >= program.peak_bytes == max(live)
 
 
 @pytest.mark.parametrize("method", ["full", "bias", "last", "norm+last", "tinytl-L+B", "mobiletl-2", "mobiletl-5"])
@@ -115,7 +149,7 @@ def test_the_file_has_what_a_generator_of_code_needs(mobilenet_trace, tmp_path):
     assert content["areas"][0]["used"] == plan.size
     assert max(t["offset"] + t["bytes"] for t in content["tensors"]) == plan.size
     names = {layer.name for layer in mobilenet_trace.rows}
-    assert {step["layer"] for step in content["steps"]} <= names
+    assert {layer for step in content["steps"] for layer in (step["layer"], *step["layers"])} <= names
     for number, step in enumerate(content["steps"]):
         for tensor in (content["tensors"][n] for n in (*step["reads"], *step["writes"])):
             assert tensor["first"] <= number <= tensor["last"]

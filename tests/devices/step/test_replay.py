@@ -2,7 +2,8 @@
 
 Every tensor of the program is a view at its planned offset of one buffer of the planned size, which is NaN at first and
 NaN again wherever a tensor dies. A kernel sees the tensors that its operation names, what lies in flash, and nothing
-else. So two tensors that overlap while both are needed, or one that the program forgot, show as wrong numbers.
+else. So two tensors that overlap while both are needed, or one that the program forgot, show as wrong numbers. What an
+operation of several rows makes between them is its own affair: it lies in the scratch of a runtime, outside here.
 """
 
 from dataclasses import replace
@@ -14,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tinysearch.devices.profile import DeviceProfile, load_device
+from tinysearch.devices.profile.model import Schedule
 from tinysearch.devices.step.compiler import compile_step
 from tinysearch.devices.step.plan import Plan, make_plan
 from tinysearch.devices.step.program import Operation, Program
@@ -41,8 +43,45 @@ class Replay:
         self.memory = torch.full((plan.size,), NAN_BYTE, dtype=torch.uint8)
         self.number = {(t.kind, t.row): n for n, t in enumerate(self.program.tensors) if t.kind != Kind.SCRATCH}
         self.mean_loss = torch.nan
+        self.inner: dict[tuple[Kind, int], Tensor] = {}
+        self.gone = self.freed()
 
     def run(self, images: Tensor) -> None:
+        passes = images.split(self.setting.samples)
+        losses = []
+        for number, (part, labels) in enumerate(zip(passes, self.labels.split(self.setting.samples), strict=True)):
+            self.pass_labels, self.share = labels, len(part) / len(images)
+            self.run_pass(part, first=number == 0, last=number == len(passes) - 1)
+            losses.append(self.mean_loss)
+        self.mean_loss = float(np.mean(losses))
+
+    def run_pass(self, images: Tensor, *, first: bool, last: bool) -> None:
+        if first:
+            self.begin()
+        if (Kind.ACTIVATION, INPUT) in self.number:
+            self.view(self.number[Kind.ACTIVATION, INPUT], images.shape).copy_(images)
+        else:
+            self.images = images
+        for place, operation in enumerate(self.program.operations):
+            if operation.phase == Phase.UPDATE and not last:
+                continue
+            self.operation, self.inner = operation, {}
+            getattr(self, operation.phase.value)(operation.row)
+            for start, end in self.gone.get(place, ()):
+                self.memory[start:end] = NAN_BYTE
+
+    def freed(self) -> dict[int, list[tuple[int, int]]]:
+        """By operation, the memory that is needed no more after it, but for what lasts for the whole step."""
+        found: dict[int, list[tuple[int, int]]] = {}
+        for buffer, place in zip(self.program.buffers, self.plan.places, strict=True):
+            if buffer.first == 0 and buffer.last == len(self.program.operations) - 1:
+                continue
+            for size, _, last in buffer.spans:
+                then = buffer.taken(last + 1)
+                found.setdefault(last, []).append((place.offset + then, place.offset + size))
+        return found
+
+    def begin(self) -> None:
         for (kind, row), number in self.number.items():
             if kind == Kind.PARAMETERS:
                 values = [p.detach().flatten() for p in self.trained(row)]
@@ -50,14 +89,8 @@ class Replay:
             elif kind == Kind.STATISTICS:
                 norm = self.module(row)
                 self.view(number, (2, -1)).copy_(torch.stack([norm.running_mean, norm.running_var]))
-        self.view(self.number[Kind.ACTIVATION, INPUT], images.shape).copy_(images)
-        for place, operation in enumerate(self.program.operations):
-            self.operation = operation
-            getattr(self, operation.phase.value)(operation.row)
-            for buffer, life in enumerate(self.program.buffers):
-                if life.last == place < len(self.program.operations) - 1:
-                    offset = self.plan.places[buffer].offset
-                    self.memory[offset : offset + life.bytes] = NAN_BYTE
+            elif kind == Kind.WEIGHT_GRADIENT and self.setting.accumulates:
+                self.view(number, (-1,)).zero_()
 
     # Memory
 
@@ -70,6 +103,11 @@ class Replay:
         return elements.view(shape) if -1 in shape else elements[: int(np.prod(shape))].view(shape)
 
     def read(self, kind: Kind, row: int, shape: tuple[int, ...]) -> Tensor:
+        if (kind, row) in self.inner:
+            return self.inner[kind, row].view(shape)
+        if (kind, row) == (Kind.ACTIVATION, INPUT) and (kind, row) not in self.number:
+            assert self.operation.phase == Phase.BY_LINES  # which asks for them
+            return self.images
         number = self.number[kind, row]
         assert number in self.operation.reads or number in self.operation.writes, (self.operation, kind, row)
         return self.view(number, shape)
@@ -78,12 +116,16 @@ class Replay:
         return self.number.get((kind, row)) in (*self.operation.reads, *self.operation.writes)
 
     def write(self, kind: Kind, row: int, value: Tensor) -> None:
+        inside = row in self.operation.rows and kind in (Kind.ACTIVATION, Kind.GRADIENT)
+        if inside and not self.has(kind, row):
+            self.inner[kind, row] = value
+            return
         number = self.number[kind, row]
         assert number in self.operation.writes, (self.operation, kind, row)
         self.view(number, tuple(value.shape)).copy_(value)
 
     def shape(self, row: int) -> tuple[int, ...]:
-        return (BATCH, *(self.setting.trace.input_shape if row == INPUT else self.rows[row].out_shape))
+        return (self.setting.samples, *(self.setting.trace.input_shape if row == INPUT else self.rows[row].out_shape))
 
     def activation(self, row: int) -> Tensor:
         return self.read(Kind.ACTIVATION, row, self.shape(row))
@@ -141,7 +183,7 @@ class Replay:
         weight, bias = self.parameters(row)
         if layer.kind == "norm" and layer.op == "group":
             y, mean, rstd = torch.native_group_norm(
-                x, weight, bias, BATCH, x.shape[1], x[0, 0].numel(), module.num_groups, module.eps
+                x, weight, bias, len(x), x.shape[1], x[0, 0].numel(), module.num_groups, module.eps
             )
             self.write(Kind.KEPT, row, torch.stack([mean, rstd]))
             return y
@@ -159,16 +201,22 @@ class Replay:
         return F.conv2d(x, weight, bias, module.stride, module.padding, module.dilation, module.groups)
 
     def loss(self, row: int) -> None:
-        logits = self.activation(row)
-        self.mean_loss = float(F.cross_entropy(logits, self.labels))
-        gradient = (logits.softmax(1) - F.one_hot(self.labels, logits.shape[1])) / len(self.labels)
+        logits, labels = self.activation(row), self.pass_labels
+        self.mean_loss = float(F.cross_entropy(logits, labels))
+        gradient = (logits.softmax(1) - F.one_hot(labels, logits.shape[1])) / len(labels) * self.share
         self.write(Kind.GRADIENT, row, gradient)
 
     def weight_gradient(self, row: int) -> None:
         layer, gradient = self.rows[row], self.read(Kind.GRADIENT, row, self.shape(row))
         weight, bias = (self.norm_gradients if layer.kind == "norm" else self.layer_gradients)(row, gradient)
         found = ([weight] if self.table.trained_weights[0, row] else []) + ([bias] if self.table.bias[0, row] else [])
-        self.write(Kind.WEIGHT_GRADIENT, row, torch.cat([part.flatten() for part in found]))
+        total = torch.cat([part.flatten() for part in found])
+        if self.setting.accumulates:
+            total = total + self.read(Kind.WEIGHT_GRADIENT, row, (-1,))
+        if self.has(Kind.WEIGHT_GRADIENT, row):
+            self.write(Kind.WEIGHT_GRADIENT, row, total)
+        else:  # the update is fused
+            self.inner[Kind.WEIGHT_GRADIENT, row] = total
 
     def layer_gradients(self, row: int, gradient: Tensor) -> tuple[Tensor | None, Tensor]:
         module, layer, index = self.module(row), self.rows[row], self.index(row)
@@ -178,7 +226,7 @@ class Replay:
         by_output = index is not None and (module.update_axis == 0 or layer.depthwise)
         g = gradient.index_select(1, index) if by_output else gradient
         if self.has(Kind.KEPT, row):
-            x = self.read(Kind.KEPT, row, (BATCH, len(index), *layer.in_shape[1:]))
+            x = self.read(Kind.KEPT, row, (self.setting.samples, len(index), *layer.in_shape[1:]))
         else:
             x = self.activation(layer.inputs[0])
         if layer.kind == "linear":
@@ -206,8 +254,8 @@ class Replay:
         # The gradient of the input alone needs the scale; the weights' do not.
         weight = self.parameters(row)[0] if self.has(Kind.PARAMETERS, row) or not self.trained(row) else module.weight
         if layer.op == "group":
-            mean, rstd = self.read(Kind.KEPT, row, (2, BATCH, module.num_groups))
-            sizes = (BATCH, x.shape[1], x[0, 0].numel(), module.num_groups)
+            mean, rstd = self.read(Kind.KEPT, row, (2, self.setting.samples, module.num_groups))
+            sizes = (len(x), x.shape[1], x[0, 0].numel(), module.num_groups)
             return torch.ops.aten.native_group_norm_backward(gradient, x, mean, rstd, weight, *sizes, mask)
         mean, inverse = self.read(Kind.KEPT, row, (2, x.shape[1]))
         return torch.ops.aten.native_batch_norm_backward(
@@ -218,11 +266,12 @@ class Replay:
         layer, given = self.rows[row], self.read(Kind.GRADIENT, row, self.shape(row)).clone()
         gradients = self.input_gradients(row, given)
         for source in self.setting.sources[row]:
-            if source == INPUT or not self.has(Kind.GRADIENT, source):
+            inside = source in self.operation.rows and self.table.live[0, source]
+            if source == INPUT or not (inside or self.has(Kind.GRADIENT, source)):
                 continue
             value = gradients[layer.inputs.index(source)] if source in layer.inputs else given
-            first = self.program.tensors[self.number[Kind.GRADIENT, source]].first
-            if self.program.operations[first] is not self.operation:
+            first = -1 if inside else self.program.tensors[self.number[Kind.GRADIENT, source]].first
+            if not inside and self.program.operations[first] is not self.operation:
                 value = value + self.read(Kind.GRADIENT, source, self.shape(source))
             self.write(Kind.GRADIENT, source, value)
 
@@ -233,7 +282,7 @@ class Replay:
             weight, _ = self.parameters(row)
         if layer.kind == "conv":
             geometry = (module.stride, module.padding, module.dilation, module.groups)
-            return [torch.nn.grad.conv2d_input((BATCH, *layer.in_shape), weight, gradient, *geometry)]
+            return [torch.nn.grad.conv2d_input((self.setting.samples, *layer.in_shape), weight, gradient, *geometry)]
         if layer.kind == "linear":
             return [gradient @ weight]
         if layer.kind == "norm" and self.has(Kind.KEPT, row):
@@ -248,10 +297,32 @@ class Replay:
             number = self.number[Kind.KEPT, row]
             assert number in self.operation.reads
             count = -(-layer.out_elements // 8)
-            packed = self.bytes(number)[: BATCH * count].view(BATCH, count)
+            packed = self.bytes(number)[: self.setting.samples * count].view(self.setting.samples, count)
             return [gradient * unpack_bits(packed, torch.Size(self.shape(row)))]
         x = [torch.zeros(self.shape(source), requires_grad=True) for source in layer.inputs]
         return list(torch.autograd.grad(_operation(layer.op, x, layer.out_shape), x, gradient))  # all are linear
+
+    # Operations of several things
+
+    def by_lines(self, row: int) -> None:
+        for each in self.operation.rows:
+            self.forward(each)
+
+    forward_by_channels = by_lines
+
+    def backward(self, row: int) -> None:
+        """Both gradients with the weight as it was, then the update unless it waits for the end."""
+        if self.table.trains[0, row]:
+            self.weight_gradient(row)
+        if self.table.live_inputs[0, row] or len(self.setting.sources[row]) > len(self.rows[row].inputs):
+            self.input_gradient(row)
+        if self.table.trains[0, row] and not self.setting.accumulates:
+            self.update(row)
+
+    def backward_by_channels(self, row: int) -> None:
+        for each in reversed(self.operation.rows):
+            if self.table.live[0, each]:
+                self.backward(each)
 
     def update(self, row: int) -> None:
         values = self.read(Kind.PARAMETERS, row, (-1,))
@@ -312,6 +383,32 @@ def _replay(network, policy, program: Program, plan: Plan) -> tuple[float, float
             continue
         pairs.append((f"{kind} of {found.rows[row].name}", replay.read(kind, row, (-1,)), expected))
     return replay.mean_loss, float(loss.detach()), pairs
+
+
+LEVERS = (
+    "line_by_line strided_in_place",
+    "fused_updates",
+    "fused_updates by_channels one_by_one",
+    "line_by_line strided_in_place fused_updates by_channels one_by_one",
+)
+
+
+@pytest.mark.parametrize("levers", LEVERS)
+def test_a_step_by_another_schedule_is_torchs(network, profile, levers, random_policy):
+    switches = dict.fromkeys(levers.split(), True)
+    schedule = Schedule(**switches, image="lines" if "line_by_line" in switches else "held")
+    scheduled = profile.model_copy(update={"memory": profile.memory.model_copy(update={"schedule": schedule})})
+    named = methods.named(network[1])
+    policies = [named[name] for name in ("full", "bias", "tinytl-L+B", "mobiletl-2", "sparse-update-2")]
+    for policy in (*policies, *(random_policy(network[1], seed) for seed in range(3))):
+        table = UpdateTable.of(network[1], [policy])
+        if switches.get("one_by_one") and table.statistics.any():
+            continue  # the statistics of two images are not those of one after another
+        program = compile_step(table, scheduled, BATCH, "sgd")
+        planned, loss, pairs = _replay(network, policy, program, make_plan(program))
+        assert planned == pytest.approx(loss, abs=1e-5)
+        for name, value, expected in pairs:
+            torch.testing.assert_close(value, expected, atol=1e-5, rtol=1e-5, msg=name)
 
 
 METHODS = ("full", "bias", "last", "norm+last", "tinytl-L+B", "mobiletl-2", "sparse-update-2")
