@@ -31,7 +31,8 @@ class Case:
     """One kernel at one shape.
 
     Attributes:
-        kernel: Class of the kernel: conv, depthwise, pointwise, linear, or the name of one without MACs.
+        kernel: Class of the kernel: conv, depthwise, pointwise, linear, or the name of one without MACs; rows are the
+            first blocks of a MobileNetV2, map by map instead of by naive loops, and row by row.
         direction: One of `DIRECTIONS`, or "" of kernels without MACs.
         ins: Input channels.
         outs: Output channels.
@@ -63,6 +64,9 @@ class Case:
     @property
     def work(self) -> int:
         """MACs as they are counted everywhere, padding included; elements of kernels that have none."""
+        if self.kernel == "rows":
+            at_stride_2, at_stride_4 = 3 * 16 * 9 + 16 * 9 + 16 * 8 + 8 * 48, 48 * 9 + 48 * 8
+            return (4 * at_stride_2 + at_stride_4) * self.size**2
         if not self.direction:
             return self.outputs
         return self.outputs * self.k**2 * (1 if self.kernel == "depthwise" else self.ins)
@@ -75,6 +79,8 @@ class Case:
         return "{" + ", ".join(map(str, numbers)) + "}"
 
     def __str__(self) -> str:
+        if self.kernel == "rows":
+            return f"six layers of {4 * self.size}x{4 * self.size}"
         if not self.direction:
             return f"{self.outs} x {self.size}x{self.size}"
         channels = f"{self.ins}" if self.kernel == "depthwise" else f"{self.ins}->{self.outs}"
@@ -110,9 +116,11 @@ def cases() -> list[Case]:
             found += [Case("linear", direction, 112, 100, 1, trains=axis) for axis in ("out", "in")]
     for name in (
         "relu6", "relu6_mask", "mask_backward", "hardswish", "add", "axpy", "channel_sum", "scale_channels", "mean",
-        "group_norm", "avg_pool"
+        "group_norm", "group_norm_dx", "avg_pool", "bilinear", "silu"
     ):  # fmt: skip
-        found += [Case(name, "", channels, channels, size) for channels, size in [(16, 24), (96, 6), (336, 3)]]
+        sizes = [(16, 24), (96, 6)] if name == "bilinear" else [(16, 24), (96, 6), (336, 3)]
+        found += [Case(name, "", channels, channels, size) for channels, size in sizes]
+    found += [Case("rows", "", 3, 8, 24), Case("rows", "", 3, 8, 12)]
     return found
 
 
@@ -152,12 +160,19 @@ def as_data(chosen: list[Case], counts: dict[str, list[tuple[int, int]]]) -> dic
     ]
     return {
         "command": "python benchmarks/kernels/instructions.py --save",
-        "what": "instructions of one call; work is MACs (padding included), or elements where direction is empty",
+        "what": "instructions of one call; work is MACs (padding included), or elements where there are none",
         "compiler": version,
         "flags": TARGET,
         "emulator": emulator,
         "cases": rows,
     }
+
+
+def text_of(data: dict[str, Any]) -> str:
+    """JSON with a line for each case."""
+    head = json.dumps({key: value for key, value in data.items() if key != "cases"}, indent=1)
+    rows = ",\n".join(f"  {json.dumps(row)}" for row in data["cases"])
+    return head.removesuffix("\n}") + f',\n "cases": [\n{rows}\n ]\n}}\n'
 
 
 def main() -> None:
@@ -178,7 +193,7 @@ def main() -> None:
             cells += f"{naive:9.2f}{fast:7.2f}{naive / fast:6.1f}"
         print(f"{case.job:<20}{case!s:<32}{cells}")
     if options.save:
-        MEASURED.write_text(json.dumps(as_data(chosen, counts), indent=1) + "\n")
+        MEASURED.write_text(text_of(as_data(chosen, counts)))
 
 
 if __name__ == "__main__":

@@ -267,3 +267,41 @@ void naive_avg_pool(float *out, const float *in, int channels, int height, int w
                 out[(c * (height / kernel) + y) * (width / kernel) + x] = sum / (float)(kernel * kernel);
             }
 }
+
+void naive_silu(float *x, int count)
+{
+    for (int i = 0; i < count; i++)
+        x[i] = x[i] / (1.0f + expf(-x[i]));
+}
+
+void naive_bilinear(float *out, const float *in, int channels, int in_h, int in_w, int out_h, int out_w)
+{
+    for (int c = 0; c < channels; c++)
+        for (int y = 0; y < out_h; y++)
+            for (int x = 0; x < out_w; x++) {
+                const float v = fmaxf(((float)y + 0.5f) * (float)in_h / (float)out_h - 0.5f, 0.0f);
+                const float h = fmaxf(((float)x + 0.5f) * (float)in_w / (float)out_w - 0.5f, 0.0f);
+                const int y0 = (int)v, x0 = (int)h;
+                const int y1 = y0 < in_h - 1 ? y0 + 1 : y0, x1 = x0 < in_w - 1 ? x0 + 1 : x0;
+                const float dy = v - (float)y0, dx = h - (float)x0, *map = in + c * in_h * in_w;
+                out[(c * out_h + y) * out_w + x] =
+                    (1 - dy) * ((1 - dx) * map[y0 * in_w + x0] + dx * map[y0 * in_w + x1]) +
+                    dy * ((1 - dx) * map[y1 * in_w + x0] + dx * map[y1 * in_w + x1]);
+            }
+}
+
+void naive_group_norm_dx(float *gin, const float *gout, const float *x, const float *gamma, const float *mean,
+                         const float *inv_std, int groups, int channels, int pixels)
+{
+    const int count = channels / groups * pixels;
+    for (int n = 0; n < groups; n++) {
+        float sum = 0.0f, product = 0.0f;
+        for (int i = n * count; i < (n + 1) * count; i++) {
+            sum += gout[i] * gamma[i / pixels];
+            product += gout[i] * gamma[i / pixels] * (x[i] - mean[n]) * inv_std[n];
+        }
+        for (int i = n * count; i < (n + 1) * count; i++)
+            gin[i] = inv_std[n] * (gout[i] * gamma[i / pixels] - sum / (float)count -
+                                   (x[i] - mean[n]) * inv_std[n] * product / (float)count);
+    }
+}

@@ -30,6 +30,10 @@ void naive_scale_channels(float *out, const float *in, const float *scale, int c
 void naive_mean(float *out, const float *in, int channels, int pixels);
 void naive_group_norm(float *out, const float *in, const float *gamma, const float *beta, float *mean, float *inv_std,
                       int groups, int channels, int pixels);
+void naive_silu(float *x, int count);
+void naive_bilinear(float *out, const float *in, int channels, int in_h, int in_w, int out_h, int out_w);
+void naive_group_norm_dx(float *gin, const float *gout, const float *x, const float *gamma, const float *mean,
+                         const float *inv_std, int groups, int channels, int pixels);
 void naive_avg_pool(float *out, const float *in, int channels, int height, int width, int kernel);
 
 #endif

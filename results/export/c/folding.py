@@ -28,7 +28,9 @@ def find_folded(network: Network, program: Program) -> dict[int, int]:
             continue
         if network.norm(row).shift_trains and network.weight(source).bias is not None:
             continue  # the constant would be another one than that of a norm by itself
-        in_place = buffers.get((Kind.ACTIVATION, source)) == buffers.get((Kind.ACTIVATION, row))
+        # What runs line by line between two whole maps is no tensor at all.
+        before = buffers.get((Kind.ACTIVATION, source))
+        in_place = before is None or before == buffers.get((Kind.ACTIVATION, row))
         if in_place and network.readers(source) == [row]:
             found[source] = row
     return found

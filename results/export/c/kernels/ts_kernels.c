@@ -2,6 +2,7 @@
 #include "ts_kernels.h"
 
 #include <math.h>
+#include <string.h>
 
 #include "ts_port.h"
 
@@ -29,16 +30,16 @@ TS_INLINE quad load(const float *x, int step)
     return q;
 }
 
-/* The first `count` of four, if there are not more. */
+/* The first `count`, at most four. */
 TS_INLINE quad load_some(const float *x, int count)
 {
+    if (count >= 4)
+        return load(x, 1);
     quad q = {x[0], 0.0f, 0.0f, 0.0f};
     if (count > 1)
         q.b = x[1];
     if (count > 2)
         q.c = x[2];
-    if (count > 3)
-        q.d = x[3];
     return q;
 }
 
@@ -52,13 +53,21 @@ TS_INLINE void store(float *x, quad q)
 
 TS_INLINE void store_some(float *x, quad q, int count)
 {
+    if (count >= 4) {
+        store(x, q);
+        return;
+    }
     x[0] = q.a;
     if (count > 1)
         x[1] = q.b;
     if (count > 2)
         x[2] = q.c;
-    if (count > 3)
-        x[3] = q.d;
+}
+
+TS_INLINE quad times(quad x, float factor)
+{
+    const quad q = {x.a * factor, x.b * factor, x.c * factor, x.d * factor};
+    return q;
 }
 
 /* sum + factor * x */
@@ -93,16 +102,25 @@ TS_INLINE float dot(float sum, quad a, quad b)
     return TS_FMA(a.d, b.d, TS_FMA(a.c, b.c, TS_FMA(a.b, b.b, TS_FMA(a.a, b.a, sum))));
 }
 
-/* In four parts, which do not wait for each other, and whose rounding errors are smaller. */
+/* Sums are in four parts, which do not wait for each other, and whose rounding errors are smaller. */
+TS_INLINE quad plus_products(quad sum, quad a, quad b)
+{
+    const quad q = {TS_FMA(a.a, b.a, sum.a), TS_FMA(a.b, b.b, sum.b), TS_FMA(a.c, b.c, sum.c),
+                    TS_FMA(a.d, b.d, sum.d)};
+    return q;
+}
+
+TS_INLINE float total_of(quad q) { return (q.a + q.b) + (q.c + q.d); }
+
 static float sum(const float *x, int count)
 {
-    quad part = four(0.0f);
+    quad parts = four(0.0f);
     int i = 0;
     for (; i + 4 <= count; i += 4)
-        part = plus(part, 1.0f, load(x + i, 1));
+        parts = plus(parts, 1.0f, load(x + i, 1));
     for (; i < count; i++)
-        part.a += x[i];
-    return (part.a + part.b) + (part.c + part.d);
+        parts.a += x[i];
+    return total_of(parts);
 }
 
 /* ---- Weights of which a part trains ----------------------------------------------------------------------------- */
@@ -192,32 +210,35 @@ static const float *matrix_row(const ts_weight *w, int out, int ins)
 /* Depth of a packed strip: 4 * 96 floats are 1.5 KiB of stack. */
 enum { STRIP = 96 };
 
-/* strip [inputs.count][4] = four rows of a weight, transposed; rows past the last are 0. */
+/* strip [inputs.count][4] = four rows of a weight, transposed. Where there are fewer, the last one is repeated. */
 static void pack_outputs(float *strip, const ts_weight *w, int in_channels, ts_range outputs, ts_range inputs)
 {
-    for (int r = 0; r < 4; r++) {
-        if (r >= outputs.count) {
-            for (int k = 0; k < inputs.count; k++)
-                strip[4 * k + r] = 0.0f;
-            continue;
-        }
-        const int out = outputs.first + r;
-        const float *row = matrix_row(w, out, in_channels) + inputs.first;
-        for (int k = 0; k < inputs.count; k++)
-            strip[4 * k + r] = row[k];
-        if (!trains_partly(w, TS_IN))
-            continue;
-        const ts_range places = trained_places(w, TS_IN, inputs);
-        for (int place = places.first; place < places.first + places.count; place++)
-            strip[4 * (w->index[place] - inputs.first) + r] = w->trained[out * w->count + place];
+    const int last = outputs.count - 1;
+    const float *row0 = matrix_row(w, outputs.first, in_channels) + inputs.first;
+    const float *row1 = matrix_row(w, outputs.first + min_int(1, last), in_channels) + inputs.first;
+    const float *row2 = matrix_row(w, outputs.first + min_int(2, last), in_channels) + inputs.first;
+    const float *row3 = matrix_row(w, outputs.first + min_int(3, last), in_channels) + inputs.first;
+    for (int k = 0; k < inputs.count; k++) {
+        const quad column = {*row0++, *row1++, *row2++, *row3++};
+        store(strip + 4 * k, column);
     }
+    if (!trains_partly(w, TS_IN))
+        return;
+    const ts_range places = trained_places(w, TS_IN, inputs);
+    for (int place = places.first; place < places.first + places.count; place++)
+        for (int r = 0; r <= last; r++)
+            strip[4 * (w->index[place] - inputs.first) + r] = w->trained[(outputs.first + r) * w->count + place];
 }
 
 /* strip [outputs.count][4] = four columns of a weight; columns past the last are 0. */
 static void pack_inputs(float *strip, const ts_weight *w, int in_channels, ts_range inputs, ts_range outputs)
 {
-    for (int k = 0; k < outputs.count; k++)
-        store(strip + 4 * k, load_some(matrix_row(w, outputs.first + k, in_channels) + inputs.first, inputs.count));
+    const float *row = matrix_row(w, outputs.first, in_channels) + inputs.first;
+    for (int k = 0; k < outputs.count; k++, row += in_channels) {
+        if (trains_partly(w, TS_OUT))
+            row = matrix_row(w, outputs.first + k, in_channels) + inputs.first;
+        store(strip + 4 * k, load_some(row, inputs.count));
+    }
     if (!trains_partly(w, TS_IN))
         return;
     const ts_range places = trained_places(w, TS_IN, inputs);
@@ -228,7 +249,8 @@ static void pack_inputs(float *strip, const ts_weight *w, int in_channels, ts_ra
     }
 }
 
-/* out [rows][pixels] += packed strip [depth][4], transposed, times in [depth][pixels]; rows: at most 4. */
+/* out [rows][pixels] += packed strip [depth][4], transposed, times in [depth][pixels]; rows: at most 4, which the 16
+   sums and what they read fill the registers with. */
 static void multiply_strip(float *out, int out_step, int rows, const float *strip, const float *in, int in_step,
                            int depth, int pixels)
 {
@@ -245,7 +267,7 @@ static void multiply_strip(float *out, int out_step, int rows, const float *stri
             row2 = plus(row2, w[2], q);
             row3 = plus(row3, w[3], q);
         }
-        /* Backwards, as rows that do not exist lie on the last one that does. */
+        /* Backwards, as rows past the last lie on it. */
         store(out3 + p, row3);
         store(out2 + p, row2);
         store(out1 + p, row1);
@@ -359,13 +381,20 @@ static void multiply_columns(float *gin, int count, const float *gout, int rows,
 void ts_linear_dx(float *gin, const float *gout, const ts_weight *w, int in_features, int out_features, int add)
 {
     const ts_range in = {0, in_features}, out = {0, out_features};
-    if (w->trained != NULL && w->index != NULL) {
+    if (trains_partly(w, TS_IN)) {
         ts_pointwise_dx(gin, gout, w, in_features, out_features, in, out, 1, add);
         return;
     }
     if (!add)
         fill(gin, 0.0f, in_features);
-    multiply_columns(gin, in_features, gout, out_features, matrix_row(w, 0, in_features), in_features);
+    /* Stretches of rows that lie behind each other. */
+    for (int o = 0, end; o < out_features; o = end) {
+        const float *row = matrix_row(w, o, in_features);
+        end = o + 1;
+        while (end < out_features && matrix_row(w, end, in_features) == row + (end - o) * in_features)
+            end++;
+        multiply_columns(gin, in_features, gout + o, end - o, row, in_features);
+    }
 }
 
 /* dst[0 .. count - 1] += factor * q; count: at most 4. */
@@ -380,8 +409,8 @@ TS_INLINE void add_some(float *dst, float factor, quad q, int count)
         dst[3] = TS_FMA(factor, q.d, dst[3]);
 }
 
-/* Rows `first` .. of dst [..][row_length], `columns` floats each, += factor * products of rows of g, whose channels the
-   places stand for, and of x [columns][pixels]. Four by four at most: 16 sums of 8 operands in registers. */
+/* dst [rows][columns], whose rows begin row_length floats apart, += factor * products of the rows g and x
+   [columns][pixels]; both at most 4: 16 sums of 8 operands in registers. */
 static void gradient_block(float *dst, int row_length, float factor, const float *const g[4], int rows, const float *x,
                            int columns, int pixels)
 {
@@ -405,12 +434,43 @@ static void gradient_block(float *dst, int row_length, float factor, const float
         add_some(dst + 3 * row_length, factor, row3, columns);
 }
 
+/* Rows of dst at the places `outs`, `columns` floats each, += factor * g of the row's channel * x. g begins at channel
+   `first`. */
+static void add_outer_product(float *dst, int row_length, float factor, const float *g, int first, const ts_weight *w,
+                              ts_range outs, const float *x, int columns)
+{
+    const int end = outs.first + outs.count;
+    int o = outs.first;
+    for (; o + 4 <= end; o += 4) {
+        float *row0 = dst + o * row_length, *row1 = row0 + row_length, *row2 = row1 + row_length;
+        float *row3 = row2 + row_length;
+        float factors[4];
+        for (int r = 0; r < 4; r++)
+            factors[r] = factor * g[trained_channel(w, TS_OUT, o + r) - first];
+        const quad f = load(factors, 1);
+        for (int i = 0; i < columns; i++, row0++, row1++, row2++, row3++) {
+            const float value = x[i];
+            *row0 = TS_FMA(f.a, value, *row0);
+            *row1 = TS_FMA(f.b, value, *row1);
+            *row2 = TS_FMA(f.c, value, *row2);
+            *row3 = TS_FMA(f.d, value, *row3);
+        }
+    }
+    for (; o < end; o++)
+        ts_axpy(dst + o * row_length, factor * g[trained_channel(w, TS_OUT, o) - first], x, columns);
+}
+
 void ts_pointwise_dw(float *dst, float factor, const float *gout, const float *in, const ts_weight *w, int in_channels,
                      int out_channels, ts_range in_range, ts_range out_range, int pixels)
 {
     const ts_range outs = trained_places(w, TS_OUT, out_range), ins = trained_places(w, TS_IN, in_range);
     const int row_length = trains_partly(w, TS_IN) ? w->count : in_channels;
     (void)out_channels;
+    if (pixels == 1) {
+        add_outer_product(dst + ins.first, row_length, factor, gout, out_range.first, w, outs, in + ins.first,
+                          ins.count);
+        return;
+    }
     for (int o = outs.first; o < outs.first + outs.count; o += 4) {
         const int rows = min_int(4, outs.first + outs.count - o);
         const float *g[4];
@@ -425,10 +485,8 @@ void ts_pointwise_dw(float *dst, float factor, const float *gout, const float *i
 void ts_linear_dw(float *dst, float factor, const float *gout, const float *in, const ts_weight *w, int in_features,
                   int out_features)
 {
-    const ts_range all = {0, out_features}, outs = trained_places(w, TS_OUT, all);
-    const int row_length = trains_partly(w, TS_IN) ? w->count : in_features;
-    for (int o = outs.first; o < outs.first + outs.count; o++)
-        ts_axpy(dst + o * row_length, factor * gout[trained_channel(w, TS_OUT, o)], in, row_length);
+    const ts_range ins = {0, in_features}, outs = {0, out_features};
+    ts_pointwise_dw(dst, factor, gout, in, w, in_features, out_features, ins, outs, 1);
 }
 
 /* ---- Convolutions: tiles ---------------------------------------------------------------------------------------- */
@@ -465,15 +523,15 @@ static target whole_target(float *first, int height, int width)
 }
 
 /* A tile is a copy of the inputs of some outputs, zeros of the padding included, so that no loop over a filter asks
-   where it is. 16 outputs a row leave room for a row of the largest filter beside four
-   filters. */
-enum { TILE_COLUMNS = 16, TILE = 360, MAX_TAPS = 49 };
+   where it is. With 16 outputs a row, 1.2 KB have room for a row of the largest filter: of stride 2, or of stride 1
+   beside turned filters. */
+enum { TILE_COLUMNS = 16, TILE = 300, MAX_TAPS = 7 * 7, TURNED = 4 * 5 * 5 };
 
 /* Some outputs of a convolution, and their tile. */
 typedef struct {
-    int row, column, rows, columns;           /* of the outputs */
-    int tile_row, tile_column;                /* of the map, that the tile begins at */
-    int tile_rows, pitch;                     /* size of the tile */
+    int row, column, rows, columns; /* of the outputs */
+    int tile_row, tile_column;      /* of the map, where the tile begins */
+    int tile_rows, pitch;           /* size of the tile */
 } area;
 
 /* The outputs from row `row` and column `column` on whose tile has room; none (no rows) at `end`. */
@@ -548,8 +606,14 @@ TS_INLINE void filter_tile(float *out, int row_step, const float *tile, const ar
             const float *line = tile + y * stride * a->pitch + x * stride, *f = w;
             float *place = out + y * row_step + x;
             quad sum = bias == NULL ? load_some(place, a->columns - x) : four(*bias);
-            for (int ky = 0; ky < k; ky++, line += a->pitch, f += k)
+            if (k == 3) { /* its nine weights stay in registers */
                 sum = taps(sum, line, f, k, stride);
+                sum = taps(sum, line + a->pitch, f + 3, k, stride);
+                sum = taps(sum, line + 2 * a->pitch, f + 6, k, stride);
+            } else {
+                for (int ky = 0; ky < k; ky++, line += a->pitch, f += k)
+                    sum = taps(sum, line, f, k, stride);
+            }
             store_some(place, sum, a->columns - x);
         }
 }
@@ -580,7 +644,7 @@ TS_INLINE void filter_tile_by_four(float *out, int channel_step, int row_step, c
         }
 }
 
-/* sums [k][k] += products of the gradient of the outputs and what each tap of the filter read. */
+/* sums [k][k] = products of the gradient of the outputs and what each tap of the filter read. */
 TS_INLINE void correlate_tile(float *sums, const float *g, int row_step, const float *tile, const area *a, int k,
                               int stride)
 {
@@ -603,16 +667,16 @@ TS_INLINE void correlate_tile(float *sums, const float *g, int row_step, const f
                 }
             }
         }
-        sums[0] += s0;
-        sums[1] += s1;
-        sums[2] += s2;
+        sums[0] = s0;
+        sums[1] = s1;
+        sums[2] = s2;
         if (k > 3) {
-            sums[3] += s3;
-            sums[4] += s4;
+            sums[3] = s3;
+            sums[4] = s4;
         }
         if (k > 5) {
-            sums[5] += s5;
-            sums[6] += s6;
+            sums[5] = s5;
+            sums[6] = s6;
         }
     }
 }
@@ -682,8 +746,8 @@ static ts_conv_shape transposed(const ts_conv_shape *s)
     return t;
 }
 
-/* Every channel of a range alone, rows first .. end - 1 of the outputs; `in` and `out` begin at the first channel of the
-   range. turned: the input gradient, of stride 1, where `in` is the gradient of the outputs. */
+/* Every channel of a range alone, rows first .. end - 1 of the outputs; `in` and `out` begin at the first channel of
+   the range. turned: the input gradient, of stride 1, where `in` is the gradient of the outputs. */
 static void filter_channels(const target *out, const rows *in, const ts_weight *w, const float *bias,
                             const ts_conv_shape *layer, ts_range channels, int turned, int first, int end)
 {
@@ -710,7 +774,8 @@ static void filter_densely(const target *out, const rows *in, const ts_weight *w
 {
     const ts_conv_shape s = turned ? transposed(layer) : *layer;
     const int ins = s.in_channels / s.groups, outs = s.out_channels / s.groups;
-    const int room = turned ? TILE - 4 * MAX_TAPS : TILE;
+    const int room = turned ? TILE - TURNED : TILE, taps_count = s.kernel_h * s.kernel_w;
+    const int at_once = turned && 4 * taps_count > TURNED ? 1 : 4;
     float tile[TILE], *turned_filters = tile + room;
     for (area a = area_at(&s, first, 0, end, room); a.rows > 0; a = area_after(&s, &a, first, end, room)) {
         clear_tile(tile, &a, &s);
@@ -720,9 +785,9 @@ static void filter_densely(const target *out, const rows *in, const ts_weight *w
             for (int o = group_end - outs, count; o < group_end; o += count) {
                 float *place = out->first + o * out->channel_step + a.row * out->row_step + a.column;
                 const float *f[4];
-                count = group_end - o >= 4 ? 4 : 1;
+                count = group_end - o >= at_once ? at_once : 1;
                 for (int n = 0; n < count; n++)
-                    f[n] = turned ? turn(turned_filters + n * MAX_TAPS, filter(w, layer, i, (o + n) % outs), layer)
+                    f[n] = turned ? turn(turned_filters + n * taps_count, filter(w, layer, i, (o + n) % outs), layer)
                                   : filter(w, layer, o + n, i % ins);
                 if (count == 4)
                     filter_any_by_four(place, out->channel_step, out->row_step, tile, &a, f, &s);
@@ -751,55 +816,58 @@ static ts_conv_shape halves(const ts_conv_shape *s)
     return h;
 }
 
-/* Elements column, column + 1, ... of a row of `width` += even.a, odd.a, even.b, ...: those that exist. */
-static void add_pairs(float *row, int column, int width, quad even, quad odd)
+/* out [2 * columns] = a row of the gradient: taps parity, parity + 2, ... of the filter's columns. `tile` is where the
+   last of the tile's rows that the gradient reads has the last of the columns that it reads. */
+TS_INLINE void spread_row(float *out, const float *tile, const area *a, const float *w, int parity, int k)
 {
-    const float values[8] = {even.a, odd.a, even.b, odd.b, even.c, odd.c, even.d, odd.d};
-    for (int n = max_int(0, -column); n < min_int(8, width - column); n++)
-        row[column + n] += values[n];
-}
-
-/* gin (a channel) += the gradient through one filter of k x k, stride 2, of the tile's outputs. */
-TS_INLINE void spread_tile(float *gin, const float *tile, const area *a, const float *w, const ts_conv_shape *s, int k)
-{
-    const int reach = (k - 1) / 2;
-    for (int y = 0; y < 2 * a->rows; y++) {
-        const int row = 2 * (a->row + s->pad_top / 2) + y - s->pad_top, parity = y % 2;
-        if (row < 0 || row >= s->in_height)
-            continue;
-        for (int x = 0; x < a->columns; x += 4) {
-            quad even = four(0.0f), odd = even;
-            for (int ky = parity; ky < k; ky += 2) {
-                const float *line = tile + (y / 2 + reach - ky / 2) * a->pitch + x + reach, *f = w + ky * k;
-                even = plus(even, f[0], load(line, 1));
-                odd = plus(odd, f[1], load(line, 1));
-                even = plus(even, f[2], load(line - 1, 1));
-                if (k > 3) {
-                    odd = plus(odd, f[3], load(line - 1, 1));
-                    even = plus(even, f[4], load(line - 2, 1));
-                }
-                if (k > 5) {
-                    odd = plus(odd, f[5], load(line - 2, 1));
-                    even = plus(even, f[6], load(line - 3, 1));
-                }
+    for (int x = 0; x < a->columns; x += 4) {
+        const float *line = tile + x, *f = w + parity * k;
+        quad even = four(0.0f), odd = even;
+        for (int ky = parity; ky < k; ky += 2, line -= a->pitch, f += 2 * k) {
+            even = plus(even, f[0], load(line, 1));
+            odd = plus(odd, f[1], load(line, 1));
+            even = plus(even, f[2], load(line - 1, 1));
+            if (k > 3) {
+                odd = plus(odd, f[3], load(line - 1, 1));
+                even = plus(even, f[4], load(line - 2, 1));
             }
-            const int column = 2 * (a->column + x + s->pad_left / 2) - s->pad_left;
-            add_pairs(gin + row * s->in_width, column, s->in_width, even, odd);
+            if (k > 5) {
+                odd = plus(odd, f[5], load(line - 2, 1));
+                even = plus(even, f[6], load(line - 3, 1));
+            }
         }
+        const quad low = {even.a, odd.a, even.b, odd.b}, high = {even.c, odd.c, even.d, odd.d};
+        store(out + 2 * x, low);
+        store(out + 2 * x + 4, high);
     }
 }
 
-static void spread_any(float *gin, const float *tile, const area *a, const float *w, const ts_conv_shape *s)
+/* gin (a channel) = the gradient through one filter of the tile's outputs; add: += it. */
+static void spread_tile(float *gin, const float *tile, const area *a, const float *w, const ts_conv_shape *s, int add)
 {
-    if (s->kernel_h == 3)
-        spread_tile(gin, tile, a, w, s, 3);
-    else if (s->kernel_h == 5)
-        spread_tile(gin, tile, a, w, s, 5);
-    else
-        spread_tile(gin, tile, a, w, s, 7);
+    const int column = 2 * (a->column + s->pad_left / 2) - s->pad_left, reach = (s->kernel_h - 1) / 2;
+    const int left = max_int(0, -column), count = min_int(2 * a->columns, s->in_width - column) - left;
+    float line[2 * TILE_COLUMNS];
+    for (int y = 0; y < 2 * a->rows; y++) {
+        const int row = 2 * (a->row + s->pad_top / 2) + y - s->pad_top;
+        const float *last = tile + (y / 2 + reach) * a->pitch + reach;
+        if (row < 0 || row >= s->in_height)
+            continue;
+        if (s->kernel_h == 3)
+            spread_row(line, last, a, w, y % 2, 3);
+        else if (s->kernel_h == 5)
+            spread_row(line, last, a, w, y % 2, 5);
+        else
+            spread_row(line, last, a, w, y % 2, 7);
+        float *place = gin + row * s->in_width + column + left;
+        if (add)
+            ts_add(place, line + left, count);
+        else
+            copy(place, line + left, count);
+    }
 }
 
-/* gin += the input gradient of stride 2; gin and gout begin at the first channel of the range of inputs. */
+/* The input gradient of stride 2; gin and gout begin at the first channel of the range. */
 static void spread_channels(float *gin, const rows *gout, const ts_weight *w, const ts_conv_shape *s,
                             ts_range channels)
 {
@@ -808,12 +876,14 @@ static void spread_channels(float *gin, const rows *gout, const ts_weight *w, co
     for (area a = area_at(&h, 0, 0, h.out_height, TILE); a.rows > 0; a = area_after(&h, &a, 0, h.out_height, TILE)) {
         clear_tile(tile, &a, &h);
         for (int c = 0; c < channels.count; c++) {
+            const float *f = filter(w, s, channels.first + c, 0);
             load_tile(tile, &a, &h, gout, c);
-            spread_any(gin + c * s->in_height * s->in_width, tile, &a, filter(w, s, channels.first + c, 0), s);
+            spread_tile(gin + c * s->in_height * s->in_width, tile, &a, f, s, 0);
         }
     }
 }
 
+/* gin += the input gradient of stride 2 of a dense or grouped convolution. */
 static void spread_densely(float *gin, const rows *gout, const ts_weight *w, const ts_conv_shape *s)
 {
     const ts_conv_shape h = halves(s);
@@ -822,9 +892,10 @@ static void spread_densely(float *gin, const rows *gout, const ts_weight *w, con
     for (area a = area_at(&h, 0, 0, h.out_height, TILE); a.rows > 0; a = area_after(&h, &a, 0, h.out_height, TILE)) {
         clear_tile(tile, &a, &h);
         for (int o = 0; o < s->out_channels; o++) {
+            float *plane = gin + o / outs * ins * s->in_height * s->in_width;
             load_tile(tile, &a, &h, gout, o);
-            for (int i = 0; i < ins; i++)
-                spread_any(gin + (o / outs * ins + i) * s->in_height * s->in_width, tile, &a, filter(w, s, o, i), s);
+            for (int i = 0; i < ins; i++, plane += s->in_height * s->in_width)
+                spread_tile(plane, tile, &a, filter(w, s, o, i), s, 1);
         }
     }
 }
@@ -944,12 +1015,13 @@ static void depthwise_dx(float *gin, const float *gout, const ts_weight *w, cons
         filter_channels(&to, &from, w, NULL, s, channels, 1, 0, s->in_height);
         return;
     }
-    fill(gin, 0.0f, channels.count * in_pixels);
-    if (is_usual(s))
+    if (is_usual(s)) {
         spread_channels(gin, &from, w, s, channels);
-    else
-        for (int c = 0; c < channels.count; c++)
-            convolve_dx(gin + c * in_pixels, gout + c * out_pixels, filter(w, s, channels.first + c, 0), s);
+        return;
+    }
+    fill(gin, 0.0f, channels.count * in_pixels);
+    for (int c = 0; c < channels.count; c++)
+        convolve_dx(gin + c * in_pixels, gout + c * out_pixels, filter(w, s, channels.first + c, 0), s);
 }
 
 void ts_depthwise_dx(float *gin, const float *gout, const ts_weight *w, const ts_conv_shape *s, ts_range channels,
@@ -972,7 +1044,7 @@ void ts_depthwise_dx(float *gin, const float *gout, const ts_weight *w, const ts
 static void add_filter_gradient(float *dst, float factor, const float *g, const float *tile, const area *a,
                                 const ts_conv_shape *s)
 {
-    float sums[MAX_TAPS] = {0.0f};
+    float sums[MAX_TAPS];
     correlate_any(sums, g + a->row * s->out_width + a->column, s->out_width, tile, a, s);
     ts_axpy(dst, factor, sums, s->kernel_h * s->kernel_w);
 }
@@ -1022,7 +1094,8 @@ static void conv(const target *out, const rows *in, const ts_weight *w, const fl
 /* Whether a convolution is a product of matrices. */
 static int is_pointwise(const ts_conv_shape *s)
 {
-    return s->kernel_h == 1 && s->kernel_w == 1 && s->stride == 1 && s->groups == 1;
+    return s->kernel_h == 1 && s->kernel_w == 1 && s->stride == 1 && s->groups == 1 && s->pad_top == 0 &&
+           s->pad_left == 0 && s->out_height == s->in_height && s->out_width == s->in_width;
 }
 
 void ts_conv(float *out, const float *in, const ts_weight *w, const float *bias, const ts_conv_shape *s)
@@ -1115,8 +1188,25 @@ void ts_affine(float *x, const float *scale, const float *shift, int channels, i
 /* out = (in - mean) * slope + shift */
 static void normalise(float *out, const float *in, float mean, float slope, float shift, int count)
 {
-    for (int i = 0; i < count; i++)
+    int i = 0;
+    for (; i + 4 <= count; i += 4)
+        store(out + i, plus(four(shift), slope, plus(load(in + i, 1), -1.0f, four(mean))));
+    for (; i < count; i++)
         out[i] = TS_FMA(in[i] - mean, slope, shift);
+}
+
+/* Sum of (x - mean) squared. */
+static float square_deviations(const float *x, float mean, int count)
+{
+    quad parts = four(0.0f);
+    int i = 0;
+    for (; i + 4 <= count; i += 4) {
+        const quad centred = plus(load(x + i, 1), -1.0f, four(mean));
+        parts = plus_products(parts, centred, centred);
+    }
+    for (; i < count; i++)
+        parts.a = TS_FMA(x[i] - mean, x[i] - mean, parts.a);
+    return total_of(parts);
 }
 
 void ts_batch_norm(float *x, const float *gamma, const float *beta, const float *mean, const float *inv_std,
@@ -1147,12 +1237,7 @@ void ts_batch_norm_train(float *out, const float *in, const float *gamma, const 
 {
     for (int c = 0; c < channels; c++) {
         const float *x = in + c * pixels;
-        const float centre = sum(x, pixels) / (float)pixels;
-        float squares = 0.0f;
-        for (int i = 0; i < pixels; i++) {
-            const float centred = x[i] - centre;
-            squares = TS_FMA(centred, centred, squares);
-        }
+        const float centre = sum(x, pixels) / (float)pixels, squares = square_deviations(x, centre, pixels);
         const float inverse = 1.0f / sqrtf(squares / (float)pixels + eps);
         running[c] += momentum * (centre - running[c]);
         running[channels + c] += momentum * (squares / (float)(pixels - 1) - running[channels + c]);
@@ -1180,12 +1265,7 @@ void ts_group_norm(float *out, const float *in, const float *gamma, const float 
     for (int n = 0; n < groups; n++) {
         const float *x = in + n * count;
         const float centre = sum(x, count) / (float)count;
-        float squares = 0.0f;
-        for (int i = 0; i < count; i++) {
-            const float centred = x[i] - centre;
-            squares = TS_FMA(centred, centred, squares);
-        }
-        const float inverse = 1.0f / sqrtf(squares / (float)count + eps);
+        const float inverse = 1.0f / sqrtf(square_deviations(x, centre, count) / (float)count + eps);
         for (int c = n * group; c < (n + 1) * group; c++)
             normalise(out + c * pixels, in + c * pixels, centre, inverse * gamma[c], beta[c], pixels);
         if (mean != NULL) {
@@ -1197,31 +1277,33 @@ void ts_group_norm(float *out, const float *in, const float *gamma, const float 
 
 /* ---- Forward: activations --------------------------------------------------------------------------------------- */
 
-/* What is not a number stays so, as in PyTorch: a training that diverges says so by its loss. */
-TS_INLINE float relu(float x) { return x < 0.0f ? 0.0f : x; }
-TS_INLINE float relu6(float x) { return x < 0.0f ? 0.0f : x > 6.0f ? 6.0f : x; }
-TS_INLINE float hardsigmoid(float x) { return relu6(x + 3.0f) / 6.0f; }
-TS_INLINE float hardswish(float x) { return x * relu6(x + 3.0f) / 6.0f; }
+/* By 0 * x what is not a number stays so, as in PyTorch, and infinity joins it: a training that diverges says so by its
+   loss. */
+TS_INLINE float relu(float x) { return TS_FMA(0.0f, x, TS_MAX(x, 0.0f)); }
+TS_INLINE float relu6(float x) { return TS_FMA(0.0f, x, TS_MIN(TS_MAX(x, 0.0f), 6.0f)); }
+TS_INLINE float hardsigmoid(float x) { return relu6(x + 3.0f) * (1.0f / 6.0f); }
+TS_INLINE float hardswish(float x) { return x * TS_MIN(TS_MAX(x + 3.0f, 0.0f), 6.0f) * (1.0f / 6.0f); }
 TS_INLINE float sigmoid(float x) { return 1.0f / (1.0f + expf(-x)); }
 TS_INLINE float silu(float x) { return x * sigmoid(x); }
 
-void ts_relu(float *x, int count)
-{
-    for (int i = 0; i < count; i++)
-        x[i] = relu(x[i]);
-}
+/* out = function(in), four at a time. */
+#define FOR_EACH(out, in, count, function)                                                                             \
+    do {                                                                                                               \
+        int i = 0;                                                                                                     \
+        for (; i + 4 <= (count); i += 4) {                                                                             \
+            const quad q = load((in) + i, 1);                                                                          \
+            const quad y = {function(q.a), function(q.b), function(q.c), function(q.d)};                               \
+            store((out) + i, y);                                                                                       \
+        }                                                                                                              \
+        for (; i < (count); i++)                                                                                       \
+            (out)[i] = function((in)[i]);                                                                              \
+    } while (0)
 
-void ts_relu6(float *x, int count)
-{
-    for (int i = 0; i < count; i++)
-        x[i] = relu6(x[i]);
-}
-
-void ts_hardsigmoid(float *x, int count)
-{
-    for (int i = 0; i < count; i++)
-        x[i] = hardsigmoid(x[i]);
-}
+void ts_relu(float *x, int count) { FOR_EACH(x, x, count, relu); }
+void ts_relu6(float *x, int count) { FOR_EACH(x, x, count, relu6); }
+void ts_hardsigmoid(float *x, int count) { FOR_EACH(x, x, count, hardsigmoid); }
+void ts_hardswish(float *x, int count) { FOR_EACH(x, x, count, hardswish); }
+void ts_hardswish_to(float *out, const float *in, int count) { FOR_EACH(out, in, count, hardswish); }
 
 void ts_sigmoid(float *x, int count)
 {
@@ -1229,23 +1311,7 @@ void ts_sigmoid(float *x, int count)
         x[i] = sigmoid(x[i]);
 }
 
-void ts_hardswish(float *x, int count)
-{
-    for (int i = 0; i < count; i++)
-        x[i] = hardswish(x[i]);
-}
-
-void ts_silu(float *x, int count)
-{
-    for (int i = 0; i < count; i++)
-        x[i] = silu(x[i]);
-}
-
-void ts_hardswish_to(float *out, const float *in, int count)
-{
-    for (int i = 0; i < count; i++)
-        out[i] = hardswish(in[i]);
-}
+void ts_silu(float *x, int count) { ts_silu_to(x, x, count); }
 
 void ts_silu_to(float *out, const float *in, int count)
 {
@@ -1253,33 +1319,52 @@ void ts_silu_to(float *out, const float *in, int count)
         out[i] = silu(in[i]);
 }
 
-/* One byte of a mask: bit i says whether low < x[i] < high, of at most 8 elements. */
-TS_INLINE uint8_t between(const float *x, float low, float high, int count)
+/* As integers the floats above 0 are in order, from 1 on, and all others lie above them: so one comparison says
+   whether 0 < x <= the float whose bits are `last`. */
+TS_INLINE unsigned positive_bit(const float *x, uint32_t last, int bit)
 {
-    unsigned bits = 0;
-    for (int i = 0; i < count; i++)
-        bits |= (unsigned)(x[i] > low && x[i] < high) << i;
-    return (uint8_t)bits;
+    uint32_t value;
+    memcpy(&value, x, sizeof value);
+    return value - 1u < last ? 1u << bit : 0u;
+}
+
+/* Bits that say where 0 < x <= high. */
+static void positive_mask(const float *x, uint8_t *mask, int count, float high)
+{
+    uint32_t last;
+    memcpy(&last, &high, sizeof last);
+    for (; count >= 8; count -= 8, x += 8)
+        *mask++ = (uint8_t)(positive_bit(x, last, 0) | positive_bit(x + 1, last, 1) | positive_bit(x + 2, last, 2) |
+                            positive_bit(x + 3, last, 3) | positive_bit(x + 4, last, 4) | positive_bit(x + 5, last, 5) |
+                            positive_bit(x + 6, last, 6) | positive_bit(x + 7, last, 7));
+    if (count > 0) {
+        unsigned bits = 0;
+        for (int n = 0; n < count; n++)
+            bits |= positive_bit(x + n, last, n);
+        *mask = (uint8_t)bits;
+    }
 }
 
 void ts_relu_mask(float *x, uint8_t *mask, int count)
 {
-    for (int i = 0; i < count; i += 8)
-        mask[i / 8] = between(x + i, 0.0f, INFINITY, min_int(8, count - i));
+    positive_mask(x, mask, count, INFINITY);
     ts_relu(x, count);
 }
 
 void ts_relu6_mask(float *x, uint8_t *mask, int count)
 {
-    for (int i = 0; i < count; i += 8)
-        mask[i / 8] = between(x + i, 0.0f, 6.0f, min_int(8, count - i));
+    positive_mask(x, mask, count, 5.9999995f); /* the last one below 6 */
     ts_relu6(x, count);
 }
 
 void ts_hardsigmoid_mask(float *x, uint8_t *mask, int count)
 {
-    for (int i = 0; i < count; i += 8)
-        mask[i / 8] = between(x + i, -3.0f, 3.0f, min_int(8, count - i));
+    for (int i = 0; i < count; i += 8) {
+        unsigned bits = 0;
+        for (int bit = 0; bit < min_int(8, count - i); bit++)
+            bits |= (unsigned)(x[i + bit] > -3.0f && x[i + bit] < 3.0f) << bit;
+        mask[i / 8] = (uint8_t)bits;
+    }
     ts_hardsigmoid(x, count);
 }
 
@@ -1295,11 +1380,7 @@ void ts_sign_mask(const float *x, uint8_t *mask, int count)
 
 /* ---- Forward: the rest ------------------------------------------------------------------------------------------ */
 
-void ts_add(float *out, const float *a, int count)
-{
-    for (int i = 0; i < count; i++)
-        out[i] += a[i];
-}
+void ts_add(float *out, const float *a, int count) { ts_axpy(out, 1.0f, a, count); }
 
 void ts_mean(float *out, const float *in, int channels, int pixels)
 {
@@ -1309,13 +1390,16 @@ void ts_mean(float *out, const float *in, int channels, int pixels)
 
 void ts_avg_pool(float *out, const float *in, int channels, int height, int width, int kernel)
 {
+    const float share = 1.0f / (float)(kernel * kernel);
     for (int c = 0; c < channels; c++)
         for (int y = 0; y + kernel <= height; y += kernel)
             for (int x = 0; x + kernel <= width; x += kernel) {
+                const float *window = in + (c * height + y) * width + x;
                 float total = 0.0f;
                 for (int ky = 0; ky < kernel; ky++)
-                    total += sum(in + (c * height + y + ky) * width + x, kernel);
-                *out++ = total / (float)(kernel * kernel);
+                    for (int kx = 0; kx < kernel; kx++)
+                        total += window[ky * width + kx];
+                *out++ = total * share;
             }
 }
 
@@ -1354,11 +1438,19 @@ void ts_bilinear(float *out, const float *in, int channels, int in_h, int in_w, 
     }
 }
 
+static void scale_to(float *out, const float *in, float factor, int count)
+{
+    int i = 0;
+    for (; i + 4 <= count; i += 4)
+        store(out + i, times(load(in + i, 1), factor));
+    for (; i < count; i++)
+        out[i] = in[i] * factor;
+}
+
 void ts_scale_channels(float *out, const float *in, const float *scale, int channels, int pixels)
 {
     for (int c = 0; c < channels; c++)
-        for (int p = c * pixels; p < (c + 1) * pixels; p++)
-            out[p] = in[p] * scale[c];
+        scale_to(out + c * pixels, in + c * pixels, scale[c], pixels);
 }
 
 void ts_gather(float *out, const float *in, const uint16_t *index, int count, int pixels)
@@ -1385,7 +1477,7 @@ float ts_cross_entropy(float *gradient, const float *logits, int label, int clas
     return logf(total) + margin;
 }
 
-/* ---- Backward: norms -------------------------------------------------------------------------------------- */
+/* ---- Backward: sums and norms ----------------------------------------------------------------------------------- */
 
 void ts_channel_sum(float *dst, float factor, const float *g, int channels, int pixels)
 {
@@ -1396,10 +1488,13 @@ void ts_channel_sum(float *dst, float factor, const float *g, int channels, int 
 /* Sum of g * (x - mean). */
 static float dot_centred(const float *g, const float *x, float mean, int count)
 {
-    float total = 0.0f;
-    for (int i = 0; i < count; i++)
-        total = TS_FMA(g[i], x[i] - mean, total);
-    return total;
+    quad parts = four(0.0f);
+    int i = 0;
+    for (; i + 4 <= count; i += 4)
+        parts = plus_products(parts, load(g + i, 1), plus(load(x + i, 1), -1.0f, four(mean)));
+    for (; i < count; i++)
+        parts.a = TS_FMA(g[i], x[i] - mean, parts.a);
+    return total_of(parts);
 }
 
 void ts_scale_gradient(float *dst, float factor, const float *g, const float *x, const float *mean,
@@ -1407,6 +1502,19 @@ void ts_scale_gradient(float *dst, float factor, const float *g, const float *x,
 {
     for (int c = 0; c < channels; c++)
         dst[c] += factor * inv_std[c] * dot_centred(g + c * pixels, x + c * pixels, mean[c], pixels);
+}
+
+/* gin = scale * g - slope * (x - mean) - offset */
+static void project(float *gin, const float *g, const float *x, float scale, float slope, float mean, float offset,
+                    int count)
+{
+    int i = 0;
+    for (; i + 4 <= count; i += 4) {
+        const quad centred = plus(load(x + i, 1), -1.0f, four(mean));
+        store(gin + i, plus(plus(four(-offset), -slope, centred), scale, load(g + i, 1)));
+    }
+    for (; i < count; i++)
+        gin[i] = TS_FMA(scale, g[i], -TS_FMA(slope, x[i] - mean, offset));
 }
 
 /* With n = (x - mean) * inv_std and d = gamma * gout: gin = inv_std * (d - mean of d - n * mean of d * n). */
@@ -1423,8 +1531,8 @@ void ts_group_norm_dx(float *gin, const float *gout, const float *x, const float
         const float count = (float)(group * pixels);
         const float offset = inv_std[n] * d / count, slope = inv_std[n] * inv_std[n] * inv_std[n] * dn / count;
         for (int c = n * group; c < (n + 1) * group; c++)
-            for (int p = c * pixels; p < (c + 1) * pixels; p++)
-                gin[p] = TS_FMA(gamma[c] * inv_std[n], gout[p], -TS_FMA(slope, x[p] - mean[n], offset));
+            project(gin + c * pixels, gout + c * pixels, x + c * pixels, gamma[c] * inv_std[n], slope, mean[n], offset,
+                    pixels);
     }
 }
 
@@ -1440,12 +1548,48 @@ void ts_group_norm_dscale(float *dst, float factor, const float *gout, const flo
 
 /* ---- Backward: activations -------------------------------------------------------------------------------------- */
 
+/* x[n] = 0 where bit n is not set. */
+static void keep_some(float *x, unsigned bits, int count)
+{
+    for (int n = 0; n < count; n++)
+        if (!(bits >> n & 1u))
+            x[n] = 0.0f;
+}
+
+static void keep_eight(float *x, unsigned bits)
+{
+    if (!(bits & 1u))
+        x[0] = 0.0f;
+    if (!(bits & 2u))
+        x[1] = 0.0f;
+    if (!(bits & 4u))
+        x[2] = 0.0f;
+    if (!(bits & 8u))
+        x[3] = 0.0f;
+    if (!(bits & 16u))
+        x[4] = 0.0f;
+    if (!(bits & 32u))
+        x[5] = 0.0f;
+    if (!(bits & 64u))
+        x[6] = 0.0f;
+    if (!(bits & 128u))
+        x[7] = 0.0f;
+}
+
 void ts_mask_backward(float *g, const uint8_t *mask, int first_bit, int count, float slope)
 {
-    for (int i = 0; i < count; i++) {
-        const int bit = first_bit + i;
-        g[i] = (mask[bit / 8] >> (bit % 8)) & 1 ? g[i] * slope : 0.0f;
+    const uint8_t *byte = mask + first_bit / 8;
+    int i = 0;
+    if (first_bit % 8 != 0) {
+        i = min_int(8 - first_bit % 8, count);
+        keep_some(g, (unsigned)*byte++ >> first_bit % 8, i);
     }
+    for (; i + 8 <= count; i += 8)
+        keep_eight(g + i, *byte++);
+    if (i < count)
+        keep_some(g + i, *byte, count - i);
+    if (slope != 1.0f)
+        ts_decay(g, slope, count);
 }
 
 void ts_relu_backward(float *g, const float *y, int count)
@@ -1551,15 +1695,14 @@ void ts_load_weight(const ts_weight *w, const ts_conv_shape *s)
 
 void ts_axpy(float *y, float factor, const float *x, int count)
 {
-    for (int i = 0; i < count; i++)
+    int i = 0;
+    for (; i + 4 <= count; i += 4)
+        store(y + i, plus(load(y + i, 1), factor, load(x + i, 1)));
+    for (; i < count; i++)
         y[i] = TS_FMA(factor, x[i], y[i]);
 }
 
-void ts_decay(float *x, float factor, int count)
-{
-    for (int i = 0; i < count; i++)
-        x[i] *= factor;
-}
+void ts_decay(float *x, float factor, int count) { scale_to(x, x, factor, count); }
 
 void ts_zero(float *x, int count) { fill(x, 0.0f, count); }
 

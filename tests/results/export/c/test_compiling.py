@@ -12,7 +12,7 @@ from kernel_calls import KERNELS, SANITIZERS, STRICT
 CORTEX_M7 = ["-mcpu=cortex-m7", "-mthumb", "-mfpu=fpv5-d16", "-mfloat-abi=hard"]
 
 
-@pytest.mark.parametrize("level", ["-O0", "-O2", "-O3", "-Os"])
+@pytest.mark.parametrize("level", ["-O2", "-O3"])
 @pytest.mark.parametrize(
     ("name", "package", "flags"),
     [("gcc", "gcc", []), ("clang", "clang", []), ("arm-none-eabi-gcc", "gcc-arm-none-eabi", CORTEX_M7)],
