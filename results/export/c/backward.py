@@ -232,12 +232,12 @@ class Backward:
         if not told:
             self.code.comment(f"{describe(self.network, row)}: gradient of the input")
         if lite is not None and self._needed(lite):
-            self._pass_on(row, lite, last=not targets)
+            self.pass_on(row, lite, last=not targets)
         if layer.op == "add":
             # What lies in the place of the given gradient comes last.
             targets.sort(key=lambda source: self._in_place(row, source))
             for source in targets:
-                self._pass_on(row, source, last=source == targets[-1])
+                self.pass_on(row, source, last=source == targets[-1])
         elif targets and layer.kind == "norm":
             self._norm_input(row, scale)
         elif targets:
@@ -265,7 +265,8 @@ class Backward:
         """1 where the source has a gradient of another reader already."""
         return int(not self.arena.made_here(Kind.GRADIENT, source))
 
-    def _pass_on(self, row: int, source: int, *, last: bool) -> None:
+    def pass_on(self, row: int, source: int, *, last: bool = False) -> None:
+        """Let the gradient of a row's output be, or be added to, that of a source's."""
         count = self.elements(row)
         if self.adds(source):
             self.code.call("ts_add", self.g(source), self.g(row), count)

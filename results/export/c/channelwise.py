@@ -15,6 +15,7 @@ from .arena import FLOAT, Arena
 from .backward import Backward, Target, whole
 from .code import Code
 from .constants import hex_float
+from .forward import lite_source
 from .network import Network
 from .symbols import Symbols
 
@@ -50,6 +51,9 @@ class Channelwise:
         self._targets = {row: self.backward.begin_update(row) for row in rows if self.backward.trained(row)}
         if chain.projects and table.bias[0, operation.row]:
             self._bias(operation.row, self.backward.g(operation.row), whole_layer=True)
+        lite = lite_source(self.network, self.arena, operation.row)
+        if lite is not None and self.arena.has(Kind.GRADIENT, lite):
+            self.backward.pass_on(operation.row, lite)
         self._loop(chain, channels, rows)
         for row, target in self._targets.items():
             self.backward.end_update(row, target)
@@ -72,7 +76,8 @@ class Channelwise:
                     "norm": self._norm,
                     "act": self._activation,
                 }
-                g = kinds[self.network.layer(row).kind](chain, row, g)
+                kind = self.network.layer(row).kind
+                g = self._mean(row, g) if kind == "other" else kinds[kind](chain, row, g)
         first = chain.rows[0]
         if not chain.expands and first in rows and self.network.table.live_inputs[0, first]:
             self._pass_on(first, g)
@@ -83,7 +88,7 @@ class Channelwise:
         """Where in the scratch the gradients of the channels lie, and old scales behind them."""
         setting, first = self.arena.program.setting, 0
         self._maps = {}
-        for row, elements in chain.maps:
+        for row, elements in chain.gradient_maps:
             if self.network.table.live_inputs[0, row]:
                 self._maps[row] = first
                 first += int(setting.aligned(elements, FLOAT)) // FLOAT
@@ -150,6 +155,14 @@ class Channelwise:
             self.code.call("ts_depthwise_dw", *self._dst(row), g, kept, weight, shape, SOME)
         if self.network.table.bias[0, row]:
             self._bias(row, g)
+        return found
+
+    def _mean(self, row: int, g: str) -> str:
+        if not self.network.table.live_inputs[0, row]:
+            return g
+        (source,) = self.network.layer(row).inputs
+        found = self.arena.scratch(self._maps[row])
+        self.code.call("ts_mean_dx", found, g, COUNT, self.network.shape(source)[1], 0)
         return found
 
     def _norm(self, chain: Chain, row: int, g: str) -> str:

@@ -28,10 +28,9 @@ def find_folded(network: Network, program: Program) -> dict[int, int]:
             continue
         if network.norm(row).shift_trains and network.weight(source).bias is not None:
             continue  # the constant would be another one than that of a norm by itself
-        # What runs line by line between two whole maps is no tensor at all.
-        before = buffers.get((Kind.ACTIVATION, source))
-        in_place = before is None or before == buffers.get((Kind.ACTIVATION, row))
-        if in_place and network.readers(source) == [row]:
+        # What lies between two whole maps, where layers run by lines or by channels, is no tensor at all.
+        places = {buffers.get((Kind.ACTIVATION, each)) for each in (source, row)} - {None}
+        if len(places) <= 1 and network.readers(source) == [row]:
             found[source] = row
     return found
 

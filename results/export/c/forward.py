@@ -32,7 +32,7 @@ class Forward:
         row = operation.row
         layer = self.network.layer(row)
         if row in self.norms:
-            self._add_lite(row)
+            self.add_lite(row)
             return
         note = ""
         if row in self.symbols.folded:
@@ -55,7 +55,7 @@ class Forward:
             "interpolate": self._interpolate,
         }
         (kinds.get(layer.kind) or others[layer.op])(row)
-        self._add_lite(row)
+        self.add_lite(row)
 
     def x(self, row: int) -> str:
         """A row's output."""
@@ -136,7 +136,8 @@ class Forward:
         mean = inverse = "NULL"
         if self.arena.has(Kind.KEPT, row):
             mean, inverse = (self.arena.at(Kind.KEPT, row, n) for n in (0, channels))
-        operands = (self.x(row), self.x(source), symbols.scale(row), symbols.shift(row), symbols.running(row))
+        running = (symbols.running(row), symbols.running(row, channels))
+        operands = (self.x(row), self.x(source), symbols.scale(row), symbols.shift(row), *running)
         sizes = (channels, pixels, hex_float(norm.eps), adds)
         self.code.line("if (training)")
         self.code.call("    ts_batch_norm_train", *operands, hex_float(norm.momentum), mean, inverse, *sizes)
@@ -192,7 +193,8 @@ class Forward:
     def _lite(self, row: int) -> int | None:
         return lite_source(self.network, self.arena, row)
 
-    def _add_lite(self, row: int) -> None:
+    def add_lite(self, row: int) -> None:
+        """Add what the lite residual module beside a block answers to the block's output, if there is one."""
         lite = self._lite(row)
         if lite is not None and not self.in_place(row, lite):
             self.code.comment(f"{self.network.layer(row).name}: and the lite residual module's answer")

@@ -43,6 +43,7 @@ class Linewise:
             reads_image: The whole image as a C expression, where the stretch begins with it and it is no tensor.
         """
         frozen = self.arena.program.setting.frozen
+        assert frozen is not None
         stages = [stage for stage in frozen.stages.values() if stage.output in operation.rows]
         outputs = [stage.output for stage in stages]
         source = self._source(stages, outputs)

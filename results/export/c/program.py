@@ -5,12 +5,13 @@ from functools import cached_property
 
 from ....devices.step.plan import Plan
 from ....devices.step.tensors import Kind
-from ....devices.step.walk import Phase
+from ....devices.step.walk import FORWARD_PHASES, Phase
 from ....spaces.policy import UpdatePolicy
 from ....spaces.trace import INPUT
 from .arena import FLOAT, Arena
 from .backward import Backward
 from .channelwise import Channelwise
+from .channelwise_forward import ChannelwiseForward
 from .code import Code
 from .constants import Constants, hex_float, wrapped
 from .folding import find_folded
@@ -121,7 +122,7 @@ class Program:
         forward = Forward(self.network, self.arena, self.symbols, self.forward)
         backward = Backward(self.network, self.arena, self.symbols, self.backward, momentum)
         updating = Backward(self.network, self.arena, self.symbols, self.update, momentum)
-        by_lines, by_channels = Linewise(forward), Channelwise(backward)
+        by_lines, by_channels, back = Linewise(forward), ChannelwiseForward(forward), Channelwise(backward)
         self._tables = by_lines.tables
         place = ("", "")
         for operation in self.plan.program.operations:
@@ -129,7 +130,7 @@ class Program:
             if operation.phase == Phase.UPDATE and setting.accumulates:
                 updating.operation(operation)
                 continue
-            ahead = operation.phase in (Phase.FORWARD, Phase.BY_LINES)
+            ahead = operation.phase in FORWARD_PHASES
             code = self.forward if ahead else self.backward
             block = self.network.layer(operation.row).block
             here = ("forward" if ahead else "backward", "" if block < 0 else self.network.trace.blocks[block].name)
@@ -140,8 +141,10 @@ class Program:
             place = here
             if operation.phase == Phase.BY_LINES:
                 by_lines.operation(operation, "image")
-            elif operation.phase == Phase.BY_CHANNELS:
+            elif operation.phase == Phase.FORWARD_BY_CHANNELS:
                 by_channels.operation(operation)
+            elif operation.phase == Phase.BACKWARD_BY_CHANNELS:
+                back.operation(operation)
             else:
                 (forward if ahead else backward).operation(operation)
 

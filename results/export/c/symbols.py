@@ -122,9 +122,9 @@ class Symbols:
             self.constants.floats(f"inverse_{name}", norm.inverse, f"{title}: 1 / running deviations"),
         )
 
-    def running(self, row: int) -> str:
+    def running(self, row: int, first: int = 0) -> str:
         """Running statistics that train: means, then variances."""
-        return self.arena.at(Kind.STATISTICS, row)
+        return self.arena.at(Kind.STATISTICS, row, first)
 
     def trained_weights(self, row: int) -> int:
         """Elements of a row's weight or scale that train; what trains of a bias or shift lies behind them."""

@@ -341,6 +341,22 @@ void ts_pointwise(float *out, const float *in, const ts_weight *w, const float *
         multiply(out, pixels, in, pixels, w, bias, in_channels, out_channels, pixels);
 }
 
+void ts_pointwise_part(float *out, const float *in, const ts_weight *w, const float *bias, int in_channels,
+                       ts_range in_range, ts_range out_range, int pixels, int add)
+{
+    float strip[4 * STRIP];
+    for (int o = 0; o < out_range.count; o += 4) {
+        const ts_range outputs = {out_range.first + o, min_int(4, out_range.count - o)};
+        for (int n = 0; n < outputs.count && !add; n++)
+            fill(out + (o + n) * pixels, bias == NULL ? 0.0f : bias[outputs.first + n], pixels);
+        for (int i = 0; i < in_range.count; i += STRIP) {
+            const ts_range inputs = {in_range.first + i, min_int(STRIP, in_range.count - i)};
+            pack_outputs(strip, w, in_channels, outputs, inputs);
+            multiply_strip(out + o * pixels, pixels, outputs.count, strip, in + i * pixels, pixels, inputs.count, pixels);
+        }
+    }
+}
+
 void ts_pointwise_dx(float *gin, const float *gout, const ts_weight *w, int in_channels, int out_channels, ts_range in,
                      ts_range out, int pixels, int add)
 {
@@ -1005,6 +1021,14 @@ void ts_depthwise(float *out, const float *in, const ts_weight *w, const float *
     }
 }
 
+void ts_depthwise_part(float *out, const float *in, const ts_weight *w, const float *bias, const ts_conv_shape *s,
+                       ts_range channels)
+{
+    const target to = whole_target(out, s->out_height, s->out_width);
+    const rows from = whole_map(in, s->in_height, s->in_width);
+    depthwise(&to, &from, w, bias, s, channels, 0, s->out_height);
+}
+
 /* gin and gout begin at the first channel of the range, and are not the same memory unless one tile holds a channel. */
 static void depthwise_dx(float *gin, const float *gout, const ts_weight *w, const ts_conv_shape *s, ts_range channels)
 {
@@ -1232,15 +1256,15 @@ void ts_add_batch_norm(float *out, const float *in, const float *gamma, const fl
         normalise_or_add(out + c * pixels, in + c * pixels, mean[c], inv_std[c] * gamma[c], beta[c], pixels, 1);
 }
 
-void ts_batch_norm_train(float *out, const float *in, const float *gamma, const float *beta, float *running,
-                         float momentum, float *mean, float *inv_std, int channels, int pixels, float eps, int add)
+void ts_batch_norm_train(float *out, const float *in, const float *gamma, const float *beta,
+                         float *running_mean, float *running_var, float momentum, float *mean, float *inv_std, int channels, int pixels, float eps, int add)
 {
     for (int c = 0; c < channels; c++) {
         const float *x = in + c * pixels;
         const float centre = sum(x, pixels) / (float)pixels, squares = square_deviations(x, centre, pixels);
         const float inverse = 1.0f / sqrtf(squares / (float)pixels + eps);
-        running[c] += momentum * (centre - running[c]);
-        running[channels + c] += momentum * (squares / (float)(pixels - 1) - running[channels + c]);
+        running_mean[c] += momentum * (centre - running_mean[c]);
+        running_var[c] += momentum * (squares / (float)(pixels - 1) - running_var[c]);
         normalise_or_add(out + c * pixels, x, centre, inverse * gamma[c], beta[c], pixels, add);
         if (mean != NULL) {
             mean[c] = centre;
@@ -1249,12 +1273,12 @@ void ts_batch_norm_train(float *out, const float *in, const float *gamma, const 
     }
 }
 
-void ts_batch_norm_predict(float *out, const float *in, const float *gamma, const float *beta, const float *running,
-                           int channels, int pixels, float eps, int add)
+void ts_batch_norm_predict(float *out, const float *in, const float *gamma, const float *beta,
+                           const float *running_mean, const float *running_var, int channels, int pixels, float eps, int add)
 {
     for (int c = 0; c < channels; c++) {
-        const float slope = gamma[c] / sqrtf(running[channels + c] + eps);
-        normalise_or_add(out + c * pixels, in + c * pixels, running[c], slope, beta[c], pixels, add);
+        const float slope = gamma[c] / sqrtf(running_var[c] + eps);
+        normalise_or_add(out + c * pixels, in + c * pixels, running_mean[c], slope, beta[c], pixels, add);
     }
 }
 
@@ -1368,6 +1392,18 @@ void ts_hardsigmoid_mask(float *x, uint8_t *mask, int count)
     ts_hardsigmoid(x, count);
 }
 
+void ts_mask_part(const float *x, uint8_t *mask, int first_bit, int count, uint8_t act)
+{
+    const float low = act == TS_HARDSIGMOID ? -3.0f : 0.0f;
+    const float high = act == TS_HARDSIGMOID ? 3.0f : act == TS_RELU6 ? 6.0f : INFINITY;
+    for (int i = 0; i < count; i++) {
+        const int bit = first_bit + i;
+        const unsigned set = act == TS_NONE ? x[i] >= 0.0f : act == TS_RELU ? x[i] > 0.0f : x[i] > low && x[i] < high;
+        const unsigned others = mask[bit / 8] & ~(1u << (bit % 8));
+        mask[bit / 8] = (uint8_t)(others | set << (bit % 8));
+    }
+}
+
 void ts_sign_mask(const float *x, uint8_t *mask, int count)
 {
     for (int i = 0; i < count; i += 8) {
@@ -1457,6 +1493,12 @@ void ts_gather(float *out, const float *in, const uint16_t *index, int count, in
 {
     for (int n = 0; n < count; n++)
         copy(out + n * pixels, in + index[n] * pixels, pixels);
+}
+
+void ts_gather_part(float *out, const float *in, const uint16_t *index, int count, ts_range channels, int pixels)
+{
+    for (int n = lower_bound(index, count, channels.first); n < count && index[n] < channels.first + channels.count; n++)
+        copy(out + n * pixels, in + (index[n] - channels.first) * pixels, pixels);
 }
 
 /* ---- Loss ------------------------------------------------------------------------------------------------------- */

@@ -76,16 +76,16 @@ void ts_batch_norm(float *x, const float *gamma, const float *beta, const float 
 void ts_add_batch_norm(float *out, const float *in, const float *gamma, const float *beta, const float *mean,
                        const float *inv_std, int channels, int pixels);
 
-/* A batch norm on the statistics of this one map, as PyTorch's in training: the (biased) variance normalises; running
-   ([2][channels]: means, then variances) moves towards the mean and the unbiased variance by `momentum`. mean and
+/* A batch norm on the statistics of this one map, as PyTorch's in training: the (biased) variance normalises; running_mean
+   and running_var move towards the mean and the unbiased variance by `momentum`. mean and
    inv_std ([channels]) are kept for the backward pass, unless they are NULL; that is ts_group_norm's, of as many groups
    as channels. out == in is allowed. add: out += instead of out =. */
-void ts_batch_norm_train(float *out, const float *in, const float *gamma, const float *beta, float *running,
-                         float momentum, float *mean, float *inv_std, int channels, int pixels, float eps, int add);
+void ts_batch_norm_train(float *out, const float *in, const float *gamma, const float *beta,
+                         float *running_mean, float *running_var, float momentum, float *mean, float *inv_std, int channels, int pixels, float eps, int add);
 
 /* The same on its running statistics. */
-void ts_batch_norm_predict(float *out, const float *in, const float *gamma, const float *beta, const float *running,
-                           int channels, int pixels, float eps, int add);
+void ts_batch_norm_predict(float *out, const float *in, const float *gamma, const float *beta,
+                           const float *running_mean, const float *running_var, int channels, int pixels, float eps, int add);
 
 /* Groups of channels / groups consecutive channels are normalised over their own mean and (biased) variance, which are
    kept in mean and inv_std, both [groups], unless they are NULL. gamma and beta: [channels]. out == in is allowed. */
@@ -133,6 +133,25 @@ void ts_scale_channels(float *out, const float *in, const float *scale, int chan
 
 /* out [count][pixels] = the channels of in that index names. */
 void ts_gather(float *out, const float *in, const uint16_t *index, int count, int pixels);
+
+/* ---- Forward: some channels at a time --------------------------------------------------------------------------
+
+   out and in begin at the first channel of their ranges; weights, bias, masks, index and what is gathered begin at
+   channel 0. */
+
+/* The part of a pointwise layer's outputs that some inputs make. add: out += instead of out = bias +. */
+void ts_pointwise_part(float *out, const float *in, const ts_weight *w, const float *bias, int in_channels,
+                       ts_range in_range, ts_range out_range, int pixels, int add);
+
+void ts_depthwise_part(float *out, const float *in, const ts_weight *w, const float *bias, const ts_conv_shape *s,
+                       ts_range channels);
+
+/* Bits first_bit .. first_bit + count - 1 of a mask: where the derivative of TS_RELU, TS_RELU6 or TS_HARDSIGMOID is not
+   0; of TS_NONE where x >= 0. */
+void ts_mask_part(const float *x, uint8_t *mask, int first_bit, int count, uint8_t act);
+
+/* Those channels of the range that index names, each to its place. */
+void ts_gather_part(float *out, const float *in, const uint16_t *index, int count, ts_range channels, int pixels);
 
 /* ---- Loss ------------------------------------------------------------------------------------------------------- */
 
