@@ -111,6 +111,8 @@ class Arena:
         return tensor.kind == Kind.KEPT and self.program.setting.trace.rows[tensor.row].kind == "act"
 
     def _may(self, number: int) -> bool:
-        if self.program.tensors[number].kind in PERSISTENT or self._operation is None:
+        tensor = self.program.tensors[number]
+        lasts = tensor.kind == Kind.WEIGHT_GRADIENT and self.program.setting.accumulates
+        if tensor.kind in PERSISTENT or lasts or self._operation is None:
             return True
         return number in (*self._operation.reads, *self._operation.writes)
