@@ -1,4 +1,4 @@
-"""Exporting what lies in files: a member of a run's front with the network and images of the run, or a policy's file."""
+"""Exporting what lies in files: a member of a run's front, with the run's network and images, or a policy's file."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,8 +52,8 @@ def export_from(
         to: Name of the exporter.
         out: The folder to write.
         policy: Of a run: `best`, the start of a hash, or a method's name.
-        backbone: Of a policy's file: the backbone's name; None takes the one that it names, unless that is someone's own
-            code.
+        backbone: Of a policy's file: the backbone's name; None takes the one that it names, unless that is someone's
+            own code.
         weights: `bundled`, `imagenet`, `none` or a file; of a run if it was a file that has moved.
         classes: Of a policy's file: outputs of the head; None takes 10.
         data_dir: Of a run: where data sets lie.
@@ -89,9 +89,7 @@ def export_from(
         chosen = UpdatePolicy.load(path)
         name = named_backbone(backbone, chosen.backbone, str(path))
         size = chosen.input_shape[1]
-        network = load_backbone(
-            name, num_classes=classes or 10, input_size=size, weights=find_weights(name, weights)
-        )
+        network = load_backbone(name, num_classes=classes or 10, input_size=size, weights=find_weights(name, weights))
     return Exported(chosen, tuple(export(chosen, network, to=to, out=out, **options)))
 
 

@@ -19,7 +19,9 @@ from . import options
 @options.WEIGHTS
 @click.option("--classes", type=int, help="Of a policy's file: outputs of the head.  [default: 10]")
 @options.DATA_DIR
-@click.option("--device", metavar="ID", help="Device id, or your own profile's file.  [default: the run's, or as FORMAT]")
+@click.option(
+    "--device", metavar="ID", help="Device id, or your own profile's file.  [default: the run's, or as FORMAT]"
+)
 @options.BATCH
 @click.option("--optimizer", metavar="NAME", help="Of the program.  [default: the policy's, or the device's]")
 @click.option("--learning-rate", type=float, help="What the program begins with.  [default: the policy's]")

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from ....devices.step.plan import Plan
 from ....devices.step.program import Operation
-from ....devices.step.tensors import PERSISTENT, Kind
+from ....devices.step.tensors import PERSISTENT, Key, Kind
 from ....spaces.trace import INPUT
 
 #: What the names of tensors begin with, by kind.
@@ -32,7 +32,9 @@ class Arena:
 
     def __init__(self, plan: Plan, names: Mapping[str, str]) -> None:
         self.plan, self.program, self._names = plan, plan.program, names
-        self.numbers = {(t.kind, t.row): n for n, t in enumerate(self.program.tensors) if t.kind != Kind.SCRATCH}
+        self.numbers: dict[Key, int] = {
+            (t.kind, t.row): n for n, t in enumerate(self.program.tensors) if t.kind != Kind.SCRATCH
+        }
         self._used: set[int] = set()
         self._operation: Operation | None = None
 

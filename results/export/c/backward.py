@@ -199,9 +199,7 @@ class Backward:
             self.code.call("ts_depthwise_dw", *operands, self.symbols.shape(row), whole(layer.out_channels))
         elif is_pointwise(self.network, row):
             ins, outs = layer.in_channels, layer.out_channels
-            self.code.call(
-                "ts_pointwise_dw", *operands, ins, outs, whole(ins), whole(outs), self.network.shape(row)[1]
-            )
+            self.code.call("ts_pointwise_dw", *operands, ins, outs, whole(ins), whole(outs), self.network.shape(row)[1])
         else:
             self.code.call("ts_conv_dw", *operands, self.symbols.shape(row))
 
@@ -211,7 +209,11 @@ class Backward:
         self.code.call("ts_linear_dw", *operands, layer.in_channels, layer.out_channels)
 
     def _norm_scale(self, row: int, target: Target) -> None:
-        layer, dst, x = self.network.layer(row), self.arena.at(target.kind, row), self.x(self.network.layer(row).inputs[0])
+        layer, dst, x = (
+            self.network.layer(row),
+            self.arena.at(target.kind, row),
+            self.x(self.network.layer(row).inputs[0]),
+        )
         operands = (dst, target.factor, self.g(row), x)
         norm = self.network.norm(row)
         if layer.op == "group" or norm.statistics_train:
@@ -219,9 +221,7 @@ class Backward:
             statistics = (self.arena.at(Kind.KEPT, row, n) for n in (0, groups))
             self.code.call("ts_group_norm_dscale", *operands, *statistics, groups, *self.network.shape(row))
         else:
-            self.code.call(
-                "ts_scale_gradient", *operands, *self.symbols.statistics(row), *self.network.shape(row)
-            )
+            self.code.call("ts_scale_gradient", *operands, *self.symbols.statistics(row), *self.network.shape(row))
 
     # The gradients of inputs
 

@@ -70,7 +70,7 @@ def board_script(profile: DeviceProfile) -> str:
     return render(
         "board/sections.ld",
         {
-            "WHAT": f"{profile.description}, from the profile {profile.name}: check the addresses with the part's manual.",
+            "WHAT": f"{profile.description}, from the profile {profile.name}: check addresses with the part's manual.",
             "REGIONS": "\n".join(regions),
             "EXTERNAL": "",
             "STACK_BYTES": STACK_BYTES,

@@ -170,8 +170,8 @@ class ChannelwiseForward:
         mean = inverse = "NULL"
         if self.arena.has(Kind.KEPT, row):
             mean, inverse = (some(self.arena.at(Kind.KEPT, row, n), 1) for n in (0, channels))
-        running = (some(symbols.running(row, n), 1) for n in (0, channels))
-        operands = (out, x, scale, shift, *running)
+        means, variances = (some(symbols.running(row, n), 1) for n in (0, channels))
+        operands = (out, x, scale, shift, means, variances)
         sizes = (COUNT, pixels, hex_float(norm.eps), 0)
         self.code.line("if (training)")
         self.code.call("    ts_batch_norm_train", *operands, hex_float(norm.momentum), mean, inverse, *sizes)
@@ -198,5 +198,3 @@ class ChannelwiseForward:
 def some(pointer: str, each: int) -> str:
     """Of what has `each` values a channel, those of the channels that run."""
     return f"{pointer} + {FIRST} * {each}" if each != 1 else f"{pointer} + {FIRST}"
-
-

@@ -1,4 +1,4 @@
-"""Between the block that a program writes what was trained as, and a delta: docs/export-c.md and docs/delta-format.md."""
+"""From the block that a program writes of what was trained to a delta, and back: docs/export-c.md says what is in it."""
 
 import struct
 import zlib
@@ -112,7 +112,9 @@ def _read(
         raise ConflictError(f"the block is of policy {trained.decode('ascii', 'replace')}, not of {policy.hash}")
     size = _HEADER.size + 4 * values
     if values != count or len(block) < size + 4:
-        raise InputError(f"a block of {len(block)} bytes and {values} values, where {count} values train: it is cut off")
+        raise InputError(
+            f"a block of {len(block)} bytes and {values} values, where {count} values train: it is cut off"
+        )
     if zlib.crc32(block[:size]) != struct.unpack_from("<I", block, size)[0]:
         raise InputError("a damaged block: its checksum is wrong")
     return np.frombuffer(block, "<f4", values, _HEADER.size).astype(np.float32)

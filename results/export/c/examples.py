@@ -99,7 +99,7 @@ class Examples:
 def _patterns(shape: Sequence[int], classes: int) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
     """Stripes of another direction for each image, with noise."""
     generator = np.random.default_rng(0)
-    channels, height, width = shape
+    _, height, width = shape
     rows, columns = np.mgrid[:height, :width] / max(height, width)
     pixels = np.empty((PATTERNS, *shape), np.uint8)
     for n in range(PATTERNS):

@@ -49,7 +49,7 @@ class CExporter(Exporter):
         self.profile = load_device(device) if isinstance(device, str) else device
         self.batch, self.optimizer, self.learning_rate = batch, optimizer, learning_rate
         self.name, self.images, self.labels = name, images, labels
-        self._predicted: dict[str, int] = {}
+        self._predicted: Mapping[str, int] = {}
         _check_profile(self.profile)
 
     def lacks(self, policy: UpdatePolicy) -> str:

@@ -1,9 +1,9 @@
 """Which frozen norms become part of the convolution in front of them, and the convolutions with them in.
 
-A norm on its running statistics is y = slope x + offset. Where its scale is frozen, and so is the weight in front of it,
-the slope goes into the weight and the offset becomes the bias. A shift that trains is then a bias that trains: its
-gradient is the same, and only its value differs, by a constant (`offset` = shift - mean slope), which is what the program
-holds in its place.
+A norm on its running statistics is y = slope x + offset. Where its scale is frozen, and so is the weight in front of
+it, the slope goes into the weight and the offset becomes the bias. A shift that trains is then a bias that trains: its
+gradient is the same, and only its value differs, by a constant (`offset` = shift - mean slope), which is what the
+program holds in its place.
 """
 
 from dataclasses import replace

@@ -136,7 +136,7 @@ class Forward:
         mean = inverse = "NULL"
         if self.arena.has(Kind.KEPT, row):
             mean, inverse = (self.arena.at(Kind.KEPT, row, n) for n in (0, channels))
-        running = (symbols.running(row), symbols.running(row, channels))
+        running = symbols.running(row), symbols.running(row, channels)
         operands = (self.x(row), self.x(source), symbols.scale(row), symbols.shift(row), *running)
         sizes = (channels, pixels, hex_float(norm.eps), adds)
         self.code.line("if (training)")

@@ -102,4 +102,3 @@ class Linewise:
             f"    {names}\n    {{{kind}, {ACTS[act]}, {inputs[0]}, {other}, {{{fields}}},\n"
             f"     {weight}, {bias}, {lines}, {offset}}},"
         )
-

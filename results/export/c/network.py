@@ -293,7 +293,7 @@ class Network:
 
 def _pads(model: fx.GraphModule) -> dict[str, Sequence[int]]:
     """By name of a convolution, the zeros that the network puts around its input besides the layer's own."""
-    found = {}
+    found: dict[str, Sequence[int]] = {}
     for node in model.graph.nodes:
         if node.op == "call_module" and len(node.args) > 1 and isinstance(node.args[1], tuple | list):
             found[str(node.target)] = node.args[1]

@@ -108,7 +108,10 @@ class Program:
     def files(self) -> dict[str, str]:
         """The four files, by name."""
         name, values = self.identity.name, self.values()
-        data = [f'/* The constants of {name}: see {name}.c. */\n#include "{name}_data.h"\n', *self.constants.definitions()]
+        data = [
+            f'/* The constants of {name}: see {name}.c. */\n#include "{name}_data.h"\n',
+            *self.constants.definitions(),
+        ]
         return {
             f"{name}.h": render("NAME.h", values),
             f"{name}.c": render("NAME.c", values),

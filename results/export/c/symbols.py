@@ -78,7 +78,9 @@ class Symbols:
             return self.arena.at(Kind.PARAMETERS, row, self.trained_weights(row))
         if weight.bias is None:
             return "NULL"
-        return self.constants.floats(f"b_{self.name(row)}", weight.bias, f"{self._title(row)}: bias{self._folding(row)}")
+        return self.constants.floats(
+            f"b_{self.name(row)}", weight.bias, f"{self._title(row)}: bias{self._folding(row)}"
+        )
 
     def shape(self, row: int) -> str:
         """The address of a row's `ts_conv_shape`."""
