@@ -21,7 +21,7 @@ from tinysearch.spaces.space import UpdateSpace
 from tinysearch.spaces.trace import trace
 
 COUNT, ALONE = 8 * CHUNK, 32
-DEVICES = ("cortex-m7", "jetson-nano", "rpi4")
+DEVICES = ("cortex-m7-int8", "jetson-nano", "rpi4")
 Answer = TypeVar("Answer")
 
 

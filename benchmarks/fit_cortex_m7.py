@@ -1,4 +1,4 @@
-"""Fit the forward pass of profile cortex-m7 to published inference on an STM32H747 and print how well it does.
+"""Fit the forward pass of profile cortex-m7-int8 to published inference on an STM32H747 and print how well it does.
 
 Run: python benchmarks/fit_cortex_m7.py [--write]
 
@@ -166,7 +166,7 @@ def latency() -> Latency:
 
 def sparse_steps(model: Latency) -> tuple[Floats, Floats]:
     """Seconds of the published sparse steps on the STM32F746, predicted and measured."""
-    device = load_device("cortex-m7").model_copy(update={"latency": model})
+    device = load_device("cortex-m7-int8").model_copy(update={"latency": model})
     predicted = []
     for row in STEPS:
         found = traced(row["model"], 128, classes=10)
@@ -200,7 +200,7 @@ def main() -> None:
         label = f"{row['model']}, published scheme {row['scheme']}"
         error = 1e3 * seconds / float(row["ms"]) - 1
         print(f"    {label:62} {float(row['ms']):6.1f} ms, predicted {1e3 * seconds:6.1f} ms ({error:+.1%})")
-    conclude(with_error(model), "cortex-m7")
+    conclude(with_error(model), "cortex-m7-int8")
 
 
 if __name__ == "__main__":

@@ -83,7 +83,7 @@ def program(found: Trace, policy: UpdatePolicy, profile: DeviceProfile) -> Progr
 
 def main() -> None:
     """Print the published peaks and ours."""
-    ours = load_device("cortex-m7")
+    ours = load_device("cortex-m7-int8")
     variants = {
         "fp32": with_dtypes(ours, activation=4, frozen=4),
         "ours": ours,

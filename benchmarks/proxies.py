@@ -12,13 +12,13 @@ training split; what the few-shot proxy said, and its time on a GPU, is what was
 
 import argparse
 import os
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
-from ground_truth.measure import CELLS
 from scipy.stats import rankdata
 
 import tinysearch as ts
@@ -27,6 +27,9 @@ from tinysearch.search.ground_truth import Cell
 from tinysearch.search.ground_truth.ranking import Floats, tau
 from tinysearch.search.network import load_network
 from tinysearch.search.screens import ScreenTask, make_screen
+
+sys.path.append(str(Path(__file__).parent / "ground_truth"))
+from measure import CELLS
 
 WEIGHTS = "mobilenetv2_w0.35_224_notop.pth"
 SCREENS = ("tangent", "fisher", "sign-alignment", "count")
@@ -88,8 +91,8 @@ def report(cell: Cell, data: Path) -> None:
     print(
         f"\n**{cell.name}**: {len(cell)} policies, {cell.train_images} training images, truth {truth.min():.3f} to "
         f"{truth.max():.3f} with a standard error of {cell.accuracy_se.mean():.3f} ({cell.test_images} test images); "
-        f"tau between its two seeds {cell.repeatability:.2f}; {others.sum()} policies that no screen found; regret of "
-        f"five at random {100 * chance(truth):.1f}\n"
+        f"tau between two of its three seeds {cell.repeatability:.2f}; {others.sum()} policies that no screen found; "
+        f"regret of five at random {100 * chance(truth):.1f}\n"
     )
     print("| | tau | above count | within count | within memory | not found | regret of five | seconds |")
     print("| --- " + 7 * "| ---: " + "|")

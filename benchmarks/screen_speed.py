@@ -20,7 +20,7 @@ from tinysearch.search.screens import ScreenTask, make_screen
 from tinysearch.search.screens.parts import divide
 from tinysearch.search.screens.probe import probe
 from tinysearch.search.screens.tangent import IMAGES, kernel_value, random_direction
-from tinysearch.search.screens.tensors import Tensors, tensors_of, training
+from tinysearch.search.screens.tensors import Tensors, tensors_by_row, training
 from tinysearch.spaces.backbones import load_backbone
 from tinysearch.spaces.trace import trace
 
@@ -65,7 +65,7 @@ def main() -> None:
     score, together = timed(lambda: make_screen("tangent", task))
     fitted, others = divide(labels, 2, task.seed)
     network = probe(task, fitted)
-    tensors = tensors_of(network, table)
+    tensors = tensors_by_row(network, table)
     seen, direction = task.images[others[:IMAGES]], random_direction(CLASSES, task.seed)
     gradients, apart = timed(lambda: alone(network, tensors, seen, direction))
     for (row, part), rows in zip(tensors, gradients, strict=True):

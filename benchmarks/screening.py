@@ -29,7 +29,7 @@ from tinysearch.spaces.methods import named
 from tinysearch.spaces.space import Genotypes, UpdateSpace
 from tinysearch.spaces.trace import trace
 
-DEVICES, SEEDS = ("rpi4", "cortex-m7"), (0, 1, 2)
+DEVICES, SEEDS = ("rpi4", "cortex-m7-int8"), (0, 1, 2)
 #: Policies of the first draw, and of a generation.
 FIRST, GENERATION = 40_000, 4000
 Cost = Callable[[Genotypes], Costs]

@@ -151,14 +151,14 @@ def fit(
     # Dropout draws from the global state, which must not depend on what this process has trained before.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
-        for number, picked in enumerate(_batches(len(examples), recipe, generator)):
+        for number, picked in enumerate(batches(len(examples), recipe, generator)):
             rate = recipe.learning_rate * recipe.share(number)
             step(examples.varied(picked, generator), examples.labels[picked], rate)
     model.eval()
 
 
-def _batches(count: int, recipe: Recipe, generator: torch.Generator) -> Iterator[Tensor]:
-    """Index batches that go through a shuffled set again and again; of a small set, all of it each time."""
+def batches(count: int, recipe: Recipe, generator: torch.Generator) -> Iterator[Tensor]:
+    """Which of so many examples each step trains on: a shuffled set again and again; of a small set, all of it."""
     size = min(recipe.batch, count)
     order = torch.empty(0, dtype=torch.long)
     for _ in range(recipe.steps):

@@ -32,7 +32,8 @@ class Case:
 
     Attributes:
         kernel: Class of the kernel: conv, depthwise, pointwise, linear, or the name of one without MACs; rows are the
-            first blocks of a MobileNetV2, map by map instead of by naive loops, and row by row.
+            first layers of a MobileNetV2, and a block one of its inverted residuals: map by map instead of by naive
+            loops, and row by row or four channels at a time.
         direction: One of `DIRECTIONS`, or "" of kernels without MACs.
         ins: Input channels.
         outs: Output channels.
@@ -67,6 +68,8 @@ class Case:
         if self.kernel == "rows":
             at_stride_2, at_stride_4 = 3 * 16 * 9 + 16 * 9 + 16 * 8 + 8 * 48, 48 * 9 + 48 * 8
             return (4 * at_stride_2 + at_stride_4) * self.size**2
+        if self.kernel == "block":
+            return 6 * self.ins * (self.ins + 9 + self.outs) * self.size**2
         if not self.direction:
             return self.outputs
         return self.outputs * self.k**2 * (1 if self.kernel == "depthwise" else self.ins)
@@ -81,6 +84,8 @@ class Case:
     def __str__(self) -> str:
         if self.kernel == "rows":
             return f"six layers of {4 * self.size}x{4 * self.size}"
+        if self.kernel == "block":
+            return f"{self.ins}->{6 * self.ins}->{self.outs} at {self.size}x{self.size}"
         if not self.direction:
             return f"{self.outs} x {self.size}x{self.size}"
         channels = f"{self.ins}" if self.kernel == "depthwise" else f"{self.ins}->{self.outs}"
@@ -121,6 +126,7 @@ def cases() -> list[Case]:
         sizes = [(16, 24), (96, 6)] if name == "bilinear" else [(16, 24), (96, 6), (336, 3)]
         found += [Case(name, "", channels, channels, size) for channels, size in sizes]
     found += [Case("rows", "", 3, 8, 24), Case("rows", "", 3, 8, 12)]
+    found += [Case("block", "", ins, outs, size) for ins, outs, size in [(8, 8, 24), (32, 32, 6), (56, 56, 3)]]
     return found
 
 
@@ -160,7 +166,8 @@ def as_data(chosen: list[Case], counts: dict[str, list[tuple[int, int]]]) -> dic
     ]
     return {
         "command": "python benchmarks/kernels/instructions.py --save",
-        "what": "instructions of one call; work is MACs (padding included), or elements where there are none",
+        "what": "instructions of one call; work is MACs (padding included), or elements where there are none; 'naive' "
+        "of rows and block are the kernels map by map",
         "compiler": version,
         "flags": TARGET,
         "emulator": emulator,

@@ -136,6 +136,28 @@ static void row_by_row(void)
 
 JOB(rows, map_by_map(), row_by_row())
 
+/* An inverted residual that expands six times, its ReLU6 masked: here "naive" are the kernels map by map, and "fast"
+   are they a few channels at a time. */
+enum { EXPANSION = 6, CHANNELS_AT_ONCE = 4 };
+
+static void block_by_channels(float *maps, int at_once)
+{
+    const int middle = EXPANSION * INS;
+    const ts_weight w = {weights, NULL, NULL, 0, TS_OUT};
+    const ts_conv_shape filters = {middle, middle, middle, 3, 3, 1, 1, 1, S->out_height, S->out_width, S->out_height,
+                                   S->out_width};
+    for (int c = 0; c < middle; c += at_once) {
+        const ts_range some = {c, at_once};
+        ts_pointwise_part(maps, input, &w, BIAS, INS, middle, WHOLE_IN, some, PIXELS, 0);
+        ts_relu6_mask_part(maps, mask[0], c * PIXELS, at_once * PIXELS);
+        ts_depthwise_part(maps, maps, &w, BIAS, &filters, some, scratch);
+        ts_relu6_mask_part(maps, mask[1], c * PIXELS, at_once * PIXELS);
+        ts_pointwise_part(result, maps, &w, BIAS, middle, OUTS, some, WHOLE_OUT, PIXELS, c > 0);
+    }
+}
+
+JOB(block, block_by_channels(big_map, EXPANSION * INS), block_by_channels(big_map, CHANNELS_AT_ONCE))
+
 typedef void (*job)(void);
 
 /* Instructions of one run: of as many as make the clock's step small, over their number. */

@@ -55,6 +55,6 @@ CELLS = {
     cell.name: cell
     for cell in (
         Cell("cifar10-rpi4", "cifar10.npz", "rpi4", size=96, train=200, test=200, shot=50, queries=1300),
-        Cell("dtd10-m7", "dtd10", "cortex-m7", size=96, train=80, test=40, shot=40, queries=400),
+        Cell("dtd10-m7", "dtd10", "cortex-m7-int8", size=96, train=80, test=40, shot=40, queries=400),
     )
 }

@@ -17,17 +17,19 @@ from .schema import profile_schema
 
 
 class Region(Record):
-    """A contiguous piece of RAM.
+    """A contiguous piece of memory.
 
     Attributes:
         name: Such as SRAM1.
         size: Bytes.
         adjoins: Whether it goes on where the region before it ends, so that one tensor may lie in both.
+        origin: Its first address, for whoever links a program; None where nobody said.
     """
 
     name: str
     size: Bytes
     adjoins: bool = False
+    origin: Annotated[int, Field(ge=0, lt=2**32)] | None = None
 
 
 class Dtypes(Record):
@@ -141,15 +143,19 @@ class Flash(Record):
     Attributes:
         capacity: Bytes.
         code: Bytes of program and runtime in it.
+        regions: The pieces that it is made of: the program lies in the first, constants in the first that holds them.
     """
 
     capacity: Sourced[Bytes]
     code: Sourced[Bytes]
+    regions: tuple[Region, ...] = ()
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
         if self.code.value > self.capacity.value:
             raise ValueError(f"the code of {self.code.value} B exceeds the capacity of {self.capacity.value} B")
+        if self.regions and sum(region.size for region in self.regions) != self.capacity.value:
+            raise ValueError(f"the regions do not add up to the capacity of {self.capacity.value} B")
         return self
 
 
@@ -190,7 +196,7 @@ class DeviceProfile(Record):
         >>> import tinysearch as ts
         >>> device = ts.load_device("cortex-m7")
         >>> device.memory.kind, device.memory.budget.value
-        ('arena', 262144)
+        ('arena', 319488)
         >>> len(device.assumed) > 0
         True
     """

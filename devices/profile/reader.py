@@ -29,6 +29,7 @@ MAX_PROFILE = 256 * 1024
 
 #: Other names of bundled profiles.
 ALIASES = {
+    "cortex-m7-tinysearch": "cortex-m7",
     "stm32f746": "cortex-m7",
     "f746": "cortex-m7",
     "f746-fp32": "cortex-m7-fp32",
@@ -72,7 +73,7 @@ def list_devices() -> tuple[str, ...]:
     Example:
         >>> import tinysearch as ts
         >>> ts.list_devices()[:3]
-        ('cortex-m7', 'cortex-m7-fp32', 'imxrt1062')
+        ('cortex-m7', 'cortex-m7-fp32', 'cortex-m7-int8')
     """
     return tuple(DEVICES)
 

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import combinations
 from typing import Literal
 
 import numpy as np
@@ -101,6 +102,11 @@ class Cell:
         return self.learning_rates[self._best]
 
     @cached_property
+    def by_seed(self) -> Floats:
+        """What each seed gives at the best rate, (P, S); `accuracy` is its mean."""
+        return self.accuracies[np.arange(len(self)), self._best]
+
+    @cached_property
     def accuracy_se(self) -> Floats:
         """Standard error of `accuracy` by the number of test images alone, (P,).
 
@@ -110,13 +116,13 @@ class Cell:
 
     @property
     def repeatability(self) -> float:
-        """Tau of the accuracies of one seed with those of the other, at each policy's best rate.
+        """Tau of the accuracies of one seed with those of another, at each policy's best rate: the mean over pairs.
 
         The seeds share their test images: what it says is how far chance in training reaches, not how far the choice of
-        test images does. The rate was chosen by both seeds together, which flatters it a little.
+        test images does. The rate was chosen by all seeds together, which flatters it a little.
         """
-        first, second, *_ = self.accuracies[np.arange(len(self)), self._best].T
-        return ranking.tau(first, second)
+        pairs = combinations(self.by_seed.T, 2)
+        return float(np.mean([ranking.tau(one, other) for one, other in pairs]))
 
     @cached_property
     def trace(self) -> Trace:

@@ -41,7 +41,7 @@ class FewShotRecord(_Record):
 
 
 class CellRecord(_Record):
-    """A cell; see `Cell`. Its policies are numbers of the file's."""
+    """A cell; see `Cell`. Its policies are numbers of the file's, its rates the file's where it states none."""
 
     name: str
     dataset: str
@@ -50,6 +50,7 @@ class CellRecord(_Record):
     train_images: int
     test_images: int
     steps: int
+    learning_rates: tuple[float, ...] | None = None
     policies: list[int]
     accuracy: list[list[list[float]]]
     held_out: list[list[float]]

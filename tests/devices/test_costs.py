@@ -16,7 +16,7 @@ from tinysearch.spaces.table import UpdateTable
 
 FIELDS = ("saved_bytes", "peak_bytes", "flash_bytes", "macs", "latency_s", "energy_j")
 #: One of each family; the others are like these with other numbers.
-DEVICES = ("cortex-m7", "jetson-nano", "rpi4")
+DEVICES = ("cortex-m7-int8", "jetson-nano", "rpi4")
 
 
 @pytest.mark.parametrize("device", DEVICES)
@@ -41,7 +41,7 @@ def test_chunks_change_nothing(mobilenet_trace, random_policy, monkeypatch):
         np.testing.assert_allclose(getattr(whole, name), getattr(parts, name), rtol=1e-12)
 
 
-@pytest.mark.parametrize("device", ["cortex-m7", "rpi4"])
+@pytest.mark.parametrize("device", ["cortex-m7-int8", "rpi4"])
 def test_rows_cost_what_their_tables_cost_whatever_their_order(small_trace, monkeypatch, device):
     space, profile = UpdateSpace(small_trace), load_device(device)
     rows = np.concatenate([space.sample(40, seed=5), np.zeros((1, len(space)), np.int64)])
@@ -99,14 +99,14 @@ def test_training_more_never_takes_less(mobilenet_trace, random_policy, data, de
 
 
 def test_a_frozen_prefix_costs_its_forward_pass_alone(mobilenet_trace):
-    cost = estimate(mobilenet_trace, methods.last(mobilenet_trace), load_device("cortex-m7"))
+    cost = estimate(mobilenet_trace, methods.last(mobilenet_trace), load_device("cortex-m7-int8"))
     *prefix, head = cost.by_layer()
     assert all(layer.macs_dx == layer.macs_dw == layer.saved_bytes == 0 for layer in prefix if layer.kind == "conv")
     assert (head.trains, head.macs_dx, head.macs_dw) == ("weight, bias", 0, head.macs_forward)
 
 
 def test_the_smallest_policy_is_the_head(mobilenet_trace):
-    profile = load_device("cortex-m7")
+    profile = load_device("cortex-m7-int8")
     least = smallest(mobilenet_trace, profile)
     assert least == estimate(mobilenet_trace, methods.last(mobilenet_trace), profile, optimizer=profile.optimizer)
     assert least.peak_bytes <= profile.memory.budget.value
@@ -128,7 +128,7 @@ def test_a_batch_without_samples_is_refused(mobilenet_trace, batch):
 
 def test_an_arena_is_planned_beside_the_peak_and_is_what_must_fit(mobilenet_trace, random_policy):
     table = UpdateTable.of(mobilenet_trace, [random_policy(mobilenet_trace, seed) for seed in range(8)])
-    profile = load_device("cortex-m7")
+    profile = load_device("cortex-m7-int8")
     plain, planned = cost_table(table, profile), planned_costs(table, profile)
     np.testing.assert_array_equal(plain.peak_bytes, planned.peak_bytes)
     assert plain.arena_bytes is None
@@ -139,17 +139,17 @@ def test_an_arena_is_planned_beside_the_peak_and_is_what_must_fit(mobilenet_trac
 
 
 @pytest.mark.parametrize("accounting", ["tinysearch", "eager"])
-@pytest.mark.parametrize("device", ["cortex-m7", "rpi4"])
+@pytest.mark.parametrize("device", ["cortex-m7-int8", "rpi4"])
 def test_the_plan_is_that_of_the_step_whose_peak_is_told(mobilenet_trace, device, accounting):
     """A peak of 521 KiB beside a plan of 218 KiB that "fits" was that of another step."""
     cost = estimate(mobilenet_trace, methods.bias(mobilenet_trace), load_device(device), accounting=accounting)
     assert cost.plan.lower_bound == cost.program.peak_bytes == cost.peak_bytes == sum(cost.peak_parts.values())
-    assert cost.arena_bytes == (cost.plan.size if device == "cortex-m7" else None)
+    assert cost.arena_bytes == (cost.plan.size if device == "cortex-m7-int8" else None)
     assert cost.plan.size >= cost.peak_bytes
 
 
 def test_a_policys_own_training_is_honoured_and_an_argument_wins(mobilenet_trace):
-    profile, policy = load_device("cortex-m7"), methods.mobiletl(mobilenet_trace, 1)
+    profile, policy = load_device("cortex-m7-int8"), methods.mobiletl(mobilenet_trace, 1)
     assert policy.training.optimizer is policy.training.batch is None
     device = estimate(mobilenet_trace, policy, profile)
     assert device.peak_bytes == estimate(mobilenet_trace, policy, profile, batch=1, optimizer="sgd").peak_bytes

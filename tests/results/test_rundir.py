@@ -56,14 +56,14 @@ def test_another_request_is_refused_with_both_values(path):
     before = {file: file.read_bytes() for file in path.iterdir()}
     other = REQUEST | {
         "trials": 60,
-        "device": "cortex-m7",
+        "device": "cortex-m7-int8",
         "budget": {"memory": 1, "latency": 0.8},
         "seed": 1,
     }
     with pytest.raises(ConflictError) as caught:
         RunDirectory.open(path, other)
     message = str(caught.value)
-    assert 'device was "rpi4", now "cortex-m7"' in message
+    assert 'device was "rpi4", now "cortex-m7-int8"' in message
     assert "trials was 50, now 60" in message
     assert "budget.memory was null, now 1" in message
     assert "and 1 more" in message

@@ -242,11 +242,11 @@ def test_a_budget_that_the_refusal_named_is_enough(tmp_path: Path, make_problem:
 
 
 def test_an_arena_lies_in_one_piece_of_ram(make_problem: Callable[..., Problem]) -> None:
-    problem = make_problem(device="cortex-m7", max_memory="256KiB")
+    problem = make_problem(device="cortex-m7-int8", max_memory="256KiB")
     table = UpdateTable.of(problem.trace, [methods.full(problem.trace)])
     assert problem.exact(table).peak_bytes[0] >= problem.cost(table).peak_bytes[0]
-    with pytest.raises(InputError, match="more than the 256 KiB of RAM that cortex-m7 has in one piece"):
-        make_problem(device="cortex-m7", max_memory="300KiB")
+    with pytest.raises(InputError, match="more than the 256 KiB of RAM that cortex-m7-int8 has in one piece"):
+        make_problem(device="cortex-m7-int8", max_memory="300KiB")
 
 
 @pytest.mark.parametrize(

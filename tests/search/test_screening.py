@@ -20,7 +20,7 @@ from tinysearch.search.screens.base import AdditiveScore
 from tinysearch.spaces.space import Genotypes, UpdateSpace
 from tinysearch.spaces.trace import trace
 
-DEVICES = ("rpi4", "cortex-m7")
+DEVICES = ("rpi4", "cortex-m7-int8")
 
 
 def network(channels: int, layers: int, norms: bool) -> nn.Module:
@@ -128,7 +128,7 @@ def test_where_nothing_scores_the_head_alone_is_found() -> None:
 def test_a_network_of_a_head_alone_has_one_policy() -> None:
     torch.manual_seed(0)
     space = UpdateSpace(trace(nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 2)), (3, 8, 8)))
-    found = screen(space, random_score(space, 5), cost_of(space, "cortex-m7"), Limits())
+    found = screen(space, random_score(space, 5), cost_of(space, "cortex-m7-int8"), Limits())
     assert found.rows.shape == (1, 0)
 
 

@@ -62,7 +62,7 @@ def test_the_help_of_a_verb_waits_for_nothing_heavy(verb: str) -> None:
     "code",
     [
         "ts.list_devices()",
-        "ts.load_device('cortex-m7')",
+        "ts.load_device('cortex-m7-int8')",
         "ts.list_datasets()",
         "ts.UpdatePolicy.from_json(POLICY)",
         "from tinysearch.search.request import Request\nRequest.make(trials=3)",

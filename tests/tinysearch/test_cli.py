@@ -214,7 +214,7 @@ def test_show_counts_the_front_by_other_accountings(run_dir: Path, commands: Com
 
 
 def test_inspect_writes_a_memory_plan(command: Command, tmp_path: Path) -> None:
-    arguments = ("inspect", *TINY, "--policy", "bias", "--device", "cortex-m7", "--plan")
+    arguments = ("inspect", *TINY, "--policy", "bias", "--device", "cortex-m7-int8", "--plan")
     picture = command(*arguments, str(tmp_path / "plan.png"))
     assert picture.returncode == 0, picture.stderr
     assert (tmp_path / "plan.png").read_bytes().startswith(b"\x89PNG")
@@ -230,7 +230,7 @@ def test_inspect_writes_a_memory_plan(command: Command, tmp_path: Path) -> None:
 
 
 LISTINGS = {
-    "device": (["devices"], {"cortex-m7", "jetson-nano", "rpi4"}),
+    "device": (["devices"], {"cortex-m7-int8", "jetson-nano", "rpi4"}),
     "backbone": (["backbones"], {"mobilenetv2-w0.35", "mcunet-5fps", "proxylessnas-mobile"}),
     "dataset": (["datasets"], {"digits", "cifar10"}),
     "method": (["methods", *TINY], {"last", "bias", "full", "mobiletl-1"}),

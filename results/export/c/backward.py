@@ -8,6 +8,7 @@ time is in `channelwise`.
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from ....core.errors import UnsupportedError
 from ....devices.step.program import Operation
 from ....devices.step.tensors import Kind
 from ....devices.step.walk import Phase
@@ -374,7 +375,11 @@ class Backward:
         self.code.call("ts_bilinear_dx", self.g(source), self.g(row), *layer.in_shape, *layer.out_shape[1:])
 
     def _refuse_adding(self, source: int) -> None:
-        assert not self.adds(source), f"{self.network.layer(source).name} has a gradient of another reader"
+        if self.adds(source):
+            raise UnsupportedError(
+                f"to=c: {self.network.layer(source).name} is read by others besides, to whose gradient no kernel can add",
+                "to=c",
+            )
 
 
 def whole(channels: int) -> str:

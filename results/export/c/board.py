@@ -7,20 +7,14 @@ from .templating import render
 
 #: Bytes of the stack; the generated code and its kernels take less than half.
 STACK_BYTES = 8192
-#: Where the regions of known parts lie that do not follow the one before: data sheets of STM32H7 and i.MX RT1060.
-ORIGINS = {
-    "AXI": 0x2400_0000,
-    "D2": 0x3000_0000,
-    "AHB and SRD": 0x3000_0000,
-    "D3": 0x3800_0000,
-    "OCRAM": 0x2020_0000,
-}
-#: Where the RAM begins, and the flash: of STM32 parts.
+#: Where RAM and flash begin if the profile does not say: as in STM32 parts.
 RAM_ORIGIN, FLASH_ORIGIN = 0x2000_0000, 0x0800_0000
 #: The emulated board (mps2-an500): memory at 0 that holds the program, and at 0x60000000.
 QEMU_FLASH, QEMU_EXTERNAL = 4 << 20, (0x6000_0000, 16 << 20)
 #: What of its flash the program may need besides constants.
 QEMU_CODE = 256 << 10
+#: Where constants lie that the first piece of flash does not hold.
+_CONSTANTS = "    .constants : { *_data.o(.rodata*) } > EXTERNAL\n"
 
 
 @dataclass(frozen=True)
@@ -43,7 +37,7 @@ def find_pieces(profile: DeviceProfile) -> list[Piece]:
     found: list[Piece] = []
     place = RAM_ORIGIN
     for region in profile.memory.regions:
-        place = ORIGINS.get(region.name, place)
+        place = place if region.origin is None else region.origin
         if found and found[-1].origin + found[-1].size == place:
             last = found[-1]
             found[-1] = Piece(f"{last.name}, {region.name}", last.origin, last.size + region.size)
@@ -58,11 +52,22 @@ def ram(profile: DeviceProfile) -> Piece:
     return max(find_pieces(profile), key=lambda piece: piece.size)
 
 
-def board_script(profile: DeviceProfile) -> str:
-    """For the board itself."""
-    piece = ram(profile)
-    regions = [
-        _region("FLASH (rx)", FLASH_ORIGIN, str(profile.flash.capacity.value)),
+def board_script(profile: DeviceProfile, constant_bytes: int) -> str:
+    """For the board itself.
+
+    Args:
+        profile: The board.
+        constant_bytes: What the program's constants take: they lie in the first piece of flash that holds them.
+    """
+    piece, flash = ram(profile), profile.flash.regions
+    first, *more = flash or (None,)
+    size = profile.flash.capacity.value if first is None else first.size
+    regions = [_region("FLASH (rx)", FLASH_ORIGIN if first is None else first.origin or FLASH_ORIGIN, str(size))]
+    external = constant_bytes + profile.flash.code.value > size
+    holds = next((each for each in more if each is not None and each.size >= constant_bytes), None)
+    if external and holds is not None:
+        regions.append(_region("EXTERNAL (r)", holds.origin or 0, str(holds.size)) + f" /* {holds.name} */")
+    regions += [
         _region("RAM (rwx)", piece.origin, str(piece.size)) + f" /* {piece.name} */",
     ]
     others = [other for other in find_pieces(profile) if other != piece]
@@ -72,7 +77,7 @@ def board_script(profile: DeviceProfile) -> str:
         {
             "WHAT": f"{profile.description}, from the profile {profile.name}: check addresses with the part's manual.",
             "REGIONS": "\n".join(regions),
-            "EXTERNAL": "",
+            "EXTERNAL": _CONSTANTS if external and holds is not None else "",
             "STACK_BYTES": STACK_BYTES,
         },
     )
@@ -98,7 +103,7 @@ def qemu_script(profile: DeviceProfile, constant_bytes: int) -> str:
         {
             "WHAT": f"QEMU's mps2-an500, with as much RAM as {profile.description} has.",
             "REGIONS": "\n".join(regions),
-            "EXTERNAL": "    .constants : { *_data.o(.rodata*) } > EXTERNAL\n" if external else "",
+            "EXTERNAL": _CONSTANTS if external else "",
             "STACK_BYTES": STACK_BYTES,
         },
     )

@@ -16,7 +16,6 @@ from .backward import whole
 from .channelwise import COUNT, FIRST, SOME
 from .constants import hex_float
 from .forward import Forward
-from .linewise import ACTS
 
 
 class ChannelwiseForward:
@@ -125,21 +124,22 @@ class ChannelwiseForward:
             self.code.line("if (c == 0)")
             self.code.call("    ts_gather", self.arena.at(Kind.KEPT, row), x, index, count, pixels)
         out = self._made(row)
-        operands = (symbols.weight(row), symbols.bias(row), ins, whole(ins), SOME, pixels, 0)
+        operands = (symbols.weight(row), symbols.bias(row), ins, layer.out_channels, whole(ins), SOME, pixels, 0)
         self.code.call("ts_pointwise_part", out, x, *operands)
         return out
 
     def _project(self, row: int, x: str) -> None:
         layer, symbols = self.network.layer(row), self.symbols
         self._gather(row, x)
-        operands = (symbols.weight(row), symbols.bias(row), layer.in_channels, SOME, whole(layer.out_channels))
+        ins, outs = layer.in_channels, layer.out_channels
+        operands = (symbols.weight(row), symbols.bias(row), ins, outs, SOME, whole(outs))
         self.code.call("ts_pointwise_part", self.forward.x(row), x, *operands, self.network.shape(row)[1], "c > 0")
 
     def _depthwise(self, row: int, x: str) -> str:
         symbols = self.symbols
         self._gather(row, x)
         out = self._made(row)
-        operands = (symbols.weight(row), symbols.bias(row), symbols.shape(row), SOME)
+        operands = (symbols.weight(row), symbols.bias(row), symbols.shape(row), SOME, "NULL")
         self.code.call("ts_depthwise_part", out, x, *operands)
         return out
 
@@ -171,12 +171,12 @@ class ChannelwiseForward:
         if self.arena.has(Kind.KEPT, row):
             mean, inverse = (some(self.arena.at(Kind.KEPT, row, n), 1) for n in (0, channels))
         means, variances = (some(symbols.running(row, n), 1) for n in (0, channels))
-        operands = (out, x, scale, shift, means, variances)
+        moving = (out, x, scale, shift, means, variances)
         sizes = (COUNT, pixels, hex_float(norm.eps), 0)
         self.code.line("if (training)")
-        self.code.call("    ts_batch_norm_train", *operands, hex_float(norm.momentum), mean, inverse, *sizes)
+        self.code.call("    ts_batch_norm_train", *moving, hex_float(norm.momentum), mean, inverse, *sizes)
         self.code.line("else")
-        self.code.call("    ts_batch_norm_predict", *operands, *sizes)
+        self.code.call("    ts_batch_norm_predict", *moving, *sizes)
         return out
 
     def _activation(self, row: int, x: str) -> str:
@@ -185,8 +185,12 @@ class ChannelwiseForward:
         out = self._after(row, x)
         if self.arena.has(Kind.KEPT, row):
             first = f"{FIRST} * {pixels}" if pixels != 1 else FIRST
-            rule = "TS_NONE" if self.network.table.sign[0, row] else ACTS[layer.op]
-            self.code.call("ts_mask_part", x, self.arena.at(Kind.KEPT, row), first, count, rule)
+            mask = self.arena.at(Kind.KEPT, row)
+            if not self.network.table.sign[0, row]:
+                self._copy(out, x, pixels)
+                self.code.call(f"ts_{layer.op}_mask_part", out, mask, first, count)
+                return out
+            self.code.call("ts_sign_mask_part", x, mask, first, count)
         if out != x and layer.op in ("hardswish", "silu"):
             self.code.call(f"ts_{layer.op}_to", out, x, count)
         else:

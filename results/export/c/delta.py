@@ -1,4 +1,4 @@
-"""From the block that a program writes of what was trained to a delta, and back: docs/export-c.md says what is in it."""
+"""From the block that a program writes of what was trained to a delta, and back: see docs/export-c.md."""
 
 import struct
 import zlib

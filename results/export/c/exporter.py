@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 #: The device that a program is for unless another is named.
-DEVICE = "cortex-m7-fp32"
+DEVICE = "cortex-m7"
 #: The optimizers that a program can have.
 STEPPERS = ("sgd", "sgd-momentum")
 

@@ -132,7 +132,7 @@ class Project:
             texts[file] = render(template, values)
         for folder, names in COPIED:
             texts |= {file: read(folder, file) for file in names}
-        texts["board/board.ld"] = board_script(self.profile)
+        texts["board/board.ld"] = board_script(self.profile, self.program.constants.bytes)
         texts["board/qemu.ld"] = qemu_script(self.profile, self.program.constants.bytes)
         texts["plan.json"] = self.plan.to_json()
         (out / "board").mkdir()

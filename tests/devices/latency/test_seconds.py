@@ -163,5 +163,5 @@ def test_scales_constant_and_clock(mobilenet_trace):
 
 def test_rows_add_up_to_the_total(mobilenet_trace, random_policy):
     table = UpdateTable.of(mobilenet_trace, [random_policy(mobilenet_trace, seed) for seed in range(8)])
-    times = step_seconds(table, load_device("cortex-m7"), 1, "sgd")
+    times = step_seconds(table, load_device("cortex-m7-int8"), 1, "sgd")
     np.testing.assert_allclose(times.rows().sum(1), times.total)

@@ -79,7 +79,7 @@ def _line(text: str, part: str) -> int:
 
 
 def test_bundled_profiles_load():
-    assert {"cortex-m7", "rpi4", "jetson-nano"} <= set(list_devices())
+    assert {"cortex-m7-int8", "rpi4", "jetson-nano"} <= set(list_devices())
     for name in list_devices():
         profile = load_device(name)
         assert profile.name == name

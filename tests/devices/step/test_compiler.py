@@ -31,7 +31,7 @@ def _number(program: Program, phase: Phase, layer: str) -> int:
 
 
 def test_an_arena_updates_each_layer_at_once_and_after_its_input_gradient(mobilenet_trace):
-    program = _program(mobilenet_trace, "cortex-m7", "mobiletl-2")
+    program = _program(mobilenet_trace, "cortex-m7-int8", "mobiletl-2")
     layer = "features.17.conv.0.0"
     phases = [x.phase for x in program.operations if x.row == mobilenet_trace.index[layer]]
     assert phases == [Phase.FORWARD, Phase.WEIGHT_GRADIENT, Phase.INPUT_GRADIENT, Phase.UPDATE]
@@ -56,14 +56,14 @@ def test_an_eager_runtime_updates_at_the_end(mobilenet_trace):
 
 
 def test_what_stands_before_the_first_trained_layer_has_no_backward_pass(mobilenet_trace):
-    program = _program(mobilenet_trace, "cortex-m7", "last")
+    program = _program(mobilenet_trace, "cortex-m7-int8", "last")
     backward = [x for x in program.operations if x.phase not in (Phase.FORWARD, Phase.LOSS)]
     assert [x.phase for x in backward] == [Phase.WEIGHT_GRADIENT, Phase.UPDATE]
     assert {x.row for x in backward} == {mobilenet_trace.head}
 
 
 def test_norms_activations_and_depthwise_convs_run_in_place(mobilenet_trace):
-    program = _program(mobilenet_trace, "cortex-m7", "last")
+    program = _program(mobilenet_trace, "cortex-m7-int8", "last")
     chain = ["features.3.conv.0.0", "features.3.conv.0.1", "features.3.conv.0.2", "features.3.conv.1.0"]
     assert len({_find(program, Kind.ACTIVATION, name).buffer for name in chain}) == 1
     # A channel of scratch for the depthwise one; none where the size changes.
@@ -76,7 +76,7 @@ def test_norms_activations_and_depthwise_convs_run_in_place(mobilenet_trace):
 
 
 def test_a_kept_tensor_is_not_overwritten(mobilenet_trace):
-    program = _program(mobilenet_trace, "cortex-m7", "norm+last")
+    program = _program(mobilenet_trace, "cortex-m7-int8", "norm+last")
     conv, norm = (_find(program, Kind.ACTIVATION, f"features.3.conv.0.{n}") for n in (0, 1))
     assert conv.buffer != norm.buffer
     assert conv.last > _number(program, Phase.LOSS, "classifier.1")
@@ -107,12 +107,12 @@ def test_updated_statistics_lie_in_ram(mobilenet_trace):
     policy = methods.last(mobilenet_trace)
     norm = NormUpdate(name="features.17.conv.3", shift=True, statistics=True)
     table = UpdateTable.of(mobilenet_trace, [policy.model_copy(update={"norms": (norm,)})])
-    program = compile_step(table, load_device("cortex-m7"), 1, "sgd")
+    program = compile_step(table, load_device("cortex-m7-int8"), 1, "sgd")
     assert _find(program, Kind.STATISTICS, norm.name).bytes == 4 * 2 * 112
 
 
 def test_a_program_is_that_of_one_policy(mobilenet_trace):
-    profile = load_device("cortex-m7")
+    profile = load_device("cortex-m7-int8")
     with pytest.raises(InputError, match="not of 2"):
         compile_step(UpdateTable.frozen(mobilenet_trace, 2), profile, 1, "sgd")
     with pytest.raises(InputError, match="rmsprop"):

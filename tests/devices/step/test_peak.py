@@ -37,8 +37,8 @@ STATE = {"sgd": 0, "sgd-momentum": 1, "adam": 2}
 def _cases() -> Iterator[tuple[str, str, int, str]]:
     for network in ("mobilenet_trace", "small_trace"):
         yield network, "rpi4", 3, "adam"
-        yield network, "cortex-m7", 1, "sgd-momentum"
-        yield network, "cortex-m7", 2, "adam"
+        yield network, "cortex-m7-int8", 1, "sgd-momentum"
+        yield network, "cortex-m7-int8", 2, "adam"
 
 
 @pytest.mark.parametrize("plain", [False, True])
@@ -81,7 +81,7 @@ def _scheduled(device: str, levers: Mapping[str, Any], **dtypes: int) -> DeviceP
 def test_equals_the_program_by_any_schedule(request, random_policy, network, levers):
     found = request.getfixturevalue(network)
     table = UpdateTable.of(found, [random_policy(found, seed) for seed in range(16)])
-    for device, batch, optimizer in (("cortex-m7", 2, "sgd-momentum"), ("cortex-m7-fp32", 1, "sgd")):
+    for device, batch, optimizer in (("cortex-m7-int8", 2, "sgd-momentum"), ("cortex-m7-fp32", 1, "sgd")):
         profile = _scheduled(device, levers)
         peaks = peak_bytes(table, profile, batch, optimizer)
         for n in range(len(table)):
@@ -113,7 +113,7 @@ def test_sparse_updates_fit_what_their_authors_run_them_in(size, element):
 
 #: Peaks in bytes by the two models that the walk replaced, each of which had the rules written out on its own.
 BEFORE = {
-    ("cortex-m7", 1, "sgd"): {
+    ("cortex-m7-int8", 1, "sgd"): {
         "last": 189480,
         "bias": 655400,
         "norm+last": 886312,
@@ -157,7 +157,7 @@ def drawn(mobilenet_trace, random_policy) -> UpdateTable:
 
 
 @settings(max_examples=30, deadline=None)
-@given(data=st.data(), device=st.sampled_from(["rpi4", "cortex-m7"]), optimizer=st.sampled_from(sorted(STATE)))
+@given(data=st.data(), device=st.sampled_from(["rpi4", "cortex-m7-int8"]), optimizer=st.sampled_from(sorted(STATE)))
 def test_training_more_never_needs_less(mobilenet_trace, drawn, data, device, optimizer):
     profile = load_device(device)
     trainable = [row for row, layer in enumerate(mobilenet_trace.layers) if layer.params]
@@ -170,7 +170,7 @@ def test_training_more_never_needs_less(mobilenet_trace, drawn, data, device, op
 
 
 @settings(max_examples=20, deadline=None)
-@given(batch=st.integers(1, 64), device=st.sampled_from(["rpi4", "cortex-m7"]))
+@given(batch=st.integers(1, 64), device=st.sampled_from(["rpi4", "cortex-m7-int8"]))
 def test_peak_grows_with_the_batch_and_holds_what_is_saved(drawn, batch, device):
     profile = load_device(device)
     peak = peak_bytes(drawn, profile, batch, "sgd")
@@ -188,7 +188,7 @@ def test_optimizer_state_is_that_of_what_trains(drawn):
 
 
 def test_flash_of_an_arena_holds_every_parameter_once(mobilenet, mobilenet_trace):
-    profile = load_device("cortex-m7")
+    profile = load_device("cortex-m7-int8")
     table = UpdateTable.frozen(mobilenet_trace, 2)
     table.set_lite(3, np.array([False, True]))
     plain, with_module = flash_bytes(table, profile) - profile.flash.code.value

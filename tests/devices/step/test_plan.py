@@ -37,7 +37,7 @@ def _overlaps(plan: Plan) -> list[tuple[int, int]]:
 
 @pytest.fixture(scope="module")
 def setting(small_trace) -> StepSetting:
-    return StepSetting(small_trace, load_device("cortex-m7"), 1, "sgd")
+    return StepSetting(small_trace, load_device("cortex-m7-int8"), 1, "sgd")
 
 
 @settings(max_examples=60, deadline=None)
@@ -95,14 +95,14 @@ def test_what_takes_the_place_of_a_larger_tensor_leaves_the_rest_to_others(setti
 @pytest.mark.parametrize("method", ["full", "bias", "last", "norm+last", "tinytl-L+B", "mobiletl-2", "mobiletl-5"])
 def test_plans_of_the_methods_are_as_small_as_can_be(mobilenet_trace, method):
     table = UpdateTable.of(mobilenet_trace, [methods.named(mobilenet_trace)[method]])
-    plan = make_plan(compile_step(table, load_device("cortex-m7"), 1, "sgd"))
+    plan = make_plan(compile_step(table, load_device("cortex-m7-int8"), 1, "sgd"))
     assert not _overlaps(plan)
     assert plan.gap < 0.01
     assert all(place.offset % 4 == 0 for place in plan.places)
 
 
 def test_random_policies_waste_little(small_trace, random_policy):
-    profile = load_device("cortex-m7")
+    profile = load_device("cortex-m7-int8")
     table = UpdateTable.of(small_trace, [random_policy(small_trace, seed) for seed in range(12)])
     peaks, sizes = cost_table(table, profile).peak_bytes, arena_bytes(table, profile, 1, "sgd")
     assert (sizes >= peaks).all()
@@ -114,7 +114,7 @@ def test_random_policies_waste_little(small_trace, random_policy):
 
 def test_an_estimate_tells_the_arena_and_what_the_peak_is_made_of(mobilenet_trace):
     policy = methods.bias(mobilenet_trace)
-    cost = estimate(mobilenet_trace, policy, load_device("cortex-m7"))
+    cost = estimate(mobilenet_trace, policy, load_device("cortex-m7-int8"))
     assert cost.arena_bytes is not None
     assert cost.arena_bytes >= cost.peak_bytes == sum(cost.peak_parts.values())
     eager = estimate(mobilenet_trace, policy, load_device("rpi4"))
@@ -124,14 +124,14 @@ def test_an_estimate_tells_the_arena_and_what_the_peak_is_made_of(mobilenet_trac
 
 
 def test_areas_are_the_pieces_that_a_tensor_can_lie_in():
-    areas = find_areas(load_device("cortex-m7"))
+    areas = find_areas(load_device("cortex-m7-int8"))
     assert [(area.name, area.size) for area in areas] == [("SRAM1+SRAM2", 256 * 1024), ("DTCM", 64 * 1024)]
     assert find_areas(load_device("rpi4")) == (Area("RAM", 4 * 2**30),)
 
 
 def test_what_an_area_cannot_hold_goes_into_the_next(mobilenet_trace):
     table = UpdateTable.of(mobilenet_trace, [methods.last(mobilenet_trace)])
-    program = compile_step(table, load_device("cortex-m7"), 1, "sgd")
+    program = compile_step(table, load_device("cortex-m7-int8"), 1, "sgd")
     areas = (Area("A", program.peak_bytes - 4), Area("B", 64 * 1024))
     plan = make_plan(program, areas)
     assert plan.fits
@@ -142,7 +142,7 @@ def test_what_an_area_cannot_hold_goes_into_the_next(mobilenet_trace):
 
 def test_the_file_has_what_a_generator_of_code_needs(mobilenet_trace, tmp_path):
     table = UpdateTable.of(mobilenet_trace, [methods.bias(mobilenet_trace)])
-    plan = make_plan(compile_step(table, load_device("cortex-m7"), 1, "sgd"))
+    plan = make_plan(compile_step(table, load_device("cortex-m7-int8"), 1, "sgd"))
     plan.save(tmp_path / "plan.json")
     content = json.loads((tmp_path / "plan.json").read_text())
     assert (content["format"], content["version"]) == ("tinysearch.plan", 1)
@@ -157,7 +157,7 @@ def test_the_file_has_what_a_generator_of_code_needs(mobilenet_trace, tmp_path):
 
 def test_a_step_that_fits_no_single_area_is_spread_over_all(mobilenet_trace):
     table = UpdateTable.of(mobilenet_trace, [methods.last(mobilenet_trace)])
-    device = load_device("cortex-m7")
+    device = load_device("cortex-m7-int8")
 
     def plan(size: int) -> Plan:
         """With no region of more than so many bytes, and none that adjoins another."""

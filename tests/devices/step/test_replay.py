@@ -346,7 +346,7 @@ def _operation(op: str, x: list[Tensor], shape: tuple[int, ...]) -> Tensor:
 @pytest.fixture(scope="module")
 def profile() -> DeviceProfile:
     """The microcontroller in single precision, so that its numbers are torch's."""
-    found = load_device("cortex-m7")
+    found = load_device("cortex-m7-int8")
     dtypes = found.memory.dtypes.model_copy(update={"activation": 4, "frozen": 4, "trained": 4, "gradient": 4})
     return found.model_copy(update={"memory": found.memory.model_copy(update={"dtypes": dtypes})})
 

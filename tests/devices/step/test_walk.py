@@ -34,7 +34,7 @@ def _all(mask) -> np.ndarray:
 
 
 @pytest.mark.parametrize("plain", [False, True])
-@pytest.mark.parametrize("device", ["cortex-m7", "rpi4"])
+@pytest.mark.parametrize("device", ["cortex-m7-int8", "rpi4"])
 @pytest.mark.parametrize("network", ["mobilenet_trace", "small_trace"])
 def test_what_is_read_has_been_written_by_an_operation_that_ran(request, network, device, plain):
     tensors = _tensors(request.getfixturevalue(network), device, plain=plain)
@@ -56,7 +56,7 @@ def test_what_is_read_has_been_written_by_an_operation_that_ran(request, network
         assert isinstance(size, int) or not size[~where].any(), key
 
 
-@pytest.mark.parametrize("device", ["cortex-m7", "rpi4"])
+@pytest.mark.parametrize("device", ["cortex-m7-int8", "rpi4"])
 def test_all_that_is_kept_is_read_by_the_row_that_keeps_it(mobilenet_trace, device):
     tensors = _tensors(mobilenet_trace, device, plain=True)
     read: dict[tuple[int, int], np.ndarray] = {}
@@ -73,7 +73,7 @@ def test_all_that_is_kept_is_read_by_the_row_that_keeps_it(mobilenet_trace, devi
 
 def test_a_layer_that_trains_gives_up_what_it_keeps_before_its_input_gradient(mobilenet_trace):
     """A frozen convolution of plain PyTorch keeps its input too: that goes with its input gradient."""
-    tensors = _tensors(mobilenet_trace, "cortex-m7", plain=True)
+    tensors = _tensors(mobilenet_trace, "cortex-m7-int8", plain=True)
     row = mobilenet_trace.index["features.17.conv.0.0"]
     kept = (Kind.ACTIVATION, mobilenet_trace.rows[row].inputs[0])
     reads = {x.phase: _all(x.reads.get(kept, False)) for x in walk(tensors) if x.row == row}

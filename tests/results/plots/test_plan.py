@@ -20,11 +20,11 @@ def plans() -> dict[str, Plan]:
     torch.manual_seed(0)
     found = trace(MobileNetV2(0.35, 10), (3, 48, 48))
     table = UpdateTable.of(found, [methods.bias(found)])
-    programs = {name: compile_step(table, load_device(name), 1, "sgd") for name in ("cortex-m7", "rpi4")}
-    areas = find_areas(load_device("cortex-m7"))
+    programs = {name: compile_step(table, load_device(name), 1, "sgd") for name in ("cortex-m7-int8", "rpi4")}
+    areas = find_areas(load_device("cortex-m7-int8"))
     small = tuple(type(area)(area.name, area.size // 2) for area in areas)
     return {name: make_plan(program) for name, program in programs.items()} | {
-        "spread": make_plan(programs["cortex-m7"], small)
+        "spread": make_plan(programs["cortex-m7-int8"], small)
     }
 
 
@@ -32,7 +32,7 @@ def _boxes(axes) -> int:
     return sum(len(c.get_paths()) for c in axes.collections if isinstance(c, PolyCollection))
 
 
-@pytest.mark.parametrize("name", ["cortex-m7", "rpi4", "spread"])
+@pytest.mark.parametrize("name", ["cortex-m7-int8", "rpi4", "spread"])
 def test_every_tensor_is_drawn_within_its_area(plans, name):
     plan = plans[name]
     figure = draw_plan(plan)
@@ -49,7 +49,7 @@ def test_every_tensor_is_drawn_within_its_area(plans, name):
 
 
 def test_words_say_how_large_it_is_and_where_the_peak_is(plans):
-    arena, eager = ([text.get_text() for text in draw_plan(plans[n], "mine").texts] for n in ("cortex-m7", "rpi4"))
+    arena, eager = ([text.get_text() for text in draw_plan(plans[n], "mine").texts] for n in ("cortex-m7-int8", "rpi4"))
     assert arena[0] == "mine"
     assert "arena" in arena[1]
     assert "lower bound" in arena[1]
@@ -58,7 +58,7 @@ def test_words_say_how_large_it_is_and_where_the_peak_is(plans):
 
 
 def test_the_file_is_a_png(plans, tmp_path):
-    path = plot_plan(plans["cortex-m7"], tmp_path / "plan.png")
+    path = plot_plan(plans["cortex-m7-int8"], tmp_path / "plan.png")
     assert path.read_bytes().startswith(b"\x89PNG")
     with pytest.raises(InputError, match=r"\.png"):
-        plot_plan(plans["cortex-m7"], tmp_path / "plan.svg")
+        plot_plan(plans["cortex-m7-int8"], tmp_path / "plan.svg")

@@ -109,7 +109,7 @@ HEADER = {
     "classes": 2,
     "policy": POLICY.to_dict(),
 }
-PROFILE = yaml.safe_load((resources.files("tinysearch.devices") / "profiles" / "cortex-m7.yaml").read_text())
+PROFILE = yaml.safe_load((resources.files("tinysearch.devices") / "profiles" / "cortex-m7-int8.yaml").read_text())
 LIKE = {
     "format": "tinysearch.device",
     "version": 1,

@@ -93,7 +93,7 @@ def dataset_suite() -> Iterator[Callable[[], None]]:
 
 
 def device_suite() -> Iterator[Callable[[], None]]:
-    profile = ts.load_device("cortex-m7")
+    profile = ts.load_device("cortex-m7-int8")
     budget = profile.memory.budget.model_copy(update={"value": 100})
     tiny = profile.model_copy(update={"memory": profile.memory.model_copy(update={"budget": budget})})
     yield lambda: DeviceSuite().test_the_budget_is_within_the_memory(tiny)

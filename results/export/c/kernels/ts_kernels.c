@@ -205,6 +205,12 @@ static const float *matrix_row(const ts_weight *w, int out, int ins)
     return place < 0 ? w->frozen + out * ins : w->trained + place * ins;
 }
 
+/* Row `out`, where `before` is the one before it: they seldom lie apart. */
+static const float *next_row(const ts_weight *w, const float *before, int out, int ins)
+{
+    return trains_partly(w, TS_OUT) ? matrix_row(w, out, ins) : before + ins;
+}
+
 /* ---- Products of matrices: pointwise and linear layers ---------------------------------------------------------- */
 
 /* Depth of a packed strip: 4 * 96 floats are 1.5 KiB of stack. */
@@ -213,11 +219,12 @@ enum { STRIP = 96 };
 /* strip [inputs.count][4] = four rows of a weight, transposed. Where there are fewer, the last one is repeated. */
 static void pack_outputs(float *strip, const ts_weight *w, int in_channels, ts_range outputs, ts_range inputs)
 {
-    const int last = outputs.count - 1;
-    const float *row0 = matrix_row(w, outputs.first, in_channels) + inputs.first;
-    const float *row1 = matrix_row(w, outputs.first + min_int(1, last), in_channels) + inputs.first;
-    const float *row2 = matrix_row(w, outputs.first + min_int(2, last), in_channels) + inputs.first;
-    const float *row3 = matrix_row(w, outputs.first + min_int(3, last), in_channels) + inputs.first;
+    const int first = outputs.first, last = outputs.count - 1;
+    const float *row0 = matrix_row(w, first, in_channels);
+    const float *row1 = last < 1 ? row0 : next_row(w, row0, first + 1, in_channels);
+    const float *row2 = last < 2 ? row1 : next_row(w, row1, first + 2, in_channels);
+    const float *row3 = last < 3 ? row2 : next_row(w, row2, first + 3, in_channels);
+    row0 += inputs.first, row1 += inputs.first, row2 += inputs.first, row3 += inputs.first;
     for (int k = 0; k < inputs.count; k++) {
         const quad column = {*row0++, *row1++, *row2++, *row3++};
         store(strip + 4 * k, column);
@@ -227,7 +234,7 @@ static void pack_outputs(float *strip, const ts_weight *w, int in_channels, ts_r
     const ts_range places = trained_places(w, TS_IN, inputs);
     for (int place = places.first; place < places.first + places.count; place++)
         for (int r = 0; r <= last; r++)
-            strip[4 * (w->index[place] - inputs.first) + r] = w->trained[(outputs.first + r) * w->count + place];
+            strip[4 * (w->index[place] - inputs.first) + r] = w->trained[(first + r) * w->count + place];
 }
 
 /* strip [outputs.count][4] = four columns of a weight; columns past the last are 0. */
@@ -285,17 +292,18 @@ static void multiply_strip(float *out, int out_step, int rows, const float *stri
     }
 }
 
-/* out [out_channels] rows of pixels = weight in + bias, where channels begin out_step and in_step floats apart. */
+/* out [outs.count] = the part of a weight in the ranges, times in [ins.count], + bias; add: out += it. Channels begin
+   out_step and in_step floats apart. */
 static void multiply(float *out, int out_step, const float *in, int in_step, const ts_weight *w, const float *bias,
-                     int in_channels, int out_channels, int pixels)
+                     int in_channels, ts_range ins, ts_range outs, int pixels, int add)
 {
     float strip[4 * STRIP];
-    for (int o = 0; o < out_channels; o += 4) {
-        const ts_range outputs = {o, min_int(4, out_channels - o)};
-        for (int n = o; n < o + outputs.count; n++)
-            fill(out + n * out_step, bias == NULL ? 0.0f : bias[n], pixels);
-        for (int i = 0; i < in_channels; i += STRIP) {
-            const ts_range inputs = {i, min_int(STRIP, in_channels - i)};
+    for (int o = 0; o < outs.count; o += 4) {
+        const ts_range outputs = {outs.first + o, min_int(4, outs.count - o)};
+        for (int n = 0; n < outputs.count && !add; n++)
+            fill(out + (o + n) * out_step, bias == NULL ? 0.0f : bias[outputs.first + n], pixels);
+        for (int i = 0; i < ins.count; i += STRIP) {
+            const ts_range inputs = {ins.first + i, min_int(STRIP, ins.count - i)};
             pack_outputs(strip, w, in_channels, outputs, inputs);
             multiply_strip(out + o * out_step, out_step, outputs.count, strip, in + i * in_step, in_step, inputs.count,
                            pixels);
@@ -307,9 +315,9 @@ static void multiply(float *out, int out_step, const float *in, int in_step, con
 static void multiply_rows(float *out, int rows, const ts_weight *w, int first, const float *x, int count)
 {
     const float *w0 = matrix_row(w, first, count);
-    const float *w1 = rows > 1 ? matrix_row(w, first + 1, count) : w0;
-    const float *w2 = rows > 2 ? matrix_row(w, first + 2, count) : w0;
-    const float *w3 = rows > 3 ? matrix_row(w, first + 3, count) : w0;
+    const float *w1 = rows > 1 ? next_row(w, w0, first + 1, count) : w0;
+    const float *w2 = rows > 2 ? next_row(w, w1, first + 2, count) : w1;
+    const float *w3 = rows > 3 ? next_row(w, w2, first + 3, count) : w2;
     quad total = load_some(out, rows);
     for (int i = 0; i < count; i++) {
         const quad column = {*w0++, *w1++, *w2++, *w3++};
@@ -320,8 +328,9 @@ static void multiply_rows(float *out, int rows, const ts_weight *w, int first, c
 
 void ts_linear(float *out, const float *in, const ts_weight *w, const float *bias, int in_features, int out_features)
 {
+    const ts_range ins = {0, in_features}, outs = {0, out_features};
     if (trains_partly(w, TS_IN)) {
-        multiply(out, 1, in, 1, w, bias, in_features, out_features, 1);
+        multiply(out, 1, in, 1, w, bias, in_features, ins, outs, 1, 0);
         return;
     }
     for (int o = 0; o < out_features; o += 4) {
@@ -335,26 +344,18 @@ void ts_linear(float *out, const float *in, const ts_weight *w, const float *bia
 void ts_pointwise(float *out, const float *in, const ts_weight *w, const float *bias, int in_channels,
                   int out_channels, int pixels)
 {
+    const ts_range ins = {0, in_channels}, outs = {0, out_channels};
     if (pixels == 1)
         ts_linear(out, in, w, bias, in_channels, out_channels);
     else
-        multiply(out, pixels, in, pixels, w, bias, in_channels, out_channels, pixels);
+        multiply(out, pixels, in, pixels, w, bias, in_channels, ins, outs, pixels, 0);
 }
 
 void ts_pointwise_part(float *out, const float *in, const ts_weight *w, const float *bias, int in_channels,
-                       ts_range in_range, ts_range out_range, int pixels, int add)
+                       int out_channels, ts_range in_range, ts_range out_range, int pixels, int add)
 {
-    float strip[4 * STRIP];
-    for (int o = 0; o < out_range.count; o += 4) {
-        const ts_range outputs = {out_range.first + o, min_int(4, out_range.count - o)};
-        for (int n = 0; n < outputs.count && !add; n++)
-            fill(out + (o + n) * pixels, bias == NULL ? 0.0f : bias[outputs.first + n], pixels);
-        for (int i = 0; i < in_range.count; i += STRIP) {
-            const ts_range inputs = {in_range.first + i, min_int(STRIP, in_range.count - i)};
-            pack_outputs(strip, w, in_channels, outputs, inputs);
-            multiply_strip(out + o * pixels, pixels, outputs.count, strip, in + i * pixels, pixels, inputs.count, pixels);
-        }
-    }
+    (void)out_channels;
+    multiply(out, pixels, in, pixels, w, bias, in_channels, in_range, out_range, pixels, add);
 }
 
 void ts_pointwise_dx(float *gin, const float *gout, const ts_weight *w, int in_channels, int out_channels, ts_range in,
@@ -1001,32 +1002,30 @@ static void depthwise(const target *out, const rows *in, const ts_weight *w, con
     }
 }
 
-void ts_depthwise(float *out, const float *in, const ts_weight *w, const float *bias, const ts_conv_shape *s,
-                  float *scratch)
+void ts_depthwise_part(float *out, const float *in, const ts_weight *w, const float *bias, const ts_conv_shape *s,
+                       ts_range channels, float *scratch)
 {
     const int in_pixels = s->in_height * s->in_width, out_pixels = s->out_height * s->out_width;
     if (out != in || is_one_tile(s)) {
         const target to = whole_target(out, s->out_height, s->out_width);
         const rows from = whole_map(in, s->in_height, s->in_width);
-        const ts_range all = {0, s->out_channels};
-        depthwise(&to, &from, w, bias, s, all, 0, s->out_height);
+        depthwise(&to, &from, w, bias, s, channels, 0, s->out_height);
         return;
     }
-    for (int c = 0; c < s->out_channels; c++) {
+    for (int c = 0; c < channels.count; c++) {
         const target to = whole_target(out + c * out_pixels, s->out_height, s->out_width);
         const rows from = whole_map(scratch, s->in_height, s->in_width);
-        const ts_range one = {c, 1};
+        const ts_range one = {channels.first + c, 1};
         copy(scratch, in + c * in_pixels, in_pixels);
         depthwise(&to, &from, w, bias, s, one, 0, s->out_height);
     }
 }
 
-void ts_depthwise_part(float *out, const float *in, const ts_weight *w, const float *bias, const ts_conv_shape *s,
-                       ts_range channels)
+void ts_depthwise(float *out, const float *in, const ts_weight *w, const float *bias, const ts_conv_shape *s,
+                  float *scratch)
 {
-    const target to = whole_target(out, s->out_height, s->out_width);
-    const rows from = whole_map(in, s->in_height, s->in_width);
-    depthwise(&to, &from, w, bias, s, channels, 0, s->out_height);
+    const ts_range all = {0, s->out_channels};
+    ts_depthwise_part(out, in, w, bias, s, all, scratch);
 }
 
 /* gin and gout begin at the first channel of the range, and are not the same memory unless one tile holds a channel. */
@@ -1256,8 +1255,9 @@ void ts_add_batch_norm(float *out, const float *in, const float *gamma, const fl
         normalise_or_add(out + c * pixels, in + c * pixels, mean[c], inv_std[c] * gamma[c], beta[c], pixels, 1);
 }
 
-void ts_batch_norm_train(float *out, const float *in, const float *gamma, const float *beta,
-                         float *running_mean, float *running_var, float momentum, float *mean, float *inv_std, int channels, int pixels, float eps, int add)
+void ts_batch_norm_train(float *out, const float *in, const float *gamma, const float *beta, float *running_mean,
+                         float *running_var, float momentum, float *mean, float *inv_std, int channels, int pixels,
+                         float eps, int add)
 {
     for (int c = 0; c < channels; c++) {
         const float *x = in + c * pixels;
@@ -1274,7 +1274,8 @@ void ts_batch_norm_train(float *out, const float *in, const float *gamma, const 
 }
 
 void ts_batch_norm_predict(float *out, const float *in, const float *gamma, const float *beta,
-                           const float *running_mean, const float *running_var, int channels, int pixels, float eps, int add)
+                           const float *running_mean, const float *running_var, int channels, int pixels, float eps,
+                           int add)
 {
     for (int c = 0; c < channels; c++) {
         const float slope = gamma[c] / sqrtf(running_var[c] + eps);
@@ -1352,67 +1353,95 @@ TS_INLINE unsigned positive_bit(const float *x, uint32_t last, int bit)
     return value - 1u < last ? 1u << bit : 0u;
 }
 
-/* Bits that say where 0 < x <= high. */
-static void positive_mask(const float *x, uint8_t *mask, int count, float high)
+/* Bits of at most 8 elements, element 0 lowest. */
+static unsigned positive_bits(const float *x, uint32_t last, int count)
 {
-    uint32_t last;
-    memcpy(&last, &high, sizeof last);
-    for (; count >= 8; count -= 8, x += 8)
-        *mask++ = (uint8_t)(positive_bit(x, last, 0) | positive_bit(x + 1, last, 1) | positive_bit(x + 2, last, 2) |
-                            positive_bit(x + 3, last, 3) | positive_bit(x + 4, last, 4) | positive_bit(x + 5, last, 5) |
-                            positive_bit(x + 6, last, 6) | positive_bit(x + 7, last, 7));
-    if (count > 0) {
-        unsigned bits = 0;
-        for (int n = 0; n < count; n++)
-            bits |= positive_bit(x + n, last, n);
-        *mask = (uint8_t)bits;
-    }
+    unsigned bits = 0;
+    for (int n = 0; n < count; n++)
+        bits |= positive_bit(x + n, last, n);
+    return bits;
 }
 
-void ts_relu_mask(float *x, uint8_t *mask, int count)
+TS_INLINE unsigned eight_positive_bits(const float *x, uint32_t last)
 {
-    positive_mask(x, mask, count, INFINITY);
+    return positive_bit(x, last, 0) | positive_bit(x + 1, last, 1) | positive_bit(x + 2, last, 2) |
+           positive_bit(x + 3, last, 3) | positive_bit(x + 4, last, 4) | positive_bit(x + 5, last, 5) |
+           positive_bit(x + 6, last, 6) | positive_bit(x + 7, last, 7);
+}
+
+static unsigned between_bits(const float *x, float low, float high, int count)
+{
+    unsigned bits = 0;
+    for (int n = 0; n < count; n++)
+        bits |= (unsigned)(x[n] > low && x[n] < high) << n;
+    return bits;
+}
+
+static unsigned sign_bits(const float *x, int count)
+{
+    unsigned bits = 0;
+    for (int n = 0; n < count; n++)
+        bits |= (unsigned)(x[n] >= 0.0f) << n;
+    return bits;
+}
+
+/* How many of `count` bits from `bit` on lie in its byte. */
+TS_INLINE int bits_in_byte(int bit, int count) { return min_int(8 - bit % 8, count); }
+
+/* Set the bits of a byte from `bit` on, and leave those below. */
+TS_INLINE void put_bits(uint8_t *mask, int bit, unsigned bits)
+{
+    const unsigned below = mask[bit / 8] & ((1u << bit % 8) - 1u);
+    mask[bit / 8] = (uint8_t)(below | bits << bit % 8);
+}
+
+/* Bits from first_bit on that say where 0 < x <= the float whose bits are `last`. */
+static void positive_mask(const float *x, uint8_t *mask, int first_bit, int count, uint32_t last)
+{
+    int i = 0;
+    if (first_bit % 8 != 0) {
+        i = bits_in_byte(first_bit, count);
+        put_bits(mask, first_bit, positive_bits(x, last, i));
+    }
+    for (; i + 8 <= count; i += 8)
+        mask[(first_bit + i) / 8] = (uint8_t)eight_positive_bits(x + i, last);
+    if (i < count)
+        put_bits(mask, first_bit + i, positive_bits(x + i, last, count - i));
+}
+
+void ts_relu_mask_part(float *x, uint8_t *mask, int first_bit, int count)
+{
+    positive_mask(x, mask, first_bit, count, 0x7f800000u /* infinity */);
     ts_relu(x, count);
 }
 
-void ts_relu6_mask(float *x, uint8_t *mask, int count)
+void ts_relu6_mask_part(float *x, uint8_t *mask, int first_bit, int count)
 {
-    positive_mask(x, mask, count, 5.9999995f); /* the last one below 6 */
+    positive_mask(x, mask, first_bit, count, 0x40bfffffu /* the last one below 6 */);
     ts_relu6(x, count);
 }
 
-void ts_hardsigmoid_mask(float *x, uint8_t *mask, int count)
+void ts_hardsigmoid_mask_part(float *x, uint8_t *mask, int first_bit, int count)
 {
-    for (int i = 0; i < count; i += 8) {
-        unsigned bits = 0;
-        for (int bit = 0; bit < min_int(8, count - i); bit++)
-            bits |= (unsigned)(x[i + bit] > -3.0f && x[i + bit] < 3.0f) << bit;
-        mask[i / 8] = (uint8_t)bits;
+    for (int i = 0, n; i < count; i += n) {
+        n = bits_in_byte(first_bit + i, count - i);
+        put_bits(mask, first_bit + i, between_bits(x + i, -3.0f, 3.0f, n));
     }
     ts_hardsigmoid(x, count);
 }
 
-void ts_mask_part(const float *x, uint8_t *mask, int first_bit, int count, uint8_t act)
+void ts_sign_mask_part(const float *x, uint8_t *mask, int first_bit, int count)
 {
-    const float low = act == TS_HARDSIGMOID ? -3.0f : 0.0f;
-    const float high = act == TS_HARDSIGMOID ? 3.0f : act == TS_RELU6 ? 6.0f : INFINITY;
-    for (int i = 0; i < count; i++) {
-        const int bit = first_bit + i;
-        const unsigned set = act == TS_NONE ? x[i] >= 0.0f : act == TS_RELU ? x[i] > 0.0f : x[i] > low && x[i] < high;
-        const unsigned others = mask[bit / 8] & ~(1u << (bit % 8));
-        mask[bit / 8] = (uint8_t)(others | set << (bit % 8));
+    for (int i = 0, n; i < count; i += n) {
+        n = bits_in_byte(first_bit + i, count - i);
+        put_bits(mask, first_bit + i, sign_bits(x + i, n));
     }
 }
 
-void ts_sign_mask(const float *x, uint8_t *mask, int count)
-{
-    for (int i = 0; i < count; i += 8) {
-        unsigned bits = 0;
-        for (int bit = 0; bit < min_int(8, count - i); bit++)
-            bits |= (unsigned)(x[i + bit] >= 0.0f) << bit;
-        mask[i / 8] = (uint8_t)bits;
-    }
-}
+void ts_relu_mask(float *x, uint8_t *mask, int count) { ts_relu_mask_part(x, mask, 0, count); }
+void ts_relu6_mask(float *x, uint8_t *mask, int count) { ts_relu6_mask_part(x, mask, 0, count); }
+void ts_hardsigmoid_mask(float *x, uint8_t *mask, int count) { ts_hardsigmoid_mask_part(x, mask, 0, count); }
+void ts_sign_mask(const float *x, uint8_t *mask, int count) { ts_sign_mask_part(x, mask, 0, count); }
 
 /* ---- Forward: the rest ------------------------------------------------------------------------------------------ */
 
@@ -1497,7 +1526,8 @@ void ts_gather(float *out, const float *in, const uint16_t *index, int count, in
 
 void ts_gather_part(float *out, const float *in, const uint16_t *index, int count, ts_range channels, int pixels)
 {
-    for (int n = lower_bound(index, count, channels.first); n < count && index[n] < channels.first + channels.count; n++)
+    const int end = lower_bound(index, count, channels.first + channels.count);
+    for (int n = lower_bound(index, count, channels.first); n < end; n++)
         copy(out + n * pixels, in + (index[n] - channels.first) * pixels, pixels);
 }
 
@@ -1855,7 +1885,7 @@ static void compute_row(const target *out, const row_plan *plan, const ts_row_st
     const ts_conv_shape *s = &stage->shape;
     const ts_weight weight = {stage->weight, NULL, NULL, 0, TS_OUT};
     const rows in = rows_of(plan, stage->input);
-    const ts_range all = {0, s->out_channels};
+    const ts_range all_in = {0, s->in_channels}, all = {0, s->out_channels};
     if (stage->kind == TS_ROW_ADD) {
         const rows other = rows_of(plan, stage->other);
         add_row(out, &in, &other, s, row);
@@ -1863,7 +1893,7 @@ static void compute_row(const target *out, const row_plan *plan, const ts_row_st
         depthwise(out, &in, &weight, stage->bias, s, all, row, row + 1);
     } else if (stage->kind == TS_ROW_POINTWISE) {
         multiply(out->first + row * out->row_step, out->channel_step, row_at(&in, 0, row), in.channel_step, &weight,
-                 stage->bias, s->in_channels, s->out_channels, s->out_width);
+                 stage->bias, s->in_channels, all_in, all, s->out_width, 0);
     } else {
         conv(out, &in, &weight, stage->bias, s, row, row + 1);
     }

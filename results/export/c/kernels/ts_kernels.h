@@ -1,8 +1,12 @@
 /* Kernels of on-device training in float32, one image at a time: forward, backward, update.
 
    A map is planar, [channel][row][column], contiguous; `pixels` is rows * columns. A weight is
-   [out][in / groups][kernel_h][kernel_w]. No heap, no recursion, at most 2 KiB of stack a kernel. Pointers to outputs
-   and inputs share no memory unless a comment says so. Nothing is checked: sizes come from a generator.
+   [out][in / groups][kernel_h][kernel_w]. No heap, no recursion; a call takes at most 2.1 KB of stack (gcc 12 for the
+   Cortex-M7, -O2 and -O3). Pointers to outputs and inputs share no memory unless a comment says so. Nothing is checked:
+   sizes come from a generator.
+
+   Filters of 3, 5 or 7 a side with stride 1 or 2 are fast, and so are pointwise layers; all other filters are right, but
+   slow.
 
    Which element may be trained follows Lin et al., "On-Device Training Under 256KB Memory" (2022): whole weights, or
    some channels of them; what the backward pass keeps follows Cai et al., "TinyTL" (2020). */
@@ -57,6 +61,14 @@ void ts_pointwise(float *out, const float *in, const ts_weight *w, const float *
 void ts_depthwise(float *out, const float *in, const ts_weight *w, const float *bias, const ts_conv_shape *s,
                   float *scratch);
 
+/* The same of some channels, where a block runs a few of them at a time: `out` and `in` begin at the first channel of
+   their range, weights and bias at channel 0. add: out += instead of out =, and bias is not read: an output that
+   several ranges of inputs make takes its bias with the first. */
+void ts_pointwise_part(float *out, const float *in, const ts_weight *w, const float *bias, int in_channels,
+                       int out_channels, ts_range in_range, ts_range out_range, int pixels, int add);
+void ts_depthwise_part(float *out, const float *in, const ts_weight *w, const float *bias, const ts_conv_shape *s,
+                       ts_range channels, float *scratch);
+
 /* Any convolution, dense or grouped. */
 void ts_conv(float *out, const float *in, const ts_weight *w, const float *bias, const ts_conv_shape *s);
 
@@ -76,16 +88,18 @@ void ts_batch_norm(float *x, const float *gamma, const float *beta, const float 
 void ts_add_batch_norm(float *out, const float *in, const float *gamma, const float *beta, const float *mean,
                        const float *inv_std, int channels, int pixels);
 
-/* A batch norm on the statistics of this one map, as PyTorch's in training: the (biased) variance normalises; running_mean
-   and running_var move towards the mean and the unbiased variance by `momentum`. mean and
-   inv_std ([channels]) are kept for the backward pass, unless they are NULL; that is ts_group_norm's, of as many groups
-   as channels. out == in is allowed. add: out += instead of out =. */
-void ts_batch_norm_train(float *out, const float *in, const float *gamma, const float *beta,
-                         float *running_mean, float *running_var, float momentum, float *mean, float *inv_std, int channels, int pixels, float eps, int add);
+/* A batch norm on the statistics of this one map, as PyTorch's in training: the (biased) variance normalises;
+   running_mean and running_var move towards the mean and the unbiased variance by `momentum`. mean and inv_std
+   ([channels]) are kept for the backward pass, unless they are NULL; that is ts_group_norm's, of as many groups as
+   channels. out == in is allowed. add: out += instead of out =. */
+void ts_batch_norm_train(float *out, const float *in, const float *gamma, const float *beta, float *running_mean,
+                         float *running_var, float momentum, float *mean, float *inv_std, int channels, int pixels,
+                         float eps, int add);
 
 /* The same on its running statistics. */
 void ts_batch_norm_predict(float *out, const float *in, const float *gamma, const float *beta,
-                           const float *running_mean, const float *running_var, int channels, int pixels, float eps, int add);
+                           const float *running_mean, const float *running_var, int channels, int pixels, float eps,
+                           int add);
 
 /* Groups of channels / groups consecutive channels are normalised over their own mean and (biased) variance, which are
    kept in mean and inv_std, both [groups], unless they are NULL. gamma and beta: [channels]. out == in is allowed. */
@@ -114,6 +128,13 @@ void ts_hardsigmoid_mask(float *x, uint8_t *mask, int count);
 /* Bits that say where x >= 0, which stand for the derivative of any activation (MobileTL, Chiang et al. 2023). */
 void ts_sign_mask(const float *x, uint8_t *mask, int count);
 
+/* The same where element 0 has bit first_bit: bits below it stay, those above the last in its byte become 0. So parts of
+   a map come in order. */
+void ts_relu_mask_part(float *x, uint8_t *mask, int first_bit, int count);
+void ts_relu6_mask_part(float *x, uint8_t *mask, int first_bit, int count);
+void ts_hardsigmoid_mask_part(float *x, uint8_t *mask, int first_bit, int count);
+void ts_sign_mask_part(const float *x, uint8_t *mask, int first_bit, int count);
+
 /* ---- Forward: the rest ------------------------------------------------------------------------------------------ */
 
 /* out += a */
@@ -134,23 +155,7 @@ void ts_scale_channels(float *out, const float *in, const float *scale, int chan
 /* out [count][pixels] = the channels of in that index names. */
 void ts_gather(float *out, const float *in, const uint16_t *index, int count, int pixels);
 
-/* ---- Forward: some channels at a time --------------------------------------------------------------------------
-
-   out and in begin at the first channel of their ranges; weights, bias, masks, index and what is gathered begin at
-   channel 0. */
-
-/* The part of a pointwise layer's outputs that some inputs make. add: out += instead of out = bias +. */
-void ts_pointwise_part(float *out, const float *in, const ts_weight *w, const float *bias, int in_channels,
-                       ts_range in_range, ts_range out_range, int pixels, int add);
-
-void ts_depthwise_part(float *out, const float *in, const ts_weight *w, const float *bias, const ts_conv_shape *s,
-                       ts_range channels);
-
-/* Bits first_bit .. first_bit + count - 1 of a mask: where the derivative of TS_RELU, TS_RELU6 or TS_HARDSIGMOID is not
-   0; of TS_NONE where x >= 0. */
-void ts_mask_part(const float *x, uint8_t *mask, int first_bit, int count, uint8_t act);
-
-/* Those channels of the range that index names, each to its place. */
+/* The same of those that lie in a range, where `in` begins; `out` begins at the first that index names. */
 void ts_gather_part(float *out, const float *in, const uint16_t *index, int count, ts_range channels, int pixels);
 
 /* ---- Loss ------------------------------------------------------------------------------------------------------- */

@@ -1,4 +1,5 @@
-/* What depends on compiler and machine. To adapt: define a macro before this file does, e.g. -DTS_RESTRICT= . */
+/* What depends on compiler and machine. To adapt: define a macro before this file does, for example
+   -D'TS_FMA(a,b,c)=((a)*(b)+(c))'. */
 #ifndef TS_PORT_H
 #define TS_PORT_H
 
@@ -31,11 +32,6 @@
 #else
 #define TS_INLINE static inline
 #endif
-#endif
-
-/* Pointers that share no memory with any other. */
-#ifndef TS_RESTRICT
-#define TS_RESTRICT restrict
 #endif
 
 #endif

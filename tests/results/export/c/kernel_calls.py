@@ -13,7 +13,7 @@ from tinysearch.spaces.engine import channels
 
 KERNELS = Path(__file__).resolve().parents[4] / "results" / "export" / "c" / "kernels"
 STRICT = ["-std=c99", "-O2", "-Wall", "-Wextra", "-Wconversion", "-pedantic", "-Werror"]
-SANITIZERS = ["-g", "-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
+SANITIZERS = ["-g", "-O0", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
 OUT, IN = channels.OUT, channels.IN
 _libc = ctypes.CDLL(None)
 _libc.malloc.restype, _libc.malloc.argtypes = c_void_p, [ctypes.c_size_t]
@@ -186,6 +186,8 @@ GEOMETRIES = [
     Geometry(7, 2, (2, 2, 3, 3), (3, 2)),
     Geometry(3, 1, (1, 1, 1, 1), (2, 300)),
     Geometry(5, 2, (2, 2, 2, 2), (3, 291)),
+    Geometry(7, 1, (3, 3, 3, 3), (3, 39)),
+    Geometry(7, 2, (3, 3, 3, 3), (9, 40)),
     Geometry(3, 3, (1, 1, 1, 1), (10, 11)),
     Geometry((1, 3), 1, (0, 1, 0, 1), (4, 6)),
     Geometry((5, 3), 2, (2, 1, 2, 1), (9, 8)),

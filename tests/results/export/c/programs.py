@@ -89,7 +89,7 @@ class Ran:
 
 def device(**levers: object) -> DeviceProfile:
     """The microcontroller in single precision, by another schedule."""
-    found = load_device("cortex-m7-fp32")
+    found = load_device("cortex-m7")
     memory = found.memory.model_copy(update={"schedule": Schedule(**levers)})
     return found.model_copy(update={"name": "other-schedule", "memory": memory})
 

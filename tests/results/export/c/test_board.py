@@ -65,7 +65,7 @@ def test_what_exceeds_the_ram_does_not_link_and_what_exceeds_the_stack_is_told(f
 
 
 def test_regions_of_boards():
-    (piece,) = find_pieces(load_device("cortex-m7-fp32"))
+    (piece,) = find_pieces(load_device("cortex-m7"))
     assert (piece.name, piece.origin, piece.size) == ("DTCM, SRAM1, SRAM2", 0x2000_0000, 320 << 10)
     pieces = find_pieces(load_device("stm32h743"))
     assert [piece.origin for piece in pieces] == [0x2000_0000, 0x2400_0000, 0x3000_0000, 0x3800_0000]

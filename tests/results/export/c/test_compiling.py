@@ -44,7 +44,7 @@ def test_the_other_tests_pass_under_sanitizers(compiler, tmp_path):
     environment = {
         **os.environ,
         "LD_PRELOAD": runtime.stdout.strip(),
-        "ASAN_OPTIONS": "detect_leaks=0",
+        "ASAN_OPTIONS": "detect_leaks=0:malloc_context_size=1:quarantine_size_mb=8",
         "TINYSEARCH_TEST_SANITIZERS": "1",
     }
     folder = Path(__file__).parent

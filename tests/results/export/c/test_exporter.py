@@ -213,7 +213,7 @@ def test_what_a_program_cannot_do_is_refused(tmp_path):
     statistics = policy.model_copy(update={"norms": (NormUpdate(name="stem.1", statistics=True),)})
     for chosen, options, said in (
         (policy, {"device": "rpi4"}, "needs a device whose runtime has an arena, which rpi4 has not"),
-        (policy, {"device": "cortex-m7"}, "computes in fp32, and cortex-m7 does not"),
+        (policy, {"device": "cortex-m7-int8"}, "computes in fp32, and cortex-m7-int8 does not"),
         (policy, {"optimizer": "adam"}, "has no adam: give optimizer=sgd or sgd-momentum"),
         (policy, {"batch": 4, "device": device()}, "takes one image at a time"),
         (statistics, {"batch": 4}, "cannot express batch statistics of several images"),

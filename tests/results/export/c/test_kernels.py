@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from kernel_calls import GEOMETRIES, Layer, Range, call, close, memory, unwritten
+from kernel_calls import GEOMETRIES, Geometry, Layer, Range, call, close, memory, unwritten
 
 from tinysearch.spaces.engine import masks
 
@@ -103,6 +103,39 @@ def test_pointwise_of_some_channels(kernels, first_in, count_in, first_out, coun
 
 
 @pytest.mark.parametrize("trains", TRAINS)
+@pytest.mark.parametrize("pixels", [1, 5, 8])
+@pytest.mark.parametrize("at_once", [1, 3, 4])
+def test_a_block_a_few_channels_at_a_time(kernels, at_once, pixels, trains):
+    """Expand some channels, filter them, add their part to the projection; masks and kept channels likewise."""
+    ins, middle, outs = 6, 10, 7
+    geometry = Geometry(3, 1, (1, 1, 1, 1), (1, pixels))
+    expand, project = Layer((middle, ins), trains), Layer((outs, middle), trains, seed=1)
+    depthwise = Layer((middle, 1, 3, 3), "out" if trains == "in" else trains, groups=middle, seed=2)
+    x, biases = values(ins, pixels), [values(n, seed=n) for n in (middle, middle + 1, outs)]
+    before = expand.full @ x.double() + biases[0][:, None]
+    after = geometry.convolve(F.relu6(before)[:, None], depthwise.full, biases[1][:middle].double(), middle)[:, 0]
+    index = torch.arange(0, middle, 3)
+    out, kept = unwritten(outs, pixels), unwritten(len(index), pixels)
+    mask = memory(np.full((middle * pixels + 7) // 8, 0xFF), np.uint8)
+    for first in range(0, middle, at_once):
+        some = Range(first, min(at_once, middle - first))
+        part = unwritten(some.count, pixels)
+        sizes = ins, middle, Range(0, ins), some, pixels, 0
+        call(kernels, "pointwise_part", part, memory(x), expand.struct, memory(biases[0]), *sizes)
+        call(kernels, "relu6_mask_part", part, mask, first * pixels, part.size)
+        shape, scratch = geometry.shape(middle, middle, middle), unwritten(pixels)
+        call(kernels, "depthwise_part", part, part, depthwise.struct, memory(biases[1]), shape, some, scratch)
+        call(kernels, "gather_part", kept, part, memory(index, np.uint16), len(index), some, pixels)
+        sizes = middle, outs, some, Range(0, outs), pixels, int(first > 0)
+        call(kernels, "pointwise_part", out, part, project.struct, memory(biases[2]), *sizes)
+    close(out, project.full @ after + biases[2][:, None])
+    close(kept, after[index])
+    bits = np.unpackbits(mask, bitorder="little")
+    assert np.array_equal(bits[: before.numel()], ((before > 0) & (before < 6)).flatten().numpy())
+    assert not bits[before.numel() :].any()
+
+
+@pytest.mark.parametrize("trains", TRAINS)
 @pytest.mark.parametrize(("ins", "outs"), [(1, 1), (9, 1), (1, 6), (8, 4), (33, 10), (1030, 5)])
 def test_linear(kernels, ins, outs, trains):
     layer, x, bias, g = Layer((outs, ins), trains), values(ins), values(outs), values(outs, seed=2)
@@ -133,6 +166,8 @@ def test_depthwise(kernels, geometry, trains):
     y = geometry.convolve(inputs, layer.full, bias.double(), n)
     y.backward(g.double())
     out = unwritten(*y.shape)
+    call(kernels, "depthwise", out, memory(x), layer.struct, None, shape, None)
+    close(out, y - bias[:, None, None])
     call(kernels, "depthwise", out, memory(x), layer.struct, memory(bias), shape, None)
     close(out, y)
     if y.numel() <= x.numel():
@@ -175,7 +210,7 @@ def _check_depthwise_dw(kernels, layer, shape, x, g, full):
             for n in (0, 6)
             for ins, outs, groups in [(6, 4, 2), (4, 8, 4), (9, 9, 3)]
         ),
-        *((37, 5, 1, geometry) for geometry in (GEOMETRIES[1], GEOMETRIES[5], GEOMETRIES[12], GEOMETRIES[15])),
+        *((37, 5, 1, geometry) for geometry in (GEOMETRIES[n] for n in (1, 5, 12, 14, 15))),
     ],
 )
 def test_conv(kernels, ins, outs, groups, geometry, trains):
@@ -186,6 +221,8 @@ def test_conv(kernels, ins, outs, groups, geometry, trains):
     y = geometry.convolve(inputs, layer.full, bias.double(), groups)
     y.backward(g.double())
     out = unwritten(*y.shape)
+    call(kernels, "conv", out, memory(x), layer.struct, None, shape)
+    close(out, y - bias[:, None, None])
     call(kernels, "conv", out, memory(x), layer.struct, memory(bias), shape)
     close(out, y)
     gin, more = unwritten(*x.shape), memory(x)
@@ -286,8 +323,38 @@ def test_masks(kernels, op, count):
     close(out, x if op == "sign" else getattr(F, op)(x))
 
 
+@pytest.mark.parametrize(("first", "count"), [(0, 3), (3, 2), (3, 5), (3, 30), (5, 11), (8, 8), (9, 40)])
+@pytest.mark.parametrize("op", ["relu", "relu6", "hardsigmoid", "sign"])
+def test_masks_from_the_middle_of_a_byte(kernels, op, first, count):
+    x, earlier = around_ties(count), values(first, seed=3).numpy() > 0
+    packed, out = np.packbits(earlier, bitorder="little"), memory(x)
+    mask = memory(np.concatenate([packed, np.full((first + count + 7) // 8 - len(packed), 0xAA)]), np.uint8)
+    call(kernels, f"{op}_mask_part", out, mask, first, count)
+    bits = np.unpackbits(mask, bitorder="little")
+    expected = masks.derivative_mask(x, op, sign=op == "sign").numpy()
+    assert np.array_equal(bits[: first + count], np.concatenate([earlier, expected]))
+    assert not bits[first + count :].any()
+    close(out, x if op == "sign" else getattr(F, op)(x))
+
+
+@pytest.mark.parametrize("count", [3, 8])
+@pytest.mark.parametrize("op", ["relu", "relu6", "hardswish", "hardsigmoid", "silu", "sigmoid"])
+def test_what_is_no_number_stays_so(kernels, op, count):
+    x = np.full(count, -1.0)
+    x[[0, -1]] = np.nan, -np.nan
+    out = memory(x)
+    call(kernels, op, out, count)
+    assert np.isnan(out).tolist() == np.isnan(x).tolist()
+    if op in ("relu", "relu6", "hardsigmoid"):
+        out, mask = memory(x), memory([0xFF], np.uint8)
+        call(kernels, f"{op}_mask", out, mask, count)
+        expected = masks.derivative_mask(torch.from_numpy(x), op, sign=False).numpy()
+        assert np.array_equal(np.unpackbits(mask, bitorder="little")[:count], expected)
+        assert np.isnan(out[[0, -1]]).all()
+
+
 @pytest.mark.parametrize("slope", [1.0, 1 / 6])
-@pytest.mark.parametrize(("first", "count"), list(itertools.product([0, 1, 5, 8, 13, 16], [1, 2, 3, 8, 11, 40])))
+@pytest.mark.parametrize(("first", "count"), list(itertools.product([0, 1, 5, 8, 13, 16], [1, 2, 3, 7, 8, 11, 15, 40])))
 def test_gradient_by_mask(kernels, first, count, slope):
     bits = values(first + count, seed=3).numpy() > 0
     g = values(count)

@@ -154,7 +154,7 @@ def res_net():
     plan.add(CONV, "relu", 6, 7, 2, (3, 3, 3, 3))
     plan.add(CONV, "relu", 6, 3, 1, (1, 1, 1, 1), groups=2)
     plan.add(CONV, "none", 6, 3, 1, (1, 1, 1, 1))
-    plan.add(ADD, "relu", reads=(2, 0))
+    plan.add(ADD, "relu", reads=(0, 2))
     return plan
 
 
