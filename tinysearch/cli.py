@@ -21,6 +21,7 @@ VERBS = (
     "plot",
     "finetune",
     "merge",
+    "export",
     "verify",
     "meta-train",
     "inspect",

@@ -6,14 +6,15 @@
 import hashlib
 import shutil
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
+from inspect import Parameter, signature
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from ...core.errors import ConflictError, InputError, UnsupportedError
 from ...core.files import move_durably, temporary_path
-from ...core.registry import BUILT_IN, Registry
+from ...core.registry import BUILT_IN, Entry, Registry
 from ...spaces.policy import UpdatePolicy
 from .manifest import MANIFEST, ExportedFile, Manifest
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 class Exporter(ABC):
     """Writes a policy and its backbone in another program's format.
+
+    The keyword arguments of a subclass's constructor are its options, which `export` hands on; each has a default.
 
     Attributes:
         summary: What it writes, in a line.
@@ -49,6 +52,10 @@ class Exporter(ABC):
             The files that it wrote, all of them in `out`.
         """
 
+    def predicted(self) -> Mapping[str, int]:
+        """Bytes that what was written last takes on the device, by what they are for; empty where it does not know."""
+        return {}
+
 
 def _check(thing: object) -> None:
     if not isinstance(thing, Exporter) and not (isinstance(thing, type) and issubclass(thing, Exporter)):
@@ -56,10 +63,20 @@ def _check(thing: object) -> None:
 
 
 #: All exporters, by name: objects, or classes that are made without arguments.
-EXPORTERS: Registry[Exporter | type[Exporter]] = Registry("exporter", (), _check)
+EXPORTERS: Registry[Exporter | type[Exporter]] = Registry(
+    "exporter",
+    [
+        Entry.at(
+            "c",
+            "results.export.c.exporter:CExporter",
+            "C99 that trains on a Cortex-M7: one arena, no heap, a self-test against PyTorch",
+        )
+    ],
+    _check,
+)
 
 
-def export(policy: UpdatePolicy, backbone: "nn.Module", *, to: str, out: str | Path) -> list[Path]:
+def export(policy: UpdatePolicy, backbone: "nn.Module", *, to: str, out: str | Path, **options: Any) -> list[Path]:
     """Write a policy and its backbone in another program's format.
 
     Args:
@@ -67,13 +84,15 @@ def export(policy: UpdatePolicy, backbone: "nn.Module", *, to: str, out: str | P
         backbone: The network that it is for, with its weights.
         to: Name of the exporter.
         out: The folder to write; a new or an empty one.
+        **options: Of the exporter, as its constructor takes them: of `c` those of `results.export.c.CExporter`.
 
     Returns:
         The files in the folder: the exporter's, and last `manifest.json`, which has a digest of each of them, of the
         policy and of the backbone.
 
     Raises:
-        InputError: There is no such exporter, it needs a package that is not installed, or it fails.
+        InputError: There is no such exporter, it has no such option, it needs a package that is not installed, or it
+            fails.
         UnsupportedError: The exporter cannot express something of the policy.
         ConflictError: The folder holds something.
 
@@ -89,8 +108,9 @@ def export(policy: UpdatePolicy, backbone: "nn.Module", *, to: str, out: str | P
     from ...spaces.engine.origin import base_digest
 
     made = EXPORTERS.load(to)
+    _check_options(made, to, options)
     with EXPORTERS.blaming(to):
-        exporter = made() if isinstance(made, type) else made
+        exporter = cast(Callable[..., Exporter], made)(**options) if isinstance(made, type) else made
         lacking = exporter.lacks(policy)
     if lacking:
         raise UnsupportedError(f"{to} cannot express {lacking}: choose a policy without, or another exporter")
@@ -110,6 +130,7 @@ def export(policy: UpdatePolicy, backbone: "nn.Module", *, to: str, out: str | P
             policy_sha256=hashlib.sha256(policy.to_json().encode()).hexdigest(),
             base_sha256=base_digest(backbone, policy.head),
             files=tuple(ExportedFile.of(folder, file) for file in files),
+            predicted_bytes=dict(exporter.predicted()),
         )
         manifest.save(folder / MANIFEST)
         if out.exists():
@@ -119,6 +140,18 @@ def export(policy: UpdatePolicy, backbone: "nn.Module", *, to: str, out: str | P
         shutil.rmtree(folder, ignore_errors=True)
         raise
     return [*(out / file.path for file in manifest.files), out / MANIFEST]
+
+
+def _check_options(made: Exporter | type[Exporter], to: str, options: Mapping[str, Any]) -> None:
+    known = [
+        name
+        for name, parameter in (signature(made).parameters.items() if isinstance(made, type) else ())
+        if parameter.kind in (Parameter.KEYWORD_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
+    ]
+    for name in options:
+        if name not in known:
+            there = f"it has {', '.join(known)}" if known else "it has none"
+            raise InputError(f"the exporter {to} has no option {name}: {there}", name)
 
 
 def _write(exporter: Exporter, to: str, policy: UpdatePolicy, backbone: "nn.Module", folder: Path) -> list[Path]:

@@ -50,6 +50,7 @@ class Manifest(_Record):
         policy_sha256: SHA-256 of the policy's JSON text.
         base_sha256: Digest of the backbone's values, as in a delta.
         files: The files, by path; the manifest is not among them.
+        predicted_bytes: What they take on the device, by what it is for; empty where the exporter does not know.
     """
 
     FORMAT: ClassVar[Format] = Format("tinysearch.export", 1, "manifest of an export")
@@ -61,6 +62,7 @@ class Manifest(_Record):
     policy_sha256: Digest
     base_sha256: Digest
     files: tuple[ExportedFile, ...]
+    predicted_bytes: dict[str, Annotated[int, Field(ge=0)]] = {}
 
     def to_dict(self) -> dict[str, Any]:
         """The manifest as JSON values, with its format and version."""

@@ -1239,16 +1239,64 @@ void ts_batch_norm(float *x, const float *gamma, const float *beta, const float 
         normalise(x + c * pixels, x + c * pixels, mean[c], inv_std[c] * gamma[c], beta[c], pixels);
 }
 
+static void normalise_or_add(float *out, const float *in, float mean, float slope, float shift, int count, int add)
+{
+    if (!add)
+        normalise(out, in, mean, slope, shift, count);
+    else
+        for (int i = 0; i < count; i++)
+            out[i] += TS_FMA(in[i] - mean, slope, shift);
+}
+
+void ts_add_batch_norm(float *out, const float *in, const float *gamma, const float *beta, const float *mean,
+                       const float *inv_std, int channels, int pixels)
+{
+    for (int c = 0; c < channels; c++)
+        normalise_or_add(out + c * pixels, in + c * pixels, mean[c], inv_std[c] * gamma[c], beta[c], pixels, 1);
+}
+
+void ts_batch_norm_train(float *out, const float *in, const float *gamma, const float *beta, float *running_mean,
+                         float *running_var, float momentum, float *mean, float *inv_std, int channels, int pixels,
+                         float eps, int add)
+{
+    for (int c = 0; c < channels; c++) {
+        const float *x = in + c * pixels;
+        const float centre = sum(x, pixels) / (float)pixels, squares = square_deviations(x, centre, pixels);
+        const float inverse = 1.0f / sqrtf(squares / (float)pixels + eps);
+        running_mean[c] += momentum * (centre - running_mean[c]);
+        running_var[c] += momentum * (squares / (float)(pixels - 1) - running_var[c]);
+        normalise_or_add(out + c * pixels, x, centre, inverse * gamma[c], beta[c], pixels, add);
+        if (mean != NULL) {
+            mean[c] = centre;
+            inv_std[c] = inverse;
+        }
+    }
+}
+
+void ts_batch_norm_predict(float *out, const float *in, const float *gamma, const float *beta,
+                           const float *running_mean, const float *running_var, int channels, int pixels, float eps,
+                           int add)
+{
+    for (int c = 0; c < channels; c++) {
+        const float slope = gamma[c] / sqrtf(running_var[c] + eps);
+        normalise_or_add(out + c * pixels, in + c * pixels, running_mean[c], slope, beta[c], pixels, add);
+    }
+}
+
 void ts_group_norm(float *out, const float *in, const float *gamma, const float *beta, float *mean, float *inv_std,
                    int groups, int channels, int pixels, float eps)
 {
     const int group = channels / groups, count = group * pixels;
     for (int n = 0; n < groups; n++) {
         const float *x = in + n * count;
-        mean[n] = sum(x, count) / (float)count;
-        inv_std[n] = 1.0f / sqrtf(square_deviations(x, mean[n], count) / (float)count + eps);
+        const float centre = sum(x, count) / (float)count;
+        const float inverse = 1.0f / sqrtf(square_deviations(x, centre, count) / (float)count + eps);
         for (int c = n * group; c < (n + 1) * group; c++)
-            normalise(out + c * pixels, in + c * pixels, mean[n], inv_std[n] * gamma[c], beta[c], pixels);
+            normalise(out + c * pixels, in + c * pixels, centre, inverse * gamma[c], beta[c], pixels);
+        if (mean != NULL) {
+            mean[n] = centre;
+            inv_std[n] = inverse;
+        }
     }
 }
 
@@ -1700,6 +1748,19 @@ void ts_dot_channels(float *out, const float *g, const float *x, int channels, i
 {
     for (int c = 0; c < channels; c++)
         out[c] = dot_centred(g + c * pixels, x + c * pixels, 0.0f, pixels);
+}
+
+/* ---- Weights that train ------------------------------------------------------------------------------------------ */
+
+void ts_load_weight(const ts_weight *w, const ts_conv_shape *s)
+{
+    const int ins = s->in_channels / s->groups, area = s->kernel_h * s->kernel_w;
+    for (int o = 0; o < s->out_channels; o++)
+        for (int i = 0; i < ins; i++) {
+            const int at = trained_filter(w, s, o, i);
+            if (at >= 0)
+                copy(w->trained + at, w->frozen + (o * ins + i) * area, area);
+        }
 }
 
 /* ---- Update ----------------------------------------------------------------------------------------------------- */

@@ -84,8 +84,25 @@ void ts_affine(float *x, const float *scale, const float *shift, int channels, i
 void ts_batch_norm(float *x, const float *gamma, const float *beta, const float *mean, const float *inv_std,
                    int channels, int pixels);
 
+/* out += (in - mean) * inv_std * gamma + beta */
+void ts_add_batch_norm(float *out, const float *in, const float *gamma, const float *beta, const float *mean,
+                       const float *inv_std, int channels, int pixels);
+
+/* A batch norm on the statistics of this one map, as PyTorch's in training: the (biased) variance normalises;
+   running_mean and running_var move towards the mean and the unbiased variance by `momentum`. mean and inv_std
+   ([channels]) are kept for the backward pass, unless they are NULL; that is ts_group_norm's, of as many groups as
+   channels. out == in is allowed. add: out += instead of out =. */
+void ts_batch_norm_train(float *out, const float *in, const float *gamma, const float *beta, float *running_mean,
+                         float *running_var, float momentum, float *mean, float *inv_std, int channels, int pixels,
+                         float eps, int add);
+
+/* The same on its running statistics. */
+void ts_batch_norm_predict(float *out, const float *in, const float *gamma, const float *beta,
+                           const float *running_mean, const float *running_var, int channels, int pixels, float eps,
+                           int add);
+
 /* Groups of channels / groups consecutive channels are normalised over their own mean and (biased) variance, which are
-   kept in mean and inv_std, both [groups]. gamma and beta: [channels]. out == in is allowed. */
+   kept in mean and inv_std, both [groups], unless they are NULL. gamma and beta: [channels]. out == in is allowed. */
 void ts_group_norm(float *out, const float *in, const float *gamma, const float *beta, float *mean, float *inv_std,
                    int groups, int channels, int pixels, float eps);
 
@@ -219,6 +236,11 @@ void ts_bilinear_dx(float *gin, const float *gout, int channels, int in_h, int i
 
 /* out [channels] = sum of g * x of each channel: the gradient of a squeeze-and-excite scale. */
 void ts_dot_channels(float *out, const float *g, const float *x, int channels, int pixels);
+
+/* ---- Weights that train ------------------------------------------------------------------------------------------ */
+
+/* w->trained = those of the values as exported that train. */
+void ts_load_weight(const ts_weight *w, const ts_conv_shape *s);
 
 /* ---- Update ------------------------------------------------------------------------------------------------------ */
 

@@ -1,0 +1,93 @@
+"""Names of layers as C identifiers."""
+
+import re
+from collections.abc import Iterable
+
+from ....core.errors import InputError
+
+#: Words that C99 keeps for itself, and that no identifier may be.
+KEYWORDS = frozenset(
+    (
+        "auto",
+        "break",
+        "case",
+        "char",
+        "const",
+        "continue",
+        "default",
+        "do",
+        "double",
+        "else",
+        "enum",
+        "extern",
+        "float",
+        "for",
+        "goto",
+        "if",
+        "inline",
+        "int",
+        "long",
+        "register",
+        "restrict",
+        "return",
+        "short",
+        "signed",
+        "sizeof",
+        "static",
+        "struct",
+        "switch",
+        "typedef",
+        "union",
+        "unsigned",
+        "void",
+        "volatile",
+        "while",
+    )
+)
+#: Longest name of a program: identifiers are made of it and a layer's name.
+LONGEST = 40
+
+
+def identifier(text: str) -> str:
+    """A text as a C identifier in lower case.
+
+    Example:
+        >>> identifier("mobilenetv2-w0.35")
+        'mobilenetv2_w0_35'
+        >>> identifier("5fps")
+        'net_5fps'
+    """
+    name = re.sub(r"[^A-Za-z0-9]+", "_", text).strip("_").lower()
+    return name if name and not name[0].isdigit() else f"net_{name}".rstrip("_")
+
+
+def identifiers(texts: Iterable[str]) -> dict[str, str]:
+    """Identifiers of texts, each another one."""
+    found: dict[str, str] = {}
+    taken: set[str] = set()
+    for text in texts:
+        name = base = identifier(text)
+        number = 2
+        while name in taken:
+            name, number = f"{base}_{number}", number + 1
+        taken.add(name)
+        found[text] = name
+    return found
+
+
+def program_name(stated: str | None, backbone: str) -> str:
+    """The name that everything of a program begins with: the one asked for, or one made of the backbone's.
+
+    Raises:
+        InputError: What was asked for is no C identifier.
+    """
+    if stated is None:
+        # Of a backbone of someone's own, package.module:function, the function.
+        return identifier(backbone.rpartition(":")[2])[:LONGEST]
+    if not re.fullmatch(rf"[A-Za-z][A-Za-z0-9_]{{0,{LONGEST - 1}}}", stated) or stated in KEYWORDS:
+        raise InputError(
+            f"name is {stated!r}: it must be a C identifier of at most {LONGEST} letters, digits and underscores that "
+            "begins with a letter",
+            "name",
+        )
+    return stated
