@@ -196,7 +196,7 @@ class DeviceProfile(Record):
         >>> import tinysearch as ts
         >>> device = ts.load_device("cortex-m7")
         >>> device.memory.kind, device.memory.budget.value
-        ('arena', 319488)
+        ('arena', 318464)
         >>> len(device.assumed) > 0
         True
     """

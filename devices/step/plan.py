@@ -153,7 +153,10 @@ class Plan:
 
 
 def find_areas(profile: DeviceProfile) -> tuple[Area, ...]:
-    """The contiguous pieces of a device's RAM, the largest first; all of it where the profile lists no regions."""
+    """The contiguous pieces of a device's RAM, the largest first, of which no more is offered than a step may use.
+
+    All of the RAM is one piece where the profile lists no regions.
+    """
     areas: list[Area] = []
     for region in profile.memory.regions:
         if region.adjoins and areas:
@@ -161,7 +164,9 @@ def find_areas(profile: DeviceProfile) -> tuple[Area, ...]:
         else:
             areas.append(Area(region.name, region.size))
     areas = areas or [Area("RAM", profile.memory.capacity.value)]
-    return tuple(sorted(areas, key=lambda area: -area.size))
+    first, *others = sorted(areas, key=lambda area: -area.size)
+    budget = profile.memory.budget.value if profile.memory.kind == "arena" else first.size
+    return Area(first.name, min(first.size, budget)), *others
 
 
 def make_plan(program: Program, areas: Sequence[Area] | None = None) -> Plan:

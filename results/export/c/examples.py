@@ -15,7 +15,7 @@ from .constants import hex_float, wrapped
 #: How many patterns are made where no images are given.
 PATTERNS = 4
 #: Most images that are written into a program, each of as many bytes as it has values.
-MOST = 64
+MOST = 1000
 
 
 @dataclass(frozen=True)
