@@ -377,7 +377,7 @@ class Backward:
     def _refuse_adding(self, source: int) -> None:
         if self.adds(source):
             raise UnsupportedError(
-                f"to=c: {self.network.layer(source).name} is read by others besides, to whose gradient no kernel can add",
+                f"to=c: {self.network.layer(source).name} is read by others besides: no kernel adds up their gradients",
                 "to=c",
             )
 

@@ -60,6 +60,10 @@ class Channelwise:
 
     def _loop(self, chain: Chain, channels: int, rows: list[int]) -> None:
         step, last = chain.channels, chain.rows[-1]
+        self.code.open()
+        for row, first in self._maps.items():
+            maker = self.network.layer(self.network.layer(row).inputs[0]).name
+            self.code.line(f"float *const {self._local(row)} = {self.arena.scratch(first)}; /* of {maker} */")
         count = f"{step}" if channels % step == 0 else f"{channels} - c < {step} ? {channels} - c : {step}"
         self.code.line(f"for (int c = 0; c < {channels}; c += {step}) {{")
         self.code.indent += "    "
@@ -81,8 +85,13 @@ class Channelwise:
         first = chain.rows[0]
         if not chain.expands and first in rows and self.network.table.live_inputs[0, first]:
             self._pass_on(first, g)
-        self.code.indent = self.code.indent[:-4]
-        self.code.line("}")
+        self.code.close()
+        self.code.close()
+        self.code.drop_unused(map(self._local, self._maps))
+
+    def _local(self, row: int) -> str:
+        """The name of the gradient that a row makes of its input, of the channels that run."""
+        return f"g{list(self._maps).index(row)}"
 
     def _place(self, chain: Chain) -> None:
         """Where in the scratch the gradients of the channels lie, and old scales behind them."""
@@ -115,7 +124,7 @@ class Channelwise:
         ins, outs, pixels = layer.in_channels, layer.out_channels, self.network.shape(row)[1]
         weight, g = self.symbols.weight(row), ""
         if self.network.table.live_inputs[0, row]:
-            g = self.arena.scratch(self._maps[row])
+            g = self._local(row)
             self.code.call("ts_pointwise_dx", g, given, weight, ins, outs, SOME, whole(outs), pixels, 0)
         if self.symbols.trained_weights(row):
             kept = self.backward.kept_input(row)
@@ -145,7 +154,7 @@ class Channelwise:
         found = ""
         if self.network.table.live_inputs[0, row]:
             if row in self._maps:
-                found = self.arena.scratch(self._maps[row])
+                found = self._local(row)
             else:  # straight to where the gradient of the chain's input lies
                 (source,) = self.network.layer(chain.rows[0]).inputs
                 found = self._some(self.backward.g(source), self.network.shape(source)[1])
@@ -161,7 +170,7 @@ class Channelwise:
         if not self.network.table.live_inputs[0, row]:
             return g
         (source,) = self.network.layer(row).inputs
-        found = self.arena.scratch(self._maps[row])
+        found = self._local(row)
         self.code.call("ts_mean_dx", found, g, COUNT, self.network.shape(source)[1], 0)
         return found
 

@@ -41,6 +41,10 @@ class ChannelwiseForward:
         names = ", ".join(self.network.layer(row).name for row in chain.rows)
         self.code.comment(f"{step} of {channels} channels at a time: {names}")
         count = f"{step}" if channels % step == 0 else f"{channels} - c < {step} ? {channels} - c : {step}"
+        self.code.open()
+        for row, first in self._maps.items():
+            maker = self.network.layer(row).name
+            self.code.line(f"float *const {self._local(row)} = {self.arena.scratch(first)}; /* of {maker} */")
         self.code.line(f"for (int c = 0; c < {channels}; c += {step}) {{")
         self.code.indent += "    "
         self.code.line(f"const ts_range {SOME} = {{c, {count}}};")
@@ -62,9 +66,14 @@ class ChannelwiseForward:
                     "other": self._mean,
                 }
                 x = kinds[self.network.layer(row).kind](row, x)
-        self.code.indent = self.code.indent[:-4]
-        self.code.line("}")
+        self.code.close()
+        self.code.close()
+        self.code.drop_unused(map(self._local, self._maps))
         self.forward.add_lite(operation.row)
+
+    def _local(self, row: int) -> str:
+        """The name of the map that a row makes, of the channels that run."""
+        return f"x{list(self._maps).index(row)}"
 
     def _place(self, chain: Chain) -> None:
         """Where in the scratch the maps of the channels lie."""
@@ -85,7 +94,7 @@ class ChannelwiseForward:
 
     def _made(self, row: int) -> str:
         """Where a row that makes a map of its own writes it."""
-        scratch = self.arena.scratch(self._maps[row]) if row in self._maps else ""
+        scratch = self._local(row) if row in self._maps else ""
         if self.arena.has(Kind.ACTIVATION, row):
             self._home = scratch if row != self._last else ""
             return some(self.forward.x(row), self.network.shape(row)[1])
