@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -45,3 +46,22 @@ def test_own_backbone_is_searched(tmp_path):
     front = json.loads((tmp_path / "run" / "front.json").read_text())
     assert front["members"]
     assert front["run"]["backbone"] == "own_backbone:build"
+
+
+@pytest.mark.slow
+def test_a_search_for_a_microcontroller_ends_in_a_program_that_trains_as_pytorch_does(tmp_path):
+    for program in ("make", "arm-none-eabi-gcc", "qemu-system-arm"):
+        if shutil.which(program) is None:
+            pytest.skip(
+                f"{program} is missing: apt-get install make gcc-arm-none-eabi libnewlib-arm-none-eabi qemu-system-arm"
+            )
+    output = run(tmp_path, str(EXAMPLES / "cortex_m7.py"), "--trials", "2", "--images", "20", "--out", "m7")
+    difference = re.search(r"^largest difference of a loss: (\S+)$", output, re.MULTILINE)
+    assert difference
+    assert float(difference[1]) < 1e-3
+    right = re.search(r"^right of 20 others +(\d+) +(\d+)$", output, re.MULTILINE)
+    assert right
+    assert right[1] == right[2]
+    ram = re.search(r"RAM: +(\d+) B +320 KB", output)
+    assert ram
+    assert int(ram[1]) <= 320 * 1024
