@@ -59,7 +59,7 @@ class Channelwise:
             self.backward.end_update(row, target)
 
     def _loop(self, chain: Chain, channels: int, rows: list[int]) -> None:
-        step, last = chain.channels, chain.rows[-1]
+        step, last, start = chain.channels, chain.rows[-1], len(self.code.lines)
         self.code.open()
         for row, first in self._maps.items():
             maker = self.network.layer(self.network.layer(row).inputs[0]).name
@@ -68,6 +68,7 @@ class Channelwise:
         self.code.line(f"for (int c = 0; c < {channels}; c += {step}) {{")
         self.code.indent += "    "
         self.code.line(f"const ts_range {SOME} = {{c, {count}}};")
+        begun = len(self.code.lines)
         g = "" if chain.projects else self._some(self.backward.g(last), self.network.shape(last)[1])
         for row in rows:
             if row == last and chain.projects:
@@ -85,9 +86,13 @@ class Channelwise:
         first = chain.rows[0]
         if not chain.expands and first in rows and self.network.table.live_inputs[0, first]:
             self._pass_on(first, g)
+        empty = len(self.code.lines) == begun  # as where the bias of the projection is the lowest that trains
         self.code.close()
         self.code.close()
-        self.code.drop_unused(map(self._local, self._maps))
+        if empty:
+            del self.code.lines[start:]
+        else:
+            self.code.drop_unused(map(self._local, self._maps))
 
     def _local(self, row: int) -> str:
         """The name of the gradient that a row makes of its input, of the channels that run."""

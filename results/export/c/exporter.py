@@ -72,6 +72,7 @@ class CExporter(Exporter):
             images=self.images,
             labels=self.labels,
         )
+        project.warn()
         self._predicted = project.predicted
         return project.write(out)
 

@@ -1,5 +1,6 @@
 """The folder of an export: the program, its kernels, a self-test, a demo and the board's files."""
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,6 +40,8 @@ COPIED = (
         ),
     ),
 )
+#: From which allowed difference on a self-test tells little.
+CHAOTIC = 1e-2
 
 
 @dataclass(frozen=True)
@@ -117,6 +120,27 @@ class Project:
             "delta": self.program.delta_bytes,
         }
 
+    @property
+    def needed_bytes(self) -> int:
+        """RAM: arena, other variables and stack."""
+        return self.program.arena_bytes + self.program.static_bytes + STACK_BYTES
+
+    def warn(self) -> None:
+        """Say what will not link, and what no self-test can tell."""
+        room = ram(self.profile)
+        if self.needed_bytes > room.size:
+            warnings.warn(
+                f"the program needs {self.needed_bytes} bytes of RAM, and {self.profile.name} has {room.size} in one "
+                "piece: it will not link for the board",
+                stacklevel=2,
+            )
+        if (apart := max(self.golden.tolerances)) > CHAOTIC:
+            warnings.warn(
+                f"at this learning rate PyTorch's own losses differ by {apart:.1g} for a difference in the last digit: "
+                "the self-test allows as much; give a lower learning rate",
+                stacklevel=2,
+            )
+
     def write(self, out: Path) -> list[Path]:
         """Write all files, and return their paths."""
         texts = dict(self.program.files())
@@ -143,7 +167,7 @@ class Project:
     def _values(self) -> dict[str, object]:
         identity = self.program.identity
         method = f" (`{identity.policy.method}`)" if identity.policy.method else ""
-        needed, room = self.program.arena_bytes + self.program.static_bytes + STACK_BYTES, ram(self.profile)
+        needed, room = self.needed_bytes, ram(self.profile)
         verdict = "fits" if needed <= room.size else "DOES NOT FIT"
         shape = self.program.network.trace.input_shape
         return {

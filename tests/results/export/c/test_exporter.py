@@ -222,3 +222,14 @@ def test_what_a_program_cannot_do_is_refused(tmp_path):
             ts.export(chosen, backbone, to="c", out=out, **options)
     assert list(tmp_path.iterdir()) == []
     assert "c" in EXPORTERS
+
+
+def test_what_will_not_link_is_told_beforehand(tmp_path):
+    profile = device()
+    memory = profile.memory.model_copy(
+        update={"regions": (profile.memory.regions[0].model_copy(update={"size": 4096}),)}
+    )
+    small = profile.model_copy(update={"memory": memory})
+    with pytest.warns(UserWarning, match=r"bytes of RAM, and other-schedule has 4096 in one piece: it will not link"):
+        ts.export(methods.bias(traced(SmallNet)), make(SmallNet), to="c", out=tmp_path / "out", device=small)
+    assert "DOES NOT FIT" in (tmp_path / "out" / "README.md").read_text()
