@@ -25,7 +25,7 @@ MEASURED = Path(__file__).resolve().parents[1] / "measured" / "cortex_m7_steps.j
 STEPS = (
     *(("mobilenetv2-w0.35", 96, name) for name in ("last", "sparse-update-0", "sparse-update-2", "bias", "tinytl-L")),
     *(("mobilenetv2-w0.35", 96, name) for name in ("mobiletl-2", "mobiletl-5", "norm+last")),
-    *(("mobilenetv2-w0.35", 64, name) for name in ("last", "bias", "full")),
+    *(("mobilenetv2-w0.35", 48, name) for name in ("last", "bias", "full")),
     *(("mcunet-5fps", 96, name) for name in ("last", "sparse-update-1", "bias")),
     *(("proxylessnas-w0.3", 96, name) for name in ("last", "sparse-update-1", "mobiletl-1")),
     *(("mobilenetv3-small", 96, name) for name in ("last", "bias", "mobiletl-2")),
