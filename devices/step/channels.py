@@ -25,13 +25,13 @@ class Chain:
     Attributes:
         rows: In data-flow order.
         expands: Whether the first is a pointwise convolution, which makes the channels, and in the backward pass adds
-            the part of each to the gradient of its input.
+            the part of each to the gradient of its input; else it is a depthwise one.
         projects: Whether the last is one, to which each channel adds its part.
         channels: How many run at a time.
         maps: Elements of the maps of those channels that there are besides: the output of what expands, and those of
             all that changes their size. What else there is works in place.
-        gradient_maps: The rows that make a gradient of so many elements for those channels. Without a convolution that
-            expands, the first may make it where the gradient of the chain's input lies.
+        gradient_maps: The rows that make a gradient of so many elements for those channels. A depthwise convolution
+            that a chain begins with makes it where the gradient of the chain's input lies, if it alone reads that.
     """
 
     rows: tuple[int, ...]
@@ -68,7 +68,7 @@ def find_chains(trace: Trace, sources: Mapping[int, tuple[int, ...]]) -> dict[in
     found: dict[int, Chain] = {}
     taken: set[int] = set()
     for start in trace.order:
-        if start in taken or not (_mixes(rows[start]) or _by_channel(rows[start])):
+        if start in taken or not (_mixes(rows[start]) or rows[start].depthwise):
             continue
         chain, after = [start], follows(start)
         # A lite residual module may be added to the last row of a chain alone.

@@ -124,7 +124,7 @@ class Frozen:
         for row in self._order:
             layer = self._rows[row]
             before = found.get(layer.inputs[0]) if layer.inputs else None
-            if self._follows(layer) and before is not None and readers[before.output] == 1:
+            if before is not None and readers[before.output] == 1 and self._follows(layer, before):
                 del found[before.output]
                 found[row] = Stage((*before.rows, row), before.inputs)
             elif self._slides(layer):
@@ -177,9 +177,12 @@ class Frozen:
         reach = (layer.kernel[0] - 1) * layer.dilation[0] - layer.padding[0]
         return line * layer.stride[0] + reach if layer.kind == "conv" else line
 
-    def _follows(self, layer: Layer) -> bool:
-        """Whether a row can be computed on a line as that is made."""
-        return layer.kind == "act" or (layer.kind == "norm" and layer.op == "batch")
+    def _follows(self, layer: Layer, stage: Stage) -> bool:
+        """Whether a row can be computed on a line as that is made: a norm behind a convolution, then an activation."""
+        last = self._rows[stage.output]
+        if layer.kind == "act":
+            return last.kind != "act"
+        return layer.kind == "norm" and layer.op == "batch" and last.kind == "conv"
 
     def _slides(self, layer: Layer) -> bool:
         if layer.kind == "conv":

@@ -187,7 +187,9 @@ class StepSetting:
             return layer.inputs if fits and INPUT not in layer.inputs else ()
         if layer.kind not in ELEMENTWISE and layer.op != "add":
             return ()
-        return tuple(source for source in self.sources[row] if self._elements[source] == self._elements[row])
+        # What a lite residual module adds to a norm's output is read when that is made, not before.
+        sources = self.sources[row] if layer.op == "add" else layer.inputs
+        return tuple(source for source in sources if self._elements[source] == self._elements[row])
 
     def _im2col(self, layer: Layer) -> int:
         narrow = self.profile.memory.dtypes.activation < 4
