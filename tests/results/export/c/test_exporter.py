@@ -167,7 +167,7 @@ def test_options(tmp_path):
         ({"name": "int"}, "name is 'int': it must be a C identifier"),
         ({"learning_rate": -1.0}, "learning_rate is -1.0: it must be positive"),
         ({"images": images, "labels": [1, 4]}, "labels are not 2 numbers below 4"),
-        ({"images": images.float(), "labels": [1, 3]}, r"images are float32 \[2, 3, 16, 16\]: give 1 to 64 of bytes"),
+        ({"images": images.float(), "labels": [1, 3]}, r"images are float32 \[2, 3, 16, 16\]: give 1 to 1000 of bytes"),
         (
             {"colour": "red"},
             "the exporter c has no option colour: it has device, batch, optimizer, learning_rate, name",
