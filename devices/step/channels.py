@@ -103,14 +103,7 @@ def find_chains(trace: Trace, sources: Mapping[int, tuple[int, ...]]) -> dict[in
 
 
 def _mixes(layer: Layer) -> bool:
-    pointwise = layer.kind == "conv" and layer.kernel == (1, 1) and layer.groups == 1
-    return (
-        pointwise
-        and layer.stride == (1, 1)
-        and not layer.standardised
-        and not layer.viewed
-        and len(layer.out_shape) == 3
-    )
+    return layer.pointwise and not layer.standardised
 
 
 def _pools(layer: Layer) -> bool:

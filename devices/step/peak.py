@@ -75,7 +75,7 @@ def find_peak(table: UpdateTable, kept: Kept, setting: StepSetting) -> Ints:
                 shrinks = max(shrinks, setting.activation[old[1]] - setting.activation[new[1]])
         for key, mask in made.items():
             live.begin(key, mask, whole=mask is born[key])
-        if made:  # else no more is live than a moment ago
+        if made or not isinstance(operation.scratch, int) or operation.scratch:  # else no more lives than before
             live.note(operation.scratch + times(shares, operation.channel + shrinks))
         for key, mask in dying.items():
             live.end(key, mask, whole=mask is gone[key])

@@ -188,6 +188,12 @@ class Layer:
         return self.kind == "conv" and 1 < self.groups == self.in_channels == self.out_channels
 
     @property
+    def pointwise(self) -> bool:
+        """Whether this is a dense 1 x 1 convolution that maps each pixel by itself: a product of matrices."""
+        alone = self.kernel == (1, 1) and self.groups == 1 and self.in_shape[1:] == self.out_shape[1:]
+        return self.kind == "conv" and alone and len(self.out_shape) == 3 and not self.viewed
+
+    @property
     def sliceable(self) -> bool:
         """Whether a policy may train a set of this layer's channels; a standardised weight only trains whole."""
         return self.kind == "linear" or (self.kind == "conv" and not self.standardised)

@@ -1,5 +1,6 @@
 """The tensors of a plan as pointers into one array of floats, each with a name of its own."""
 
+import re
 from collections.abc import Mapping
 
 from ....devices.step.plan import Plan
@@ -92,13 +93,19 @@ class Arena:
             name = f"{name}_{tensor.first}"
         return name
 
-    def declarations(self) -> str:
-        """The tensors that were asked for, those that last first and then in the order in which they are made."""
+    def declarations(self, code: str) -> str:
+        """The tensors that were asked for, those that last first and then in the order in which they are made.
+
+        Args:
+            code: The lines that use them: scratch that none of them names is left out.
+        """
         tensors, last = self.program.tensors, len(self.program.operations) - 1
         order = sorted(self._used, key=lambda n: (tensors[n].kind not in PERSISTENT, tensors[n].first, n))
         lines = []
         for number in order:
             tensor = tensors[number]
+            if tensor.kind == Kind.SCRATCH and not re.search(rf"\b{self.name(number)}\b", code):
+                continue
             when = "always" if (tensor.first, tensor.last) == (0, last) else f"{tensor.first} to {tensor.last}"
             place = f"arena + {self.plan.place(number).offset // FLOAT}"
             declared = f"static float *const {self.name(number)} = {place};"

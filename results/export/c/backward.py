@@ -19,7 +19,7 @@ from .arena import Arena
 from .code import Code
 from .constants import hex_float
 from .describing import describe
-from .forward import gate_and_gated, is_pointwise, lite_source
+from .forward import gate_and_gated, lite_source
 from .network import Network
 from .symbols import Symbols
 
@@ -198,7 +198,7 @@ class Backward:
         operands = (dst, target.factor, self.g(row), self.kept_input(row), self.symbols.weight(row))
         if layer.depthwise:
             self.code.call("ts_depthwise_dw", *operands, self.symbols.shape(row), whole(layer.out_channels))
-        elif is_pointwise(self.network, row):
+        elif self.network.layer(row).pointwise:
             ins, outs = layer.in_channels, layer.out_channels
             self.code.call("ts_pointwise_dw", *operands, ins, outs, whole(ins), whole(outs), self.network.shape(row)[1])
         else:
@@ -294,7 +294,7 @@ class Backward:
         if layer.depthwise and not adds:
             channels, scratch = whole(layer.out_channels), self.arena.scratch()
             self.code.call("ts_depthwise_dx", *operands, self.symbols.shape(row), channels, scratch)
-        elif is_pointwise(self.network, row):
+        elif self.network.layer(row).pointwise:
             ins, outs = layer.in_channels, layer.out_channels
             pixels = self.network.shape(row)[1]
             self.code.call("ts_pointwise_dx", *operands, ins, outs, whole(ins), whole(outs), pixels, adds)

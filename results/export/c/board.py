@@ -41,12 +41,17 @@ class Piece:
 
 
 def find_pieces(profile: DeviceProfile) -> list[Piece]:
-    """The RAM of a board as the linker sees it: regions whose addresses adjoin are one, whatever bus they lie at."""
+    """The RAM of a board as the linker sees it: regions whose addresses adjoin are one, whatever bus they lie at.
+
+    Where a profile does not say the address of a region, it adjoins the one before only if the profile says that.
+    """
     found: list[Piece] = []
     place = RAM_ORIGIN
     for region in profile.memory.regions:
-        place = ORIGINS.get(region.name, place) if region.origin is None else region.origin
-        if found and found[-1].origin + found[-1].size == place:
+        known = ORIGINS.get(region.name) if region.origin is None else region.origin
+        place = place if known is None else known
+        adjoins = region.adjoins or known is not None
+        if found and adjoins and found[-1].origin + found[-1].size == place:
             last = found[-1]
             found[-1] = Piece(f"{last.name}, {region.name}", last.origin, last.size + region.size)
         else:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 #: The device that a program is for unless another is named.
 DEVICE = "cortex-m7"
+#: Most images of a step: the self-test trains some steps of as many in PyTorch.
+MOST_IMAGES = 256
 #: The optimizers that a program can have.
 STEPPERS = ("sgd", "sgd-momentum")
 
@@ -81,6 +83,8 @@ class CExporter(Exporter):
         return self._predicted
 
     def _batch(self, policy: UpdatePolicy) -> int:
+        if self.batch is not None and not 0 < self.batch <= MOST_IMAGES:
+            raise InputError(f"batch is {self.batch}: give 1 to {MOST_IMAGES} images", "batch")
         return self.batch or policy.training.batch or self.profile.batch
 
     def _stepper(self, policy: UpdatePolicy) -> str:

@@ -85,7 +85,7 @@ class Forward:
         if layer.depthwise:
             scratch = self.arena.scratch()
             self.code.call("ts_depthwise", out, inputs, weight, bias, symbols.shape(row), scratch)
-        elif is_pointwise(self.network, row):
+        elif self.network.layer(row).pointwise:
             pixels = self.network.shape(row)[1]
             self.code.call("ts_pointwise", out, inputs, weight, bias, layer.in_channels, layer.out_channels, pixels)
         else:
@@ -210,12 +210,6 @@ def lite_source(network: Network, arena: Arena, row: int) -> int | None:
     """The last row of the lite residual module whose answer is added to a row's output, if the policy has one."""
     others = arena.program.setting.sources[row][len(network.layer(row).inputs) :]
     return next((source for source in others if source != INPUT and network.present[source]), None)
-
-
-def is_pointwise(network: Network, row: int) -> bool:
-    """Whether a convolution is a product of matrices."""
-    geometry = network.geometry(row)
-    return network.layer(row).kernel == (1, 1) and (geometry[2], geometry[5], *geometry[6:8]) == (1, 1, 0, 0)
 
 
 def gate_and_gated(network: Network, row: int) -> tuple[int, int]:

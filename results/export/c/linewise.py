@@ -92,8 +92,7 @@ class Linewise:
             channels, height, width = layer.out_shape
             shape: tuple[int, ...] = (channels, channels, 1, 1, 1, 1, 0, 0, height, width, height, width)
         else:
-            pointwise = layer.kernel == (1, 1) and layer.groups == 1 and layer.stride == (1, 1)
-            kind = "TS_ROW_DEPTHWISE" if layer.depthwise else "TS_ROW_POINTWISE" if pointwise else "TS_ROW_CONV"
+            kind = "TS_ROW_DEPTHWISE" if layer.depthwise else "TS_ROW_POINTWISE" if layer.pointwise else "TS_ROW_CONV"
             weight, bias, shape = symbols.frozen(first), symbols.bias(first), self.network.geometry(first)
         fields = ", ".join(map(str, shape))
         names = f"/* {layer.name} */"

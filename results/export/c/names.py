@@ -44,6 +44,8 @@ KEYWORDS = frozenset(
         "while",
     )
 )
+#: Files of an export that are called the same whatever the program's name is.
+FILES = frozenset(("main", "console", "console_host", "ts_kernels", "ts_port"))
 #: Longest name of a program: identifiers are made of it and a layer's name.
 LONGEST = 40
 
@@ -62,9 +64,9 @@ def identifier(text: str) -> str:
 
 
 def identifiers(texts: Iterable[str]) -> dict[str, str]:
-    """Identifiers of texts, each another one."""
+    """Identifiers of layers, each another one; the image has the one that it is called by."""
     found: dict[str, str] = {}
-    taken: set[str] = set()
+    taken = {"image"}
     for text in texts:
         name = base = identifier(text)
         number = 2
@@ -84,6 +86,8 @@ def program_name(stated: str | None, backbone: str) -> str:
     if stated is None:
         # Of a backbone of someone's own, package.module:function, the function.
         return identifier(backbone.rpartition(":")[2])[:LONGEST]
+    if stated in FILES:
+        raise InputError(f"name is {stated!r}, as which a file of every export is called: take another", "name")
     if not re.fullmatch(rf"[A-Za-z][A-Za-z0-9_]{{0,{LONGEST - 1}}}", stated) or stated in KEYWORDS:
         raise InputError(
             f"name is {stated!r}: it must be a C identifier of at most {LONGEST} letters, digits and underscores that "

@@ -215,7 +215,7 @@ class Program:
             "BACKWARD": self.backward.text(),
             "RESET": self.reset.text(),
             "SYMBOLS": "\n\n".join([self.symbols.definitions(), *self._tables]),
-            "TENSORS": arena.declarations(),
+            "TENSORS": arena.declarations(self.forward.text() + self.backward.text() + self.update.text()),
             "TRAINED": "\n".join(trained),
             "BASE_SHA": wrapped((f"0x{byte:02x}" for byte in digest), indent="     ").strip().removesuffix(","),
         }
