@@ -211,7 +211,7 @@ class Proxy(FewShotProxy):
     ) -> None:
         settings = FewShotSettings()
         episodes = draw_episodes(dataset.train, settings, size=size, seed=0, number=0)
-        head, reference = trace.layers[trace.head].name, reference_of(trace)
+        head, reference = trace.layers[trace.head].name, reference_of(trace, episodes)
         super().__init__(backbone, head, episodes, settings, reference, make_step=steps_on(options.device))
         self.settings = settings
 

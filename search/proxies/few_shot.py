@@ -2,9 +2,10 @@
 
 Every policy sees the same episodes and the same batches, starts from the same prototype head (Snell et al. 2017) and is
 trained as the model that `apply` gives. All are trained at one learning rate, which is found by a policy of middling
-size: with warm-up and clipping the target decides which rate is best, more than the policy does. A policy that states
-a rate is trained at the nearest of the optimizer's rates. What the frozen part of the network computes is computed once
-per episode and boundary, and reused; so is the applied model, whose values are set back before each fine-tuning.
+size: with warm-up and clipping, the target and the number of its images decide which rate is best, more than the policy
+does. A policy that states a rate is trained at the nearest of the optimizer's rates. What the frozen part of the
+network computes is computed once per episode and boundary, and reused; so is the applied model, whose values are set
+back before each fine-tuning.
 """
 
 import math
@@ -21,7 +22,7 @@ from ...spaces.engine.apply import assemble
 from ...spaces.engine.split import frozen_boundary, suffix
 from ...spaces.methods import last, mobiletl
 from ...spaces.optimizers import Optimizer
-from ...spaces.policy import UpdatePolicy
+from ...spaces.policy import LayerUpdate, UpdatePolicy
 from ...spaces.trace import Trace
 from ..data.episodes import Episode
 from ..data.images import Normalisation, as_input, normalisation_of
@@ -36,6 +37,10 @@ from .settings import FewShotSettings
 CACHE_BYTES = 2 * 2**30
 #: Top blocks that train in the policy that the learning rate is found by.
 REFERENCE = 3
+#: Fewest support images that are many. At rates that suit many, policies that train much learn few by heart: with fewer
+#: the search for the rate begins below the middle, and by a policy that shows it, which trains all weights of this
+#: share of the blocks.
+MANY, SHARE = 400, 2 / 3
 
 
 class _Images(NamedTuple):
@@ -111,6 +116,7 @@ class FewShotProxy(Proxy):
             _images(episode, normalisation_of(backbone), device) for episode in episodes
         ]
         self._episodes = self._load()
+        self._few = few(episodes)
         self._asked = tuple(int(place) for episode in episodes for place in episode.query_indices)
         self._cache: OrderedDict[tuple[int, str], _Images] = OrderedDict()
         supports = (images.support for images in self._episodes)
@@ -157,7 +163,8 @@ class FewShotProxy(Proxy):
         if optimizer.name not in self._rates:
             student = self._student(self._reference.with_training(optimizer=optimizer.name))
             try:
-                rate = best_rate(optimizer, lambda rate: self._fine_tune(student, 0, rate))
+                begin = _below_the_middle(optimizer) if self._few else optimizer.default_rate
+                rate = best_rate(optimizer, lambda rate: self._fine_tune(student, 0, rate), begin)
             except FloatingPointError:  # each policy will say so of itself
                 rate = optimizer.rates[0]
             self._rates[optimizer.name] = rate
@@ -195,12 +202,32 @@ def prepare(task: ProxyTask, settings: FewShotSettings) -> "Callable[[], FewShot
     trace = task.trace
     head = trace.layers[trace.head].name
     episodes = task.episodes(settings.episodes)
-    return partial(FewShotProxy, task.backbone, head, episodes, settings, reference_of(trace), task.seed)
+    return partial(FewShotProxy, task.backbone, head, episodes, settings, reference_of(trace, episodes), task.seed)
 
 
-def reference_of(trace: Trace) -> UpdatePolicy:
+def few(episodes: Sequence[Episode]) -> bool:
+    """Whether the support images are few."""
+    return len(episodes[0].support_labels) < MANY
+
+
+def reference_of(trace: Trace, episodes: Sequence[Episode]) -> UpdatePolicy:
     """The policy of middling size that the learning rate of all is found by."""
-    return mobiletl(trace, min(REFERENCE, len(trace.blocks))) if trace.blocks else last(trace)
+    count = len(trace.blocks)
+    if not count:
+        return last(trace)
+    if not few(episodes):
+        return mobiletl(trace, min(REFERENCE, count))
+    first, start = count - math.ceil(SHARE * count), last(trace)
+    layers = tuple(
+        LayerUpdate(name=layer.name, weight="all")
+        for layer in trace.layers
+        if layer.block >= first and layer.kind in ("conv", "linear") and layer.name != start.head
+    )
+    return start.model_copy(update={"layers": layers, "method": None})
+
+
+def _below_the_middle(optimizer: Optimizer) -> float:
+    return optimizer.rates[max(0, optimizer.rates.index(optimizer.default_rate) - 1)]
 
 
 def _images(episode: Episode, normalisation: Normalisation, device: torch.device) -> _Images:

@@ -18,7 +18,7 @@ from tinysearch.search.proxies.base import Score
 from tinysearch.search.proxies.few_shot import FewShotProxy
 from tinysearch.search.proxies.prototypes import prototype_head
 from tinysearch.search.support import FOLDS
-from tinysearch.search.training import answer
+from tinysearch.search.training import Answers, answer
 from tinysearch.spaces import methods
 from tinysearch.spaces.engine.apply import apply
 from tinysearch.spaces.engine.split import frozen_boundary
@@ -268,6 +268,45 @@ def test_a_policy_keeps_the_rate_that_it_states(problem: Problem, policies: dict
     assert said(proxy(policies["last"].with_training(learning_rate=found.learning_rate))) == said(found)
     assert proxy(policies["last"].with_training(learning_rate=other)).learning_rate == other
     assert proxy._rates == {}
+
+
+@pytest.mark.parametrize(("shot", "below"), [(fewshot.MANY // 10 - 1, 1), (fewshot.MANY // 10, 0)])
+def test_of_few_images_the_rate_is_sought_from_one_below_the_middle(
+    shot: int, below: int, make_problem: Callable[..., Problem], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At higher ones, policies that train much learn few images by heart, and look worse than those of less."""
+    tried: list[float] = []
+    fine_tune = FewShotProxy._fine_tune
+
+    def note(proxy: FewShotProxy, student: fewshot._Student, number: int, rate: float) -> Answers:
+        tried.append(rate)
+        return fine_tune(proxy, student, number, rate)
+
+    monkeypatch.setattr(FewShotProxy, "_fine_tune", note)
+    problem = make_problem(shot=shot, steps=1)
+    few_shot(problem)(methods.last(problem.trace))
+    rates = methods.last(problem.trace).training.stepper.rates
+    assert tried[0] == rates[len(rates) // 2 - below]
+
+
+def test_of_few_images_the_rate_is_found_by_a_policy_that_trains_much(make_problem: Callable[..., Problem]) -> None:
+    """Small policies learn few images by heart at no rate, and say nothing of it."""
+    problem = make_problem()
+    trace, episodes = problem.trace, problem.episodes(1)
+    policy = fewshot.reference_of(trace, episodes)
+    trained = [layer.block for layer in trace.layers if layer.name in {each.name for each in policy.layers}]
+    assert len(trace.blocks) - min(trained) == math.ceil(len(trace.blocks) * 2 / 3)
+    assert not policy.norms
+    apply(problem.backbone, policy)
+    many = make_problem(shot=60).episodes(1)
+    assert fewshot.reference_of(trace, many) == methods.mobiletl(trace, min(3, len(trace.blocks)))
+
+
+def test_an_optimizer_of_one_rate_has_none_below(problem: Problem, request: pytest.FixtureRequest) -> None:
+    OPTIMIZERS.add("single", replace(SGD, name="single", rates=(1e-2,)))
+    request.addfinalizer(lambda: OPTIMIZERS.remove("single"))
+    policy = methods.last(problem.trace).with_training(optimizer="single")
+    assert few_shot(problem)(policy).learning_rate == 1e-2
 
 
 def test_scores_say_which_images_were_asked(
