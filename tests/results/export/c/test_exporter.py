@@ -74,6 +74,39 @@ def test_a_policy_of_the_space_trains_as_in_pytorch(seed, tmp_path):
     check(backbone, policy, run(backbone, policy, tmp_path / "out", device=device(**levers)))
 
 
+class Separable(nn.Module):
+    """As MobileNetV1: a depthwise convolution reads the stem's norm and activation, and 1 x 1 ones may be padded."""
+
+    input_size = 16
+
+    def __init__(self, pad: int, num_classes: int = 4) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            *(nn.Conv2d(3, 6, 3, 2, 1, bias=False), nn.BatchNorm2d(6), nn.ReLU()),
+            *(nn.Conv2d(6, 6, 3, 1, 1, groups=6, bias=False), nn.BatchNorm2d(6), nn.ReLU()),
+            *(nn.Conv2d(6, 10, 1, padding=pad, bias=False), nn.BatchNorm2d(10), nn.ReLU()),
+            *(nn.Conv2d(10, 10, 3, 2, 1, groups=10, bias=False), nn.BatchNorm2d(10), nn.ReLU()),
+            *(nn.Conv2d(10, 12, 1, padding=pad, bias=False), nn.BatchNorm2d(12)),
+        )
+        self.head = nn.Linear(12, num_classes)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(self.layers(x).mean((2, 3)))
+
+
+@pytest.mark.parametrize("method", ["last", "bias", "full"])
+@pytest.mark.parametrize("pad", [0, 1])
+def test_a_stem_before_a_depthwise_convolution_and_pads_of_pointwise_ones(pad, method, tmp_path):
+    torch.manual_seed(1)
+    backbone = Separable(pad).eval()
+    for norm in (module for module in backbone.modules() if isinstance(module, nn.BatchNorm2d)):
+        norm.running_mean.normal_()
+        norm.running_var.uniform_(0.5, 2)
+    policy = methods.named(ts.trace(backbone, (3, 16, 16)))[method]
+    ran = run(backbone, policy, tmp_path / "out", 0.01, device=device(**SCHEDULES["every lever, image by lines"]))
+    check(backbone, policy, ran)
+
+
 @pytest.mark.parametrize("optimizer", ["sgd", "sgd-momentum"])
 @pytest.mark.parametrize("schedule", ["layer by layer", "every lever"])
 def test_several_images_a_step(schedule, optimizer, tmp_path):
@@ -165,6 +198,9 @@ def test_options(tmp_path):
     assert "#define MINE_EXAMPLES 2\n" in (out / "mine_example.h").read_text()
     for options, said in (
         ({"name": "int"}, "name is 'int': it must be a C identifier"),
+        ({"name": "main"}, "name is 'main', as which a file of every export is called"),
+        ({"batch": 0}, "batch is 0: give 1 to 256 images"),
+        ({"batch": 10**9}, "batch is 1000000000: give 1 to 256 images"),
         ({"learning_rate": -1.0}, "learning_rate is -1.0: it must be positive"),
         ({"images": images, "labels": [1, 4]}, "labels are not 2 numbers below 4"),
         ({"images": images.float(), "labels": [1, 3]}, r"images are float32 \[2, 3, 16, 16\]: give 1 to 1000 of bytes"),
