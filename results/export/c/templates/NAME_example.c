@@ -5,7 +5,7 @@
 
 #define PIXELS (@PREFIX@_INPUT_HEIGHT * @PREFIX@_INPUT_WIDTH)
 
-static const uint8_t labels[@PREFIX@_EXAMPLES] = {
+static const uint16_t labels[@PREFIX@_EXAMPLES] = {
 @LABELS@
 };
 
