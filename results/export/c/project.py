@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ....core.errors import UnsupportedError
+from ....core.files import write_atomically
 from ....devices.profile import DeviceProfile
 from ....devices.step.compiler import compile_step
 from ....devices.step.plan import Plan, make_plan
@@ -161,7 +162,7 @@ class Project:
         texts["plan.json"] = self.plan.to_json()
         (out / "board").mkdir()
         for file, text in texts.items():
-            (out / file).write_text(text, encoding="utf-8")
+            write_atomically(out / file, text)
         return [out / file for file in texts]
 
     def _values(self) -> dict[str, object]:
