@@ -16,7 +16,7 @@ def environment(threads: int | None = None) -> dict[str, Any]:
     return {
         "started": now(),
         "python": platform.python_version(),
-        "packages": {name: _version(name) for name in _PACKAGES},
+        "packages": {name: package_version(name) for name in _PACKAGES},
         "platform": platform.platform(),
         "machine": platform.machine(),
         "cpus": os.cpu_count(),
@@ -25,7 +25,8 @@ def environment(threads: int | None = None) -> dict[str, Any]:
     }
 
 
-def _version(package: str) -> str | None:
+def package_version(package: str) -> str | None:
+    """Version of a package; None where it is not installed."""
     try:
         return version(package)
     except PackageNotFoundError:

@@ -185,6 +185,7 @@ class DeviceProfile(Record):
         description: Device in words.
         runtime: Runtime in words; the same device with another runtime is another profile.
         clock: Of the processor that runs the step; needed where the latency states the clock that it holds at.
+        fpu: Precision that a microcontroller's floating-point unit computes in, for whoever compiles for it.
         batch: Samples of a step unless the user says otherwise.
         optimizer: Optimizer of a step likewise.
         memory: The RAM.
@@ -207,6 +208,7 @@ class DeviceProfile(Record):
     description: str
     runtime: str
     clock: Sourced[Hertz] | None = None
+    fpu: Literal["single", "double"] = "single"
     batch: Annotated[int, Field(gt=0, le=65_536)]
     optimizer: OptimizerName
     memory: Memory

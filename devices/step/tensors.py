@@ -7,9 +7,9 @@ from functools import cache
 from ...spaces.table import UpdateTable
 from ...spaces.trace import INPUT
 from .columns import Amount, Mask, masks, times
-from .lines import Ways
 from .saved import Kept
 from .setting import StepSetting
+from .ways import Ways
 
 
 class Kind(StrEnum):

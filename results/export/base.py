@@ -7,15 +7,15 @@ import hashlib
 import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from importlib.metadata import PackageNotFoundError, version
 from inspect import Parameter, signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from ...core.errors import ConflictError, InputError, UnsupportedError
 from ...core.files import move_durably, temporary_path
-from ...core.registry import BUILT_IN, Entry, Registry
+from ...core.registry import Entry, Registry
 from ...spaces.policy import UpdatePolicy
+from ..environment import package_version
 from .manifest import MANIFEST, ExportedFile, Manifest
 
 if TYPE_CHECKING:
@@ -171,11 +171,5 @@ def _write(exporter: Exporter, to: str, policy: UpdatePolicy, backbone: "nn.Modu
 
 def _versions(*packages: str) -> dict[str, str]:
     """Versions of packages; of this one's sources, used without an install, and of a program's own exporter none."""
-    found = {}
-    for package in dict.fromkeys(packages):
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            if package == BUILT_IN:
-                found[package] = "checkout"
-    return found
+    found = {package: package_version(package) for package in packages}
+    return {package: version for package, version in found.items() if version is not None}

@@ -13,6 +13,7 @@ from tinysearch.search.problem import Problem
 from tinysearch.search.request import Request
 
 USER = Path(__file__).resolve().parent.parent / "user"
+sys.path.append(str(USER))  # for what tests import as they are collected
 #: Few images and few steps: enough to run every line, not to learn much.
 SMALL = {"shot": 5, "queries": 150, "steps": 4}
 

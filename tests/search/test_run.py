@@ -1,8 +1,6 @@
-import json
 import os
 import re
 import signal
-import sqlite3
 import subprocess
 import sys
 import time
@@ -12,110 +10,33 @@ from typing import Any
 
 import pytest
 import torch
+from searches import (
+    OPTIONS,
+    SMALL,
+    TRIALS,
+    Watcher,
+    assert_group_ends,
+    read_until,
+    search,
+    start,
+    wait_for_a_spawned_process,
+)
 
 from tinysearch.core.errors import BudgetError, ConflictError, InputError, TinySearchError
 from tinysearch.results.front import Front
 from tinysearch.results.records import Rescore, TrialRecord
 from tinysearch.results.rundir import RunDirectory
-from tinysearch.results.tables import render
 from tinysearch.search.data import load_dataset
-from tinysearch.search.finalists import SHARE
 from tinysearch.search.finetune import finetune
 from tinysearch.search.problem import Problem
 from tinysearch.search.request import Request
-from tinysearch.search.run import run
 from tinysearch.spaces import methods
 from tinysearch.spaces.backbones import load_backbone
 from tinysearch.spaces.engine.apply import apply
 from tinysearch.spaces.policy import UpdatePolicy
 from tinysearch.spaces.table import UpdateTable
 
-TRIALS = 12
-#: A proxy that learns enough for a front of several members; options of the command line too.
-SMALL = {"shot": 40, "queries": 100, "steps": 25}
-#: What `python -m tinysearch run` and `search` below are both asked.
-OPTIONS = {"backbone": "tiny_net:build", "weights": "none", "trials": TRIALS, "seed": 3, "sampler": "nsga2"}
 FILES = {"request.json", "environment.json", "study.db", "front.json", "policies", "pareto.png", ".lock"}
-
-
-def search(out: Path, **changes: Any) -> RunDirectory:
-    return run(out=out, **({"jobs": 1, "proxy": SMALL} | OPTIONS | changes))
-
-
-def start(out: Path, tmp_path: Path, *more: str, **changes: Any) -> "subprocess.Popen[str]":
-    """The same on the command line, as the leader of a process group of its own, as a shell starts it."""
-    config = tmp_path / "options.yaml"
-    config.write_text(json.dumps(OPTIONS | SMALL | changes))
-    return subprocess.Popen(
-        [sys.executable, "-m", "tinysearch", "run", "-c", str(config), "--out", str(out), *more],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-
-
-def read_until(process: "subprocess.Popen[str]", pattern: str) -> str:
-    """Read standard error up to a line that matches."""
-    text = ""
-    assert process.stderr is not None
-    for line in process.stderr:
-        text += line
-        if re.search(pattern, line):
-            return text
-    raise AssertionError(f"ended without {pattern!r}:\n{text}")
-
-
-def assert_group_ends(group: int) -> None:
-    deadline = time.monotonic() + 20
-    while time.monotonic() < deadline:
-        try:
-            os.killpg(group, 0)
-        except ProcessLookupError:
-            return
-        time.sleep(0.1)
-    raise AssertionError("processes are left behind")
-
-
-def wait_for_a_spawned_process(group: int) -> None:
-    deadline = time.monotonic() + 30
-    while time.monotonic() < deadline:
-        listed = subprocess.run(
-            ["ps", "-A", "-ww", "-o", "pgid=,args="], capture_output=True, text=True, check=True
-        ).stdout
-        if any(line.split()[0] == str(group) and "spawn_main" in line for line in listed.splitlines()):
-            return
-        time.sleep(0.05)
-    raise AssertionError("no process was spawned")
-
-
-class Watcher:
-    """An observer that remembers what it was told."""
-
-    def __init__(self) -> None:
-        self.done: list[TrialRecord] = []
-        self.trials: list[TrialRecord] = []
-        self.fronts: list[Front | None] = []
-        self.reasons: list[str] = []
-        self.rounds: list[tuple[int, list[int]]] = []
-        self.rescores: list[Rescore] = []
-
-    def prepared(self, problem: Problem, run: RunDirectory, done: Sequence[TrialRecord]) -> None:
-        self.done = list(done)
-
-    def trial(self, record: TrialRecord, front: Front | None) -> None:
-        self.trials.append(record)
-        self.fronts.append(front)
-
-    def rescoring(self, number: int, trials: Sequence[TrialRecord]) -> None:
-        self.rounds.append((number, [trial.number for trial in trials]))
-
-    def rescored(self, rescore: Rescore, front: Front | None) -> None:
-        self.rescores.append(rescore)
-        self.fronts.append(front)
-
-    def ended(self, reason: str) -> None:
-        self.reasons.append(reason)
 
 
 @pytest.fixture(scope="module")
@@ -399,113 +320,3 @@ def test_a_run_that_is_taken_further_finds_what_one_would_have(tmp_path: Path) -
     search(tmp_path / "parts", sampler="auto", trials=6)
     parts = search(tmp_path / "parts", sampler="auto", trials=11)
     assert (parts.path / "front.json").read_bytes() == (whole.path / "front.json").read_bytes()
-
-
-# --- finalists, scored again ------------------------------------------------------------------------------------------
-
-#: A run by the default sampler whose front is not decided by its trials.
-BRIEF = {"shot": 20, "queries": 100, "steps": 5}
-AUTO = {"sampler": "auto", "trials": 8, "proxy": BRIEF}
-
-
-@pytest.fixture(scope="module")
-def decided(tmp_path_factory: pytest.TempPathFactory) -> tuple[RunDirectory, Watcher]:
-    torch.set_num_threads(1)
-    watcher = Watcher()
-    return search(tmp_path_factory.mktemp("decided") / "run", observer=watcher, **AUTO), watcher
-
-
-def front_bytes(run_: RunDirectory) -> bytes:
-    return (run_.path / "front.json").read_bytes()
-
-
-def test_finalists_are_scored_again_before_the_front_is_final(decided: tuple[RunDirectory, Watcher]) -> None:
-    found, watcher = decided
-    trials, rescores = found.trials(), found.rescores()
-    assert 2 <= len(rescores) <= 8 // SHARE
-    assert [number for number, _ in watcher.rounds] == list(range(1, len(watcher.rounds) + 1))
-    assert sorted(rescore.trial for rescore in watcher.rescores) == sorted(t for _, due in watcher.rounds for t in due)
-    assert any(trials[rescore.trial].method == "last" for rescore in rescores)
-    (reason,) = watcher.reasons
-    assert reason == f"8 policies were tried; {len(rescores)} fine-tunings of finalists were repeated on other images"
-    assert watcher.fronts[-1] == found.front != watcher.fronts[7]
-    for rescore in rescores:  # of the same split, and yet other images
-        before = trials[rescore.trial]
-        assert len(rescore.images) == len(before.images) == SMALL["queries"]
-        assert rescore.images != before.images
-        assert rescore.accuracy is not None
-
-
-def test_members_say_how_likely_a_cheaper_one_is_as_good(decided: tuple[RunDirectory, Watcher]) -> None:
-    front = decided[0].front
-    assert len(front.members) > 1
-    for member in front.members:
-        assert (member.cheaper_as_good is None) == (front.rival(member) is None)
-    assert "cheaper_as_good" in render(decided[0].front, "csv").splitlines()[0]
-
-
-class Impatient(Watcher):
-    """Stops the run when a finalist has been scored again."""
-
-    def rescored(self, rescore: Rescore, front: Front | None) -> None:
-        raise KeyboardInterrupt
-
-
-def test_what_was_scored_again_is_not_scored_again_and_the_front_is_the_same(
-    decided: tuple[RunDirectory, Watcher], tmp_path: Path
-) -> None:
-    out = tmp_path / "run"
-    for stopped in range(1, len(decided[0].rescores()) + 1):
-        with pytest.raises(KeyboardInterrupt):
-            search(out, observer=Impatient(), **AUTO)
-        assert len(RunDirectory.load(out).rescores()) == stopped
-        assert RunDirectory.load(out).front.members
-    watcher = Watcher()
-    finished = search(out, observer=watcher, **AUTO)
-    assert (watcher.rescores, watcher.reasons) == ([], [])
-    assert front_bytes(finished) == front_bytes(decided[0])
-
-
-def test_it_may_be_left_out_and_made_up_for(decided: tuple[RunDirectory, Watcher], tmp_path: Path) -> None:
-    watcher = Watcher()
-    search(tmp_path / "run", rescore=0, observer=watcher, **AUTO)
-    assert (watcher.rounds, watcher.reasons) == ([], ["8 policies were tried"])
-    # Nor is a round begun when the time is over.
-    search(tmp_path / "run", time_budget=1e-9, observer=watcher, **AUTO)
-    assert watcher.rounds == []
-    finished = search(tmp_path / "run", **AUTO)
-    assert front_bytes(finished) == front_bytes(decided[0])
-    assert "rescore" not in finished.request
-    # What is known is not forgotten for being asked not to learn more.
-    search(tmp_path / "run", rescore=0, **AUTO)
-    assert front_bytes(finished) == front_bytes(decided[0])
-
-
-def test_a_run_from_before_images_were_noted_goes_on(tmp_path: Path) -> None:
-    old = search(tmp_path / "run", rescore=0, **AUTO)
-    with sqlite3.connect(old.path / "study.db") as database:
-        database.execute("DELETE FROM trial_user_attributes WHERE key = 'images'")
-    database.close()
-    assert all(trial.images == () for trial in old.trials())
-    finished = search(old.path, **AUTO)
-    assert finished.rescores()
-    assert all(member.gain is not None for member in finished.front.members)
-
-
-@pytest.mark.slow
-@pytest.mark.timed
-def test_a_run_killed_while_it_scores_again_resumes_to_the_same_front(
-    decided: tuple[RunDirectory, Watcher], tmp_path: Path
-) -> None:
-    out = tmp_path / "run"
-    process = start(out, tmp_path, "--jobs", "2", sampler="auto", trials=8, **BRIEF)
-    told = read_until(process, r" again: ")
-    process.kill()
-    process.communicate()
-    assert_group_ends(process.pid)
-    assert f"re-scoring {len(decided[1].rounds[0][1])} finalists on other images (round 1)" in told
-    assert RunDirectory.load(out).rescores()
-    process = start(out, tmp_path, "--jobs", "2", sampler="auto", trials=8, **BRIEF)
-    assert process.wait(timeout=120) == 0
-    process.communicate()
-    assert front_bytes(RunDirectory.load(out)) == front_bytes(decided[0])

@@ -7,14 +7,6 @@ from .templating import render
 
 #: Bytes of the stack; the generated code and its kernels take less than half.
 STACK_BYTES = 8192
-#: Where regions lie whose profile does not say: data sheets of STM32H7 and i.MX RT1060.
-ORIGINS = {
-    "AXI": 0x2400_0000,
-    "D2": 0x3000_0000,
-    "AHB and SRD": 0x3000_0000,
-    "D3": 0x3800_0000,
-    "OCRAM": 0x2020_0000,
-}
 #: Where RAM and flash begin if the profile does not say: as in STM32 parts.
 RAM_ORIGIN, FLASH_ORIGIN = 0x2000_0000, 0x0800_0000
 #: The emulated board (mps2-an500): memory at 0 that holds the program, and at 0x60000000.
@@ -48,9 +40,8 @@ def find_pieces(profile: DeviceProfile) -> list[Piece]:
     found: list[Piece] = []
     place = RAM_ORIGIN
     for region in profile.memory.regions:
-        known = ORIGINS.get(region.name) if region.origin is None else region.origin
-        place = place if known is None else known
-        adjoins = region.adjoins or known is not None
+        place = place if region.origin is None else region.origin
+        adjoins = region.adjoins or region.origin is not None
         if found and adjoins and found[-1].origin + found[-1].size == place:
             last = found[-1]
             found[-1] = Piece(f"{last.name}, {region.name}", last.origin, last.size + region.size)

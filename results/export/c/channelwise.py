@@ -13,14 +13,12 @@ from ....spaces.engine.masks import SLOPES
 from ....spaces.operations import EXACT_MASK
 from .arena import FLOAT, Arena
 from .backward import Backward, Target, whole
+from .channel_loop import COUNT, FIRST, SOME, open_loop, some
 from .code import Code
 from .constants import hex_float
 from .forward import lite_source
 from .network import Network
 from .symbols import Symbols
-
-#: In the generated code, the channels of a pass, and the first and the number of them.
-SOME, FIRST, COUNT = "some", "some.first", "some.count"
 
 
 class Channelwise:
@@ -60,16 +58,13 @@ class Channelwise:
 
     def _loop(self, chain: Chain, channels: int, rows: list[int]) -> None:
         step, last, start = chain.channels, chain.rows[-1], len(self.code.lines)
-        self.code.open()
-        for row, first in self._maps.items():
-            maker = self.network.layer(self.network.layer(row).inputs[0]).name
-            self.code.line(f"float *const {self._local(row)} = {self.arena.scratch(first)}; /* of {maker} */")
-        count = f"{step}" if channels % step == 0 else f"{channels} - c < {step} ? {channels} - c : {step}"
-        self.code.line(f"for (int c = 0; c < {channels}; c += {step}) {{")
-        self.code.indent += "    "
-        self.code.line(f"const ts_range {SOME} = {{c, {count}}};")
+        places = {
+            self._local(row): (self.arena.scratch(first), self.network.layer(self.network.layer(row).inputs[0]).name)
+            for row, first in self._maps.items()
+        }
+        open_loop(self.code, channels, step, places)
         begun = len(self.code.lines)
-        g = "" if chain.projects else self._some(self.backward.g(last), self.network.shape(last)[1])
+        g = "" if chain.projects else some(self.backward.g(last), self.network.shape(last)[1])
         for row in rows:
             if row == last and chain.projects:
                 g = self._project(row)
@@ -107,10 +102,6 @@ class Channelwise:
                 self._maps[row] = first
                 first += int(setting.aligned(elements, FLOAT)) // FLOAT
         self._scales = first
-
-    def _some(self, pointer: str, each: int) -> str:
-        """Of what has `each` values a channel, those of the channels that run."""
-        return f"{pointer} + {FIRST} * {each}" if each != 1 else f"{pointer} + {FIRST}"
 
     def _dst(self, row: int, first: int = 0) -> tuple[str, str]:
         target = self._targets[row]
@@ -162,7 +153,7 @@ class Channelwise:
                 found = self._local(row)
             else:  # straight to where the gradient of the chain's input lies
                 (source,) = self.network.layer(chain.rows[0]).inputs
-                found = self._some(self.backward.g(source), self.network.shape(source)[1])
+                found = some(self.backward.g(source), self.network.shape(source)[1])
             self.code.call("ts_depthwise_dx", found, g, weight, shape, SOME, "NULL")
         if self.symbols.trained_weights(row):
             kept = self.backward.kept_input(row)
@@ -183,7 +174,7 @@ class Channelwise:
         norm, pixels = self.network.norm(row), self.network.shape(row)[1]
         (source,) = self.network.layer(row).inputs
         passes = bool(self.network.table.live_inputs[0, row])
-        scale = "" if norm.affine else self._some(self.symbols.scale(row), 1)
+        scale = "" if norm.affine else some(self.symbols.scale(row), 1)
         if passes and norm.scale_trains and self._targets[row].kind == Kind.PARAMETERS:
             old = self.arena.scratch(self._scales)
             self.code.call("memcpy", old, scale, f"(size_t){COUNT} * sizeof(float)")
@@ -191,22 +182,22 @@ class Channelwise:
         mean = inverse = ""
         if norm.statistics_train:
             channels = self.network.layer(row).in_channels
-            mean, inverse = (self._some(self.arena.at(Kind.KEPT, row, n), 1) for n in (0, channels))
+            mean, inverse = (some(self.arena.at(Kind.KEPT, row, n), 1) for n in (0, channels))
         elif not norm.affine:
-            mean, inverse = (self._some(pointer, 1) for pointer in self.symbols.statistics(row))
+            mean, inverse = (some(pointer, 1) for pointer in self.symbols.statistics(row))
         if norm.scale_trains:
             dst, factor = self._dst(row)
-            x = self._some(self.backward.x(source), pixels)
+            x = some(self.backward.x(source), pixels)
             self.code.call("ts_scale_gradient", f"{dst} + {FIRST}", factor, g, x, mean, inverse, COUNT, pixels)
         if norm.shift_trains:
             self._bias(row, g)
         if not passes or row in self.backward.folded_norms:
             return g
         if norm.statistics_train:
-            x = self._some(self.backward.x(source), pixels)
+            x = some(self.backward.x(source), pixels)
             self.code.call("ts_group_norm_dx", g, g, x, scale, mean, inverse, COUNT, COUNT, pixels)
         elif norm.affine:
-            self.code.call("ts_scale_channels", g, g, self._some(self.symbols.slope(row), 1), COUNT, pixels)
+            self.code.call("ts_scale_channels", g, g, some(self.symbols.slope(row), 1), COUNT, pixels)
         else:
             for factor in (scale, inverse):
                 self.code.call("ts_scale_channels", g, g, factor, COUNT, pixels)
@@ -224,7 +215,7 @@ class Channelwise:
             self.code.call("ts_mask_backward", g, self.arena.at(Kind.KEPT, row), first, count, slope)
         else:
             by_input = layer.op in ("hardswish", "silu")
-            kept = self._some(self.backward.x(layer.inputs[0] if by_input else row), pixels)
+            kept = some(self.backward.x(layer.inputs[0] if by_input else row), pixels)
             self.code.call(f"ts_{layer.op}_backward", g, kept, count)
         return g
 
@@ -232,7 +223,7 @@ class Channelwise:
         """Where the chain's input has other readers, what its channels get is not in its place yet."""
         (source,) = self.network.layer(first).inputs
         pixels = self.network.shape(source)[1]
-        place = self._some(self.backward.g(source), pixels)
+        place = some(self.backward.g(source), pixels)
         if g == place:
             return
         if self.backward.adds(source):

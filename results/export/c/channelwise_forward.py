@@ -6,14 +6,13 @@ tensor as it is made.
 
 from collections.abc import Callable
 
-from ....core.errors import UnsupportedError
 from ....devices.step.channels import Chain
 from ....devices.step.program import Operation
 from ....devices.step.tensors import Kind
 from ....spaces.trace import INPUT
 from .arena import FLOAT
 from .backward import whole
-from .channelwise import COUNT, FIRST, SOME
+from .channel_loop import COUNT, FIRST, SOME, open_loop, some
 from .constants import hex_float
 from .forward import Forward
 
@@ -40,19 +39,13 @@ class ChannelwiseForward:
         step, channels = chain.channels, self.network.layer(chain.inner[0]).in_channels
         names = ", ".join(self.network.layer(row).name for row in chain.rows)
         self.code.comment(f"{step} of {channels} channels at a time: {names}")
-        count = f"{step}" if channels % step == 0 else f"{channels} - c < {step} ? {channels} - c : {step}"
-        self.code.open()
-        for row, first in self._maps.items():
-            maker = self.network.layer(row).name
-            self.code.line(f"float *const {self._local(row)} = {self.arena.scratch(first)}; /* of {maker} */")
-        self.code.line(f"for (int c = 0; c < {channels}; c += {step}) {{")
-        self.code.indent += "    "
-        self.code.line(f"const ts_range {SOME} = {{c, {count}}};")
+        places = {
+            self._local(row): (self.arena.scratch(first), self.network.layer(row).name)
+            for row, first in self._maps.items()
+        }
+        open_loop(self.code, channels, step, places)
         (source,) = self.network.layer(chain.rows[0]).inputs
-        x, self._home = "", ""
-        if not chain.expands:
-            x = some(self.forward.x(source), self.network.shape(source)[1])
-            self._home = "" if source in self._kept() else x
+        x = "" if chain.expands else some(self.forward.x(source), self.network.shape(source)[1])
         for row in chain.rows:
             if row == chain.rows[0] and chain.expands:
                 x = self._expand(row)
@@ -83,15 +76,6 @@ class ChannelwiseForward:
             self._maps[row] = first
             first += int(setting.aligned(elements, FLOAT)) // FLOAT
 
-    def _kept(self) -> set[int]:
-        """The rows whose outputs the backward pass needs."""
-        program, found = self.arena.program, set()
-        for operation in program.operations:
-            if operation.phase.value.startswith(("backward", "weight", "input")):
-                tensors = (program.tensors[number] for number in operation.reads)
-                found |= {tensor.row for tensor in tensors if tensor.kind == Kind.ACTIVATION}
-        return found
-
     def _made(self, row: int) -> str:
         """Where a row that makes a map of its own writes it."""
         scratch = self._local(row) if row in self._maps else ""
@@ -105,12 +89,7 @@ class ChannelwiseForward:
         """Where a row that works element by element writes its output: over its input, unless one of them is kept."""
         if self.arena.has(Kind.ACTIVATION, row):
             return some(self.forward.x(row), self.network.shape(row)[1])
-        if not self._home:
-            raise UnsupportedError(
-                f"to=c: {self.network.layer(row).name} has no place for its output by channels: choose a device whose "
-                "schedule is not by_channels",
-                "to=c",
-            )
+        assert self._home, f"{self.network.layer(row).name} has no place for its output"  # behind a convolution
         return self._home
 
     def _copy(self, out: str, x: str, pixels: int) -> None:
@@ -206,8 +185,3 @@ class ChannelwiseForward:
             self._copy(out, x, pixels)
             self.code.call(f"ts_{layer.op}", out, count)
         return out
-
-
-def some(pointer: str, each: int) -> str:
-    """Of what has `each` values a channel, those of the channels that run."""
-    return f"{pointer} + {FIRST} * {each}" if each != 1 else f"{pointer} + {FIRST}"

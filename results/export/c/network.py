@@ -1,6 +1,5 @@
 """What a generator needs of a network under a policy, row by row; what the kernels cannot do is refused here."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -11,7 +10,6 @@ import torch
 from torch import fx, nn
 
 from ....core.errors import UnsupportedError
-from ....devices.step.program import Program
 from ....spaces.engine import channels, layers
 from ....spaces.engine.apply import apply
 from ....spaces.policy import UpdatePolicy
@@ -123,7 +121,6 @@ class Network:
         self.table = UpdateTable.of(trace, [policy])
         self.model: fx.GraphModule = apply(backbone, policy).cpu()
         self.present = [bool(flag) for flag in self.table.present[0]]
-        self._pads = _pads(self.model)
         for row in trace.order:
             if self.present[row]:
                 self._check(row)
@@ -194,15 +191,13 @@ class Network:
         if layer.kind == "linear":
             return (layer.in_channels, layer.out_channels, 1, 1, 1, 1, 0, 0, 1, 1, 1, 1)
         assert isinstance(module, layers.Conv2d)
-        (top, left), (before, _, above, _) = module.geometry[1], self._pads.get(layer.name, (0, 0, 0, 0))
         return (
             layer.in_channels,
             layer.out_channels,
             layer.groups,
             *layer.kernel,
             layer.stride[0],
-            top + above,
-            left + before,
+            *layer.padding,
             *layer.in_shape[1:],
             *layer.out_shape[1:],
         )
@@ -289,18 +284,3 @@ class Network:
 
     def _out_shape(self, row: int) -> tuple[int, ...]:
         return self.trace.input_shape if row == INPUT else self.layer(row).out_shape
-
-
-def _pads(model: fx.GraphModule) -> dict[str, Sequence[int]]:
-    """By name of a convolution, the zeros that the network puts around its input besides the layer's own."""
-    found: dict[str, Sequence[int]] = {}
-    for node in model.graph.nodes:
-        if node.op == "call_module" and len(node.args) > 1 and isinstance(node.args[1], tuple | list):
-            found[str(node.target)] = node.args[1]
-    return found
-
-
-def buffers_equal(program: Program, first: tuple[Any, int], second: tuple[Any, int]) -> bool:
-    """Whether two tensors, by kind and row, lie in one place; so do two that a program does not have."""
-    numbers = {(tensor.kind, tensor.row): tensor.buffer for tensor in program.tensors}
-    return numbers.get(first) == numbers.get(second)

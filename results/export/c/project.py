@@ -14,6 +14,7 @@ from ....devices.step.plan import Plan, make_plan
 from ....spaces.engine.origin import base_digest
 from ....spaces.policy import UpdatePolicy
 from ....spaces.trace import trace
+from ...environment import package_version
 from .board import STACK_BYTES, board_script, qemu_script, ram
 from .constants import hex_float, wrapped
 from .examples import Examples
@@ -85,8 +86,6 @@ class Project:
             UnsupportedError: Something of the network or the policy has no kernel.
             InputError: The policy is for another backbone, or the name or the images are wrong.
         """
-        from importlib.metadata import PackageNotFoundError, version
-
         if batch > 1 and not profile.memory.schedule.one_by_one:
             raise UnsupportedError(
                 f"to=c takes one image at a time, which the runtime of {profile.name} does not for a batch of {batch}: "
@@ -100,12 +99,10 @@ class Project:
         network = Network(backbone, policy, found)
         examples = Examples.of(found.input_shape, found.num_classes, backbone, images, labels)
         plan = make_plan(compile_step(network.table, profile, batch, optimizer))
-        try:
-            release = version("tinysearch")
-        except PackageNotFoundError:
-            release = "checkout"
         digest = base_digest(backbone, policy.head)
-        program = Program(network, plan, Identity(chosen, release, title, policy, digest, learning_rate))
+        program = Program(
+            network, plan, Identity(chosen, package_version("tinysearch") or "", title, policy, digest, learning_rate)
+        )
         expected = golden(backbone, policy, examples, Training(batch, optimizer, learning_rate))
         return cls(program, plan, profile, examples, expected, _normalisation(backbone))
 
@@ -186,7 +183,7 @@ class Project:
             "FITS": f"All of it {verdict} {room.name} of {self.profile.description}, {room.size} bytes.",
             "NORMALISATION": self.normalisation,
             "QEMU_RAM": ram(self.profile).size,
-            "FPU": "d16" if self.profile.name.startswith(("stm32h7", "imxrt", "stm32f767")) else "sp-d16",
+            "FPU": "d16" if self.profile.fpu == "double" else "sp-d16",
         }
 
 

@@ -9,9 +9,9 @@ from torch import nn
 from tinysearch.devices.profile import load_device
 from tinysearch.devices.profile.model import Schedule
 from tinysearch.devices.step.compiler import compile_step
-from tinysearch.devices.step.lines import Ways
 from tinysearch.devices.step.setting import StepSetting
 from tinysearch.devices.step.walk import Phase
+from tinysearch.devices.step.ways import Ways
 from tinysearch.spaces import methods
 from tinysearch.spaces.table import UpdateTable
 from tinysearch.spaces.trace import INPUT, Trace, trace
