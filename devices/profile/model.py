@@ -56,8 +56,8 @@ class Schedule(Record):
         image: held: in RAM until it was read; lines: asked for line by line where its readers run line by line.
         strided_in_place: A depthwise convolution of stride 2 overwrites its input too.
         fused_updates: A weight gradient is added to the weight as it is computed, so that no tensor of it exists.
-        by_channels: The backward pass of an inverted residual runs a few channels at a time, so that no gradient of its
-            expanded maps exists.
+        by_channels: An inverted residual runs a few channels at a time, forward and backward, so that no expanded map
+            exists but what is kept, nor a gradient of one.
         one_by_one: A batch is that many passes of one image, whose weight gradients are added up.
     """
 
@@ -73,7 +73,7 @@ class Schedule(Record):
         if self.image == "lines" and not self.line_by_line:
             raise ValueError("an image is read by lines only where what reads it runs line_by_line")
         if self.by_channels and not self.fused_updates:
-            raise ValueError("a backward pass by_channels needs fused_updates: it meets each weight once")
+            raise ValueError("by_channels needs fused_updates: its backward pass meets each weight once")
         return self
 
 

@@ -89,15 +89,15 @@ def find_chains(trace: Trace, sources: Mapping[int, tuple[int, ...]]) -> dict[in
         channels = min(SMALL_CHANNELS if pixels <= SMALL_MAP else CHANNELS, rows[inner[0]].in_channels)
         sizing = [each for each in chain if rows[each].depthwise or _mixes(rows[each]) or _pools(rows[each])]
         alone = not expands and len(readers[sources[start][0]]) == 1
+        forward = sizing[:-1] if projects else sizing
+        backward = sizing[1:] if expands or alone else sizing
         found[chain[-1]] = Chain(
             tuple(chain),
             expands,
             projects,
             channels,
-            maps=tuple(channels * prod(rows[each].out_shape[1:]) for each in sizing[: -projects or None]),
-            gradient_maps=tuple(
-                (each, channels * prod(rows[each].in_shape[1:])) for each in sizing[expands or alone :]
-            ),
+            maps=tuple(channels * prod(rows[each].out_shape[1:]) for each in forward),
+            gradient_maps=tuple((each, channels * prod(rows[each].in_shape[1:])) for each in backward),
         )
     return found
 
