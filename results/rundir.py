@@ -34,6 +34,8 @@ REQUEST, ENVIRONMENT, STUDY, FRONT, PARETO = (
     "front.json",
     "pareto.png",
 )
+#: Folder of what Ray Tune and TensorBoard write of a run; nothing reads it.
+TUNE = "ray"
 _LOCK = ".lock"
 #: What was asked, and what the run was computed on.
 RUN_FORMAT = Format("tinysearch.run", 1, "request of a run")

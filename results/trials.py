@@ -45,8 +45,10 @@ class TrialStore:
         self.path = path
         self._storage = storage
         self._study = study
-        records = (_record(trial.user_attrs, path) for trial in study.get_trials(deepcopy=False))
-        self._records = {record.number: record for record in records}
+        self._records: dict[int, TrialRecord] = {}
+        self._first: dict[int, TrialRecord] = {}
+        for trial in study.get_trials(deepcopy=False):
+            self._note(_record(trial.user_attrs, path))
         again = (_rescore(value, path) for key, value in study.user_attrs.items() if key.startswith(_RESCORE))
         self._rescores = {(rescore.round, rescore.trial): rescore for rescore in again}
 
@@ -119,6 +121,10 @@ class TrialStore:
         """All trials, by number, as of when this store was loaded, and those appended since."""
         return [self._records[number] for number in sorted(self._records)]
 
+    def first(self) -> list[TrialRecord]:
+        """As `all`, but of trials that were tried again how they ended at first."""
+        return [self._first[number] for number in sorted(self._first)]
+
     @property
     def by_number(self) -> Mapping[int, TrialRecord]:
         """The trials that `all` gives, by number: a view, which grows with the store."""
@@ -144,10 +150,31 @@ class TrialStore:
         Raises:
             ValueError: The number or the encoded policy is wrong, or a complete trial lacks an objective.
         """
-        from optuna.trial import TrialState, create_trial
-
         if trial.number in self._records:
             raise ValueError(f"trial {trial.number} is there already")
+        self._add(trial)
+
+    def retry(self, trial: TrialRecord) -> None:
+        """Add how a trial that had failed ended when it was tried again; durable as of `append`.
+
+        Args:
+            trial: The trial, with the number that it has. `all` gives it from now on; what it was before stays.
+
+        Raises:
+            ValueError: There is no failed trial of that number, or as of `append`.
+        """
+        before = self._records.get(trial.number)
+        if before is None or before.state != "failed" or before.hash != trial.hash:
+            raise ValueError(f"trial {trial.number} is none that failed")
+        self._add(trial)
+
+    def _note(self, trial: TrialRecord) -> None:
+        self._records[trial.number] = trial
+        self._first.setdefault(trial.number, trial)
+
+    def _add(self, trial: TrialRecord) -> None:
+        from optuna.trial import TrialState, create_trial
+
         counts = list(self.genes.values())
         if trial.row is not None and (
             len(trial.row) != len(counts) or not all(0 <= v < k for v, k in zip(trial.row, counts, strict=True))
@@ -164,7 +191,7 @@ class TrialStore:
         entry.datetime_complete = datetime.now()  # naive local time is what Optuna keeps
         entry.datetime_start = entry.datetime_complete - timedelta(seconds=trial.seconds)
         self._study.add_trial(entry)
-        self._records[trial.number] = trial
+        self._note(trial)
 
     def add_rescore(self, rescore: Rescore) -> None:
         """Add what a trial's policy was scored again as; once this returns, it survives a kill and a power cut.

@@ -5,7 +5,7 @@ goes on where it stopped, and hands every finished trial to the store before it 
 """
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import islice
@@ -15,6 +15,7 @@ from typing import Any, Protocol, Self
 import numpy as np
 
 from ..core.errors import TinySearchError
+from ..core.metrics import COSTS
 from ..devices.costs import Costs
 from ..results.limits import Limits
 from ..results.pareto import OBJECTIVES, as_minimised
@@ -25,11 +26,10 @@ from ..spaces.table import UpdateTable
 from .distributed.base import Evaluate
 from .proxies.base import Score
 from .repair import Repair
+from .request import ROUND_SIZE
 from .samplers.base import Sampler
 from .stopping import Progress, Stop
 
-#: Policies proposed at once: at most so many can be scored at the same time.
-ROUND = 4
 #: How often a sampler is asked for one round before the space counts as exhausted.
 MAX_ATTEMPTS = 200
 
@@ -37,8 +37,8 @@ MAX_ATTEMPTS = 200
 class Store(Protocol):
     """Where trials are kept; see `tinysearch.results.trials.TrialStore`."""
 
-    def all(self) -> list[TrialRecord]:
-        """The trials so far, in order."""
+    def first(self) -> list[TrialRecord]:
+        """The trials so far, in order, each as it ended when it was tried for the first time."""
         ...
 
     def append(self, trial: TrialRecord) -> None:
@@ -89,8 +89,9 @@ class Proposal:
 class Search:
     """A search over one space, with one sampler.
 
-    Policies are proposed in rounds of `ROUND` and the sampler learns of a round when all of it is done, so what is
-    found does not depend on how many are scored at once, nor on which is done first.
+    Policies are proposed in rounds and the sampler learns of a round when all of it is done, so what is found does not
+    depend on how many are scored at once, nor on which is done first. A trial that failed and was tried again counts
+    here as it did at first, since what came after it was proposed in that light.
 
     Args:
         space: The space.
@@ -104,7 +105,8 @@ class Search:
         stop: When to end.
         exact: As `cost`, with the memory that a plan of each policy needs: for those that are about to be trained.
             None is `cost` itself.
-        opening: Policies of the first rounds, where those are to be smaller than `ROUND`.
+        opening: Policies of the first rounds, where those are to be smaller than the others.
+        round_size: Policies proposed at once: at most so many can be scored at the same time.
 
     Attributes:
         ended: Why the search ended, in words; empty until it has.
@@ -121,6 +123,7 @@ class Search:
     stop: Stop
     exact: Callable[[UpdateTable], Costs] | None = None
     opening: Sequence[int] = ()
+    round_size: int = ROUND_SIZE
     ended: str = field(default="", init=False)
     _seen: set[str] = field(default_factory=set, init=False)
     _repair: Repair = field(init=False)
@@ -138,6 +141,7 @@ class Search:
         seeds: Sequence[UpdatePolicy],
         stop: Stop,
         opening: Sequence[int] = (),
+        round_size: int = ROUND_SIZE,
     ) -> Self:
         """The search of a problem, which says what policies there are and what they cost; for the others see above."""
         return cls(
@@ -152,6 +156,7 @@ class Search:
             stop=stop,
             exact=problem.exact,
             opening=opening,
+            round_size=round_size,
         )
 
     def __iter__(self) -> Iterator[TrialRecord]:
@@ -161,7 +166,7 @@ class Search:
     def steps(self) -> Iterator[TrialRecord | None]:
         """Yield every new trial, and None when a round is over, resumed or not: there a search may be left waiting."""
         begun = time.monotonic()
-        done = {record.number: record for record in self.store.all()}
+        done = {record.number: record for record in self.store.first()}
         tried = sum(record.tried for record in done.values())
         number = 0
         seeds, sizes = list(self.seeds), iter(self.opening)
@@ -175,7 +180,7 @@ class Search:
             if number >= len(done) and (enough := self.sampler.enough()):
                 self.ended = enough
                 return
-            proposals = dict(enumerate(islice(self._proposals(seeds), next(sizes, ROUND)), start=number))
+            proposals = dict(enumerate(islice(self._proposals(seeds), next(sizes, self.round_size)), start=number))
             if not proposals:
                 self.ended = f"there is nothing new to try: {len(self._seen)} policies are known"
                 return
@@ -226,13 +231,10 @@ class Search:
             elif len(fitting) < most:
                 fitting.append((number, known))
         start = time.perf_counter()
-        for place, result in self.evaluate([proposals[number].policy for number, _ in fitting]):
-            number, known = fitting[place]
-            if isinstance(result, Score):
-                yield self._keep(TrialRecord(**known | _scored(proposals[number].policy, result)))
-            else:
-                seconds = time.perf_counter() - start
-                yield self._keep(TrialRecord(**known, state="failed", error=result, seconds=seconds))
+        policies = [proposals[number].policy for number, _ in fitting]
+        for place, result in self.evaluate(policies, [shown(known) for _, known in fitting]):
+            outcome = ended(policies[place], result, time.perf_counter() - start)
+            yield self._keep(TrialRecord(**fitting[place][1] | outcome))
 
     def _keep(self, record: TrialRecord) -> TrialRecord:
         self.store.append(record)
@@ -278,8 +280,22 @@ def _known(number: int, proposal: Proposal, costs: Costs, place: int) -> dict[st
     }
 
 
-def _scored(policy: UpdatePolicy, score: Score) -> dict[str, Any]:
-    """What the score adds; the policy keeps the rate that was tuned for it."""
+def shown(known: Mapping[str, Any]) -> dict[str, object]:
+    """What those who watch are told of a trial before it is scored: what it is, and its costs."""
+    names = ("number", "round", "hash", "method", *COSTS)
+    return {name: known[name] for name in names if known.get(name) is not None}
+
+
+def ended(policy: UpdatePolicy, score: Score | str, seconds: float) -> dict[str, Any]:
+    """What a trial's record says of how it ended; the policy keeps the rate that was tuned for it.
+
+    Args:
+        policy: The trial's.
+        score: As what it was scored, or the reason of its failure.
+        seconds: Time since it was asked for, s: what a failure took, if it was not more.
+    """
+    if isinstance(score, str):
+        return {"state": "failed", "error": score, "seconds": seconds}
     return {
         "policy": policy.with_training(learning_rate=score.learning_rate).to_json(),
         "state": "complete",

@@ -31,13 +31,15 @@ from .finalists import Standing, standing
 from .judgement import doubts, judge
 from .network import load_network
 from .proxies import ProxySettings
-from .request import Request
+from .request import ROUND_SIZE, Request
 from .screens import AdditiveScore, ScreenTask, make_screen
 from .support import SupportTask, draw_episodes, support_task
 from .threads import one_thread
 
 #: Samplers that screen all policies before any is trained, so that a surrogate can tell what to believe.
 SCREENING = ("auto", "exact")
+#: Of a request, what is no part of what a run is: how long it goes on, and where things lie.
+_NO_PART = {"trials", "rescore", "time_budget", "trial_timeout", "data_dir", "weights"}
 #: Draws of episodes between the first of a round and the first of the next: more than a proxy takes.
 DRAWS = 1000
 
@@ -267,7 +269,9 @@ class Problem:
     def identity(self) -> dict[str, Any]:
         """What a run is. How long it may go on is no part of that: a finished run can be taken further."""
         request, train = self.request, self.dataset.train
-        content = request.model_dump(mode="json", exclude={"trials", "rescore", "time_budget", "data_dir", "weights"})
+        content = request.model_dump(mode="json", exclude=_NO_PART)
+        if request.round_size == ROUND_SIZE:
+            del content["round_size"]  # as of runs from before it could be chosen
         return content | {
             "input_size": self.trace.input_shape[1],
             "batch": self.batch,

@@ -15,6 +15,8 @@ from .screens import SCREENS
 
 DEFAULT_BACKBONE = "mobilenetv2-w0.35"
 DEFAULT_PROXY = "few-shot"
+#: Policies of a round, and the most that one may have.
+ROUND_SIZE, LARGEST_ROUND = 4, 256
 #: Sides of images, in pixels.
 SMALLEST, LARGEST = 16, 1024
 
@@ -30,8 +32,10 @@ class Request(BaseModel):
         weights: `bundled`, `imagenet`, `none` or a file; None takes what is published for the backbone.
         input_size: Side of the images in pixels; None takes the weights' own, or 96 if that is less.
         trials: Policies to score.
+        round_size: Policies that are proposed together, before the sampler learns of any of them.
         rescore: Rounds at most in which finalists are scored again.
         time_budget: Seconds after which no further round begins, of trials or of scoring again.
+        trial_timeout: Seconds after which a policy that is being scored counts as failed.
         seed: Seed of episodes and search.
         sampler: How policies are proposed.
         screen: How the sampler `auto` ranks all policies before any is trained.
@@ -52,8 +56,10 @@ class Request(BaseModel):
     weights: str | None = None
     input_size: int | None = Field(default=None, ge=SMALLEST, le=LARGEST)
     trials: int = Field(default=30, ge=1, le=100_000)
+    round_size: int = Field(default=ROUND_SIZE, ge=1, le=LARGEST_ROUND)
     rescore: int = Field(default=2, ge=0, le=100)
     time_budget: float | None = Field(default=None, gt=0)
+    trial_timeout: float | None = Field(default=None, gt=0)
     seed: int = Field(default=0, ge=0, lt=2**32)
     sampler: str = "auto"
     screen: str = "tangent"
@@ -72,7 +78,9 @@ class Request(BaseModel):
             InputError: A value is wrong; the option is named.
         """
         given = {key: value for key, value in values.items() if value is not None}
-        units = {f"max_{name}": metric.unit for name, metric in LIMITED.items()} | {"time_budget": SECONDS}
+        units = {f"max_{name}": metric.unit for name, metric in LIMITED.items()} | dict.fromkeys(
+            ("time_budget", "trial_timeout"), SECONDS
+        )
         for key, unit in units.items():
             if isinstance(given.get(key), str) and unit.parse is not None:  # a number is in base units already
                 try:

@@ -2,12 +2,13 @@
 
 import time
 from collections.abc import Iterator
+from dataclasses import asdict
 from typing import Protocol
 
 from ..results.records import Rescore, TrialRecord
 from ..spaces.policy import UpdatePolicy
 from .distributed.base import Evaluate
-from .engine import packed
+from .engine import packed, shown
 from .finalists import Standing
 from .proxies.base import Score
 
@@ -36,7 +37,8 @@ def score_again(store: Store, now: Standing, evaluate: Evaluate) -> Iterator[Res
     # With the rates that the front states: it is these recipes that users will train by.
     policies = [UpdatePolicy.from_json(records[number].policy) for number in now.due]
     start = time.perf_counter()
-    for place, result in evaluate(policies):
+    facts = [shown({**asdict(records[number]), "round": now.round}) for number in now.due]
+    for place, result in evaluate(policies, facts):
         stated = policies[place].training.learning_rate
         if isinstance(result, Score) and stated is not None and result.learning_rate < stated:
             result = f"training diverged at the learning rate {stated:g} that was found for it"

@@ -1,26 +1,26 @@
 """A run: from a device, a data set and a backbone to a Pareto front of policies that train."""
 
 import math
-import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ..core.errors import InputError
 from ..results.front import Front
 from ..results.identity import run_name
-from ..results.rundir import RunDirectory
+from ..results.rundir import TUNE, RunDirectory
 from ..results.trials import TrialStore
-from .distributed.local import evaluator
-from .engine import ROUND, Search, require_success
+from .distributed.base import Workers
+from .distributed.choice import Place
+from .engine import Search, require_success
 from .finalists import Standing
 from .networks import requests_of
 from .observer import Observer
 from .problem import Problem
 from .proxies import make_proxy
 from .rescoring import score_again
+from .retrying import try_again
 from .samplers import make_sampler
 from .seeds import seeds_of
 from .several import run_several
@@ -40,8 +40,10 @@ def run(
     weights: str | Mapping[str, str] | None = None,
     input_size: int | str | Sequence[int] | None = None,
     trials: int | None = None,
+    round_size: int | None = None,
     rescore: int | None = None,
     time_budget: str | float | None = None,
+    trial_timeout: str | float | None = None,
     seed: int | None = None,
     sampler: str | None = None,
     screen: str | None = None,
@@ -52,7 +54,11 @@ def run(
     max_energy: str | float | None = None,
     batch: int | None = None,
     out: str | Path | None = None,
-    jobs: int | None = None,
+    retry_failed: bool | None = None,
+    jobs: int | str | None = None,
+    ray: str | bool | None = None,
+    cpus_per_trial: float | None = None,
+    gpus_per_trial: float | None = None,
     observer: Observer | None = None,
 ) -> RunDirectory:
     """Search update policies and keep everything that was found.
@@ -70,9 +76,13 @@ def run(
             files by backbone: as a mapping, or as "NAME=FILE,NAME=FILE".
         input_size: Side of the images in pixels; the weights' own, or 96 if that is less. Several likewise.
         trials: Policies to score; 30.
+        round_size: Policies that are proposed together, and so the most that can be scored at once. With another one
+            the search is another and finds other policies; 4.
         rescore: Rounds at most in which finalists are scored again, on other images of the training split, before the
             front is final; 0 for none; 2.
         time_budget: After this no further round begins, such as "10min", or in seconds; no bound.
+        trial_timeout: A policy that takes longer than this to score counts as failed, such as "5min", or seconds; no
+            bound.
         seed: Seed of episodes and search; 0.
         sampler: How policies are proposed; "auto".
         screen: How "auto" ranks all policies before any is trained; "tangent".
@@ -84,7 +94,14 @@ def run(
         batch: Samples of a training step on the device; the device's.
         out: The run directory; `runs/` and a name made from the request, so that the same request finds its run again.
             A run that is there is resumed.
-        jobs: Policies scored at once; one for each processor, at most `ROUND`. It does not change what is found.
+        retry_failed: Whether policies that failed in earlier sessions are tried again first. What was proposed in the
+            light of their failure stays as it is; False.
+        jobs: Policies scored at once; "auto" is one for each processor, at most `round_size`, and the default; with Ray
+            as many as its resources allow. It does not change what is found.
+        ray: Whether Ray Tune does the scoring: an address, "auto" for the cluster of this machine, or True for a Ray
+            that lasts as long as the run. It does not change what is found.
+        cpus_per_trial: Processors that Ray keeps free for each policy; 1.
+        gpus_per_trial: Graphics processors likewise; the built-in proxy computes on processors; 0.
         observer: Told of the run's progress; nobody.
 
     Returns:
@@ -95,7 +112,8 @@ def run(
         MissingDataError: Data or weights are missing.
         BudgetError: No policy fits the device or the limits.
         ConflictError: `out` holds another run.
-        TinySearchError: Every policy failed to train, or a process that trained one died.
+        UnsupportedError: Ray is asked for, and not installed.
+        TinySearchError: Every policy failed to train, or no process could be begun.
         KeyboardInterrupt: The search was stopped; all finished trials and their front are kept.
 
     Example:
@@ -105,10 +123,6 @@ def run(
         >>> len(run.front.members)
         1
     """
-    if jobs is None:
-        jobs = min(ROUND, os.cpu_count() or 1)
-    if not 1 <= jobs <= ROUND:
-        raise InputError(f"jobs is {jobs}: it must be from 1 to {ROUND}, the policies of a round")
     requests = requests_of(
         backbone,
         input_size,
@@ -117,8 +131,10 @@ def run(
         dataset=dataset,
         data_dir=data_dir,
         trials=trials,
+        round_size=round_size,
         rescore=rescore,
         time_budget=time_budget,
+        trial_timeout=trial_timeout,
         seed=seed,
         sampler=sampler,
         screen=screen,
@@ -129,8 +145,16 @@ def run(
         max_energy=max_energy,
         batch=batch,
     )
+    place = Place.of(
+        jobs,
+        requests[0].round_size,
+        timeout=requests[0].trial_timeout,
+        ray=ray,
+        cpus=cpus_per_trial,
+        gpus=gpus_per_trial,
+    )
     if len(requests) > 1:
-        return run_several(requests, out, jobs, observer)
+        return run_several(requests, out, place, observer, retry_failed=bool(retry_failed))
     (request,) = requests
     problem = Problem.of(request)
     asked = problem.identity()
@@ -138,11 +162,14 @@ def run(
     with (
         RunDirectory.open(path, asked, threads=1) as directory,
         directory.store(problem.space.gene_levels) as store,
+        place.workers(path / TUNE) as workers,
     ):
         if observer is not None:
             observer.prepared(problem, directory, store.all())
         try:
-            _work(problem, directory, store, jobs, observer)
+            if retry_failed:
+                _try_again(problem, directory, store, workers, observer)
+            _work(problem, directory, store, workers, observer)
         finally:
             if _write_front(problem, directory, store) is not None:
                 directory.plot_pareto()
@@ -150,12 +177,25 @@ def run(
     return RunDirectory.load(path)
 
 
-def _work(problem: Problem, directory: RunDirectory, store: TrialStore, jobs: int, observer: Observer | None) -> None:
+def _try_again(
+    problem: Problem, directory: RunDirectory, store: TrialStore, workers: Workers, observer: Observer | None
+) -> None:
+    """Try again what failed."""
+    with workers(make_proxy(problem), problem.request.round_size) as evaluate:
+        for record in try_again(store, evaluate):
+            front = _write_front(problem, directory, store)
+            if observer is not None:
+                observer.trial(record, front)
+
+
+def _work(
+    problem: Problem, directory: RunDirectory, store: TrialStore, workers: Workers, observer: Observer | None
+) -> None:
     """Search, score the finalists again, and say why that is all."""
     request, begun = problem.request, time.monotonic()
     reasons = []
     if store.tried < request.trials:
-        reasons.append(_search(problem, directory, store, jobs, observer))
+        reasons.append(_search(problem, directory, store, workers, observer))
     over = AfterSeconds(request.time_budget or math.inf)
     if request.rescore and any(record.state == "complete" for record in store.all()):
         again = 0
@@ -163,25 +203,27 @@ def _work(problem: Problem, directory: RunDirectory, store: TrialStore, jobs: in
             if over.left(Progress(store.tried, time.monotonic() - begun)) <= 0:
                 break
             again += len(now.due)
-            _score_again(problem, directory, store, now, jobs, observer)
+            _score_again(problem, directory, store, now, workers, observer)
         if again:
             reasons.append(f"{again} fine-tunings of finalists were repeated on other images")
     if reasons and observer is not None:
         observer.ended("; ".join(reasons))
 
 
-def _search(problem: Problem, directory: RunDirectory, store: TrialStore, jobs: int, observer: Observer | None) -> str:
+def _search(
+    problem: Problem, directory: RunDirectory, store: TrialStore, workers: Workers, observer: Observer | None
+) -> str:
     """Find new trials; why no more."""
     request = problem.request
     sampler = make_sampler(request.sampler, problem.space, request.seed, warm_up=WARM_UP)
     enough = AfterTrials(request.trials)
     budget = request.time_budget
-    with evaluator(make_proxy(problem), jobs) as evaluate:
+    with workers(make_proxy(problem), request.round_size) as evaluate:
         with one_thread():
             sampler.prepare(problem)
             seeds = seeds_of(problem, only_last=sampler.knows_better and not request.compare)
         stop = enough if budget is None else FirstOf((enough, AfterSeconds(budget)))
-        search = Search.of(problem, sampler, evaluate, store, seeds, stop)
+        search = Search.of(problem, sampler, evaluate, store, seeds, stop, round_size=request.round_size)
         for record in search:
             # Written at once, so that a run that is killed can be shown.
             front = _write_front(problem, directory, store)
@@ -191,12 +233,17 @@ def _search(problem: Problem, directory: RunDirectory, store: TrialStore, jobs: 
 
 
 def _score_again(
-    problem: Problem, directory: RunDirectory, store: TrialStore, now: Standing, jobs: int, observer: Observer | None
+    problem: Problem,
+    directory: RunDirectory,
+    store: TrialStore,
+    now: Standing,
+    workers: Workers,
+    observer: Observer | None,
 ) -> None:
     """Score finalists again in one round."""
     if observer is not None:
         observer.rescoring(now.round, [store.by_number[number] for number in now.due])
-    with evaluator(make_proxy(replace(problem, round=now.round)), min(jobs, len(now.due))) as evaluate:
+    with workers(make_proxy(replace(problem, round=now.round)), len(now.due)) as evaluate:
         for rescore in score_again(store, now, evaluate):
             front = _write_front(problem, directory, store)
             if observer is not None:

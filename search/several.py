@@ -13,9 +13,10 @@ from ..results.front import Front
 from ..results.identity import run_name
 from ..results.networks import NETWORKS, network_name, numbered_together
 from ..results.records import TrialRecord
-from ..results.rundir import RunDirectory
+from ..results.rundir import TUNE, RunDirectory
 from ..results.trials import TrialStore
-from .distributed.local import evaluator
+from .distributed.base import Workers
+from .distributed.choice import Place
 from .engine import Search, require_success
 from .judgement import doubts, judge_together
 from .networks import load_networks
@@ -24,6 +25,7 @@ from .problem import Problem
 from .proxies import make_proxy
 from .proxies.several import SeveralProxies
 from .request import Request
+from .retrying import try_again
 from .samplers.auto import OPENING, AutoSampler
 from .seeds import seeds_of
 from .stopping import AfterSeconds, AfterTrials, FirstOf
@@ -119,6 +121,14 @@ class Several:
         self.directory.write_front(front, {trial.number: trial for trial in every})
         return front
 
+    def tell(self, part: Part, record: TrialRecord, observer: Observer | None) -> None:
+        """Write the fronts that a new trial of one network is in, and tell of it by its number among all."""
+        part.write_front()
+        front = self.write_front()
+        if observer is not None:
+            number = record.number * len(self.parts) + self.parts.index(part)
+            observer.trial(replace(record, number=number), front)
+
     @property
     def tried(self) -> int:
         """How many policies of all networks were trained, or tried to be."""
@@ -133,33 +143,42 @@ class Several:
 
 
 def run_several(
-    requests: Sequence[Request], out: str | Path | None, jobs: int, observer: Observer | None
+    requests: Sequence[Request],
+    out: str | Path | None,
+    place: Place,
+    observer: Observer | None,
+    *,
+    retry_failed: bool = False,
 ) -> RunDirectory:
     """Search several networks for one front; see `run`.
 
     Args:
         requests: One for each network: see `requests_of`.
         out: The run directory; None is one in `runs/` with a name made from the request.
-        jobs: Policies scored at once.
+        place: Where policies are scored.
         observer: Told of the run's progress: of `prepared` once for each network, and of trials as numbered together.
+        retry_failed: Whether policies that failed in earlier sessions are tried again first.
 
     Raises:
         InputError: A value is wrong.
         MissingDataError: Data or weights are missing.
         BudgetError: None of the networks fits the device or the limits.
         ConflictError: `out` holds another run.
-        TinySearchError: Every policy failed to train, or a process that trained one died.
+        TinySearchError: Every policy failed to train, or no process could be begun.
     """
     problems, left_out = load_networks(requests)
     for line in left_out:
         warn(line, stacklevel=3)
-    with Several.open(None if out is None else Path(out), problems, left_out) as several:
+    with (
+        Several.open(None if out is None else Path(out), problems, left_out) as several,
+        place.workers(several.directory.path / TUNE) as workers,
+    ):
         if observer is not None:
             for part in several.parts:
                 observer.prepared(part.problem, part.directory, part.store.all())
         try:
-            if several.tried < requests[0].trials:
-                _search(several, requests[0], jobs, observer)
+            if retry_failed or several.tried < requests[0].trials:
+                _search(several, requests[0], workers, observer, retry_failed=retry_failed)
         finally:
             for part in several.parts:
                 part.write_front()
@@ -170,14 +189,19 @@ def run_several(
     return RunDirectory.load(path)
 
 
-def _search(several: Several, request: Request, jobs: int, observer: Observer | None) -> None:
+def _search(
+    several: Several, request: Request, workers: Workers, observer: Observer | None, *, retry_failed: bool
+) -> None:
     problems = [part.problem for part in several.parts]
     samplers = [AutoSampler(problem.space, problem.seed) for problem in problems]
     enough = AfterTrials(request.trials)
     budget = request.time_budget
     stop = Together(enough if budget is None else FirstOf((enough, AfterSeconds(budget))), several.tried)
     makers = {(problem.trace.name, problem.trace.input_shape): make_proxy(problem) for problem in problems}
-    with evaluator(partial(SeveralProxies, makers), jobs) as evaluate:
+    with workers(partial(SeveralProxies, makers), request.round_size) as evaluate:
+        for part in several.parts if retry_failed else ():
+            for record in try_again(part.store, evaluate):
+                several.tell(part, record, observer)
         with one_thread():
             for sampler, part in zip(samplers, several.parts, strict=True):
                 try:
@@ -194,16 +218,13 @@ def _search(several: Several, request: Request, jobs: int, observer: Observer | 
                 seeds_of(part.problem, only_last=True),
                 stop,
                 opening=[1] * OPENING,
+                round_size=request.round_size,
             )
             for part, sampler in zip(several.parts, samplers, strict=True)
         ]
         turns = Turns(searches, samplers, stop)
         for place, record in turns:
-            several.parts[place].write_front()
-            front = several.write_front()
-            if observer is not None:
-                number = record.number * len(searches) + place
-                observer.trial(replace(record, number=number), front)
+            several.tell(several.parts[place], record, observer)
         if observer is not None:
             observer.ended(turns.ended)
 

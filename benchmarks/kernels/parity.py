@@ -62,6 +62,8 @@ def self_test(backbone: torch.nn.Module, policy: ts.UpdatePolicy, batch: int) ->
         )
         stated = (out / "net_selftest.c").read_text().partition("tolerances[] = {")[2].partition("}")[0]
         allowed = [float(number) for number in stated.replace("f", "").split(",") if number.strip()]
+    if overflow := re.search(r"region `RAM' overflowed by \d+ bytes", run.stderr):
+        return f"more RAM than the emulator has: {overflow[0]}"
     found = re.search(r"pass: net, worst difference (\S+)", run.stderr)
     if run.returncode or not found:
         return f"FAILED: {run.stderr.strip().splitlines()[-1]}"

@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import isfinite
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ...spaces.policy import UpdatePolicy
@@ -57,6 +58,9 @@ class Score:
             the proxy asks none. Policies are compared by the queries that they answer differently.
         images: Where the image of each query is in the training split, in the order of the answers; empty where the
             proxy does not say. By these, rounds are seen to ask for the same images.
+
+    Raises:
+        ValueError: A number is none that a score can have.
     """
 
     accuracy: float
@@ -66,6 +70,16 @@ class Score:
     seconds: float
     answers: bytes = b""
     images: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Refuse what no front could be made of."""
+        if not 0 <= self.accuracy <= 1:
+            raise ValueError(f"an accuracy of {self.accuracy} is none")
+        for name in ("accuracy_se", "learning_rate", "seconds"):
+            if not (isfinite(value := getattr(self, name)) and value >= 0):
+                raise ValueError(f"{name} is {value}, which it cannot be")
+        if not isfinite(self.loss):
+            raise ValueError(f"the loss is {self.loss}")
 
 
 class Proxy(ABC):

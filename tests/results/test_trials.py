@@ -53,6 +53,23 @@ def test_trials_of_every_kind_come_back(path, genes, trial):
         assert len(store) == 6
 
 
+def test_a_failed_trial_may_be_tried_again_and_what_it_was_stays(path, genes, trial):
+    failed = trial(1, state="failed", accuracy=None, error="no memory")
+    with TrialStore.open(path, genes) as store:
+        store.append(trial(0))
+        store.append(failed)
+        store.retry(again := replace(failed, error="no memory, again"))
+        store.retry(fine := trial(1))
+        for wrong in (trial(0), trial(2), replace(fine, accuracy=0.1)):  # complete, unknown, complete meanwhile
+            with pytest.raises(ValueError, match=f"trial {wrong.number} is none that failed"):
+                store.retry(wrong)
+    with TrialStore.load(path) as store:
+        assert store.all() == [trial(0), fine]
+        assert store.first() == [trial(0), failed]
+        assert again not in store.all()
+        assert (len(store), store.tried) == (2, 2)
+
+
 def test_optuna_reads_the_study_as_its_own(path, genes, trial):
     import optuna
 

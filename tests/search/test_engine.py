@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from tinysearch.devices.costs import Costs
 from tinysearch.results.limits import Limits
 from tinysearch.results.records import TrialRecord
-from tinysearch.search.engine import ROUND, Search
+from tinysearch.search.engine import Search
 from tinysearch.search.problem import Problem
 from tinysearch.search.proxies.base import Score
+from tinysearch.search.request import ROUND_SIZE
 from tinysearch.search.samplers import Sampler, make_sampler
 from tinysearch.search.samplers.random import RandomSampler
 from tinysearch.search.stopping import AfterSeconds, AfterTrials, FirstOf
@@ -32,7 +33,7 @@ class MemoryStore:
     def __init__(self, trials: Sequence[TrialRecord] = ()) -> None:
         self.trials = list(trials)
 
-    def all(self) -> list[TrialRecord]:
+    def first(self) -> list[TrialRecord]:
         return sorted(self.trials, key=lambda record: record.number)
 
     def append(self, trial: TrialRecord) -> None:
@@ -53,7 +54,7 @@ class Evaluator:
         self._random = None if order is None else random.Random(order)
         self._failing = failing
 
-    def __call__(self, policies: Sequence[UpdatePolicy]) -> Iterator[tuple[int, Score | str]]:
+    def __call__(self, policies: Sequence[UpdatePolicy], *_: object) -> Iterator[tuple[int, Score | str]]:
         self.asked += policies
         places = list(range(len(policies)))
         if self._random is not None:
@@ -117,7 +118,7 @@ def test_every_policy_is_new_and_every_trial_is_kept_when_it_is_told(make_search
         assert search.store.trials[-1] == record  # type: ignore[attr-defined]
     asked = [policy.hash for policy in search.evaluate.asked]  # type: ignore[attr-defined]
     assert len(asked) == len(set(asked)) == 30
-    assert [record.number for record in search.store.all()] == list(range(30))
+    assert [record.number for record in search.store.first()] == list(range(30))
 
 
 def test_the_known_methods_come_first_and_each_once(make_search: MakeSearch) -> None:
@@ -184,14 +185,14 @@ def test_a_run_killed_at_any_moment_resumes_to_the_same_trials(
     data: st.DataObject, make_search: MakeSearch, limits: Limits, uninterrupted: list[TrialRecord]
 ) -> None:
     """The rounds before the kill are whole; of the round in progress any subset of trials may be in the store."""
-    rounds = data.draw(st.integers(0, (len(uninterrupted) - 1) // ROUND), "finished rounds")
-    started = uninterrupted[rounds * ROUND : (rounds + 1) * ROUND]
+    rounds = data.draw(st.integers(0, (len(uninterrupted) - 1) // ROUND_SIZE), "finished rounds")
+    started = uninterrupted[rounds * ROUND_SIZE : (rounds + 1) * ROUND_SIZE]
     kept = data.draw(st.permutations(started), "order of completion")[: data.draw(st.integers(0, len(started)))]
-    before = uninterrupted[: rounds * ROUND] + kept
+    before = uninterrupted[: rounds * ROUND_SIZE] + kept
     evaluate = Evaluator(order=1)
     search = make_search(limits=limits, store=MemoryStore(before), evaluate=evaluate)
     new = list(search)
-    assert found(search.store.all()) == uninterrupted
+    assert found(search.store.first()) == uninterrupted
     assert found([*before, *new]) == uninterrupted
     assert not {policy.hash for policy in evaluate.asked} & {record.hash for record in before}
 
@@ -202,16 +203,16 @@ def test_a_learning_sampler_resumes_too(make_search: MakeSearch, sampler: str) -
     for kept in (5, 14, 19):
         search = make_search(sampler=sampler, store=MemoryStore(whole[:kept]))
         list(search)
-        assert found(search.store.all()) == whole
+        assert found(search.store.first()) == whole
 
 
 @pytest.mark.parametrize("first", [1, 3, 9, 10])
 def test_more_trials_later_are_those_of_a_longer_run(make_search: MakeSearch, first: int) -> None:
     store = MemoryStore()
     list(make_search(store=store, trials=first))
-    assert len(store.all()) == first
+    assert len(store.first()) == first
     list(make_search(store=store))
-    assert found(store.all()) == found(list(make_search()))
+    assert found(store.first()) == found(list(make_search()))
 
 
 def test_fewer_trials_later_change_nothing(make_search: MakeSearch) -> None:
@@ -346,7 +347,7 @@ def test_a_run_with_a_policy_outside_of_the_space_resumes_too(
     whole = found(list(make_search(sampler="nsga2", seeds=seeds, trials=14)))
     search = make_search(sampler="nsga2", seeds=seeds, trials=14, store=MemoryStore(whole[:kept]))
     list(search)
-    assert found(search.store.all()) == whole
+    assert found(search.store.first()) == whole
 
 
 def test_a_search_says_why_it_ended(make_search: MakeSearch, make_problem: Callable[..., Problem]) -> None:

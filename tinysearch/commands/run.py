@@ -49,10 +49,12 @@ def _read_config(context: click.Context, parameter: click.Parameter, value: Path
 )
 @click.option("--input-size", metavar="PIXELS,...", help="Side of the images; several, with commas, are one search.")
 @click.option("--trials", type=int, help="Policies to score.  [default: 30]")
+@click.option("--round-size", type=int, help="Policies proposed together, and so scored at once at most.  [default: 4]")
 @click.option(
     "--rescore", type=int, help="Rounds at most in which finalists are scored again on other images.  [default: 2]"
 )
 @click.option("--time-budget", metavar="TIME", help="Begin no round after this long, such as 10min.")
+@click.option("--trial-timeout", metavar="TIME", help="A policy that takes longer to score has failed, such as 5min.")
 @click.option("--seed", type=int, help="Seed of episodes and search.  [default: 0]")
 @click.option(
     "--out", type=click.Path(path_type=Path), help="Run directory.  [default: a name from the request in runs/]"
@@ -87,7 +89,19 @@ def _read_config(context: click.Context, parameter: click.Parameter, value: Path
 @click.option("--max-latency", metavar="TIME", help="Longest training step, such as 800ms.")
 @click.option("--max-energy", metavar="ENERGY", help="Most energy of a training step, such as 2J.")
 @click.option("--batch", type=int, help="Samples of a training step on the device.")
-@click.option("--jobs", type=int, help="Policies scored at once.  [default: processors, at most 4]")
+@click.option("--retry-failed", is_flag=True, default=None, help="Try policies again that failed, before all else.")
+@click.option(
+    "--jobs", metavar="N", help="Policies scored at once, or auto: one a processor, at most a round.  [default: auto]"
+)
+@click.option(
+    "--ray",
+    metavar="[ADDRESS]",
+    is_flag=False,
+    flag_value="local",
+    help="Score by Ray Tune: on this machine, or on the cluster of an address such as auto.",
+)
+@click.option("--cpus-per-trial", type=float, help="Processors that Ray keeps free for each policy.  [default: 1]")
+@click.option("--gpus-per-trial", type=float, help="Graphics processors likewise.  [default: 0]")
 @click.option(
     "-c",
     "--config",

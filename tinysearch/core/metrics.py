@@ -101,5 +101,7 @@ METRICS: dict[str, Metric] = {
         Metric("energy_j", "step energy", JOULES, limit="energy"),
     )
 }
+#: Those that are known of a policy before it is trained.
+COSTS = tuple(name for name in METRICS if name not in ("accuracy", "accuracy_se", "loss"))
 #: Those that a user can set a limit to, by what the limit is called.
 LIMITED: dict[str, Metric] = {metric.limit: metric for metric in METRICS.values() if metric.limit}
