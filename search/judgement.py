@@ -109,6 +109,22 @@ def _judgements(scored: Sequence[Sequence[TrialRecord]], beliefs: Sequence[Belie
     return judged
 
 
+def failures(trials: Sequence[TrialRecord]) -> list[str]:
+    """What users should know of policies that could not be scored; empty where all were.
+
+    Example:
+        >>> lost = TrialRecord(number=3, hash="0" * 16, policy="", row=None, state="failed", error="no memory")
+        >>> failures([lost])
+        ['1 of 1 policies could not be scored; the first: no memory (retry_failed tries again)']
+    """
+    failed = [trial for trial in trials if trial.state == "failed"]
+    if not failed:
+        return []
+    tried = sum(trial.tried for trial in trials)
+    said = f"{len(failed)} of {tried} policies could not be scored; the first: {failed[0].error or '':.120}"
+    return [f"{said} (retry_failed tries again)"]
+
+
 def doubts(trials: Sequence[TrialRecord], judged: Mapping[int, Judgement]) -> tuple[str, ...]:
     """What to be warned of: that the images are too few to tell the policies apart.
 

@@ -28,7 +28,7 @@ from .data import Dataset, load_dataset
 from .data.episodes import Episode
 from .data.images import as_input, normalisation_of
 from .finalists import Standing, standing
-from .judgement import doubts, judge
+from .judgement import doubts, failures, judge
 from .network import load_network
 from .proxies import ProxySettings
 from .request import ROUND_SIZE, Request
@@ -242,7 +242,9 @@ class Problem:
 
     def _front(self, trials: Sequence[TrialRecord], judged: Mapping[int, Judgement]) -> Front:
         points = self.reference_point, self.ideal_point
-        return Front.from_trials(trials, self.info, *points, judged=judged, warnings=doubts(trials, judged))
+        return Front.from_trials(
+            trials, self.info, *points, judged=judged, warnings=[*doubts(trials, judged), *failures(trials)]
+        )
 
     @property
     def info(self) -> RunInfo:

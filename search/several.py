@@ -18,7 +18,7 @@ from ..results.trials import TrialStore
 from .distributed.base import Workers
 from .distributed.choice import Place
 from .engine import Search, require_success
-from .judgement import doubts, judge_together
+from .judgement import doubts, failures, judge_together
 from .networks import load_networks
 from .observer import Observer
 from .problem import Problem
@@ -110,7 +110,7 @@ class Several:
             problems[0].reference_point,
             problems[0].ideal_point,
             judged=judged,
-            warnings=[*self.left_out, *self._failed(), *doubts(every, judged)],
+            warnings=[*self.left_out, *self._failed(), *doubts(every, judged), *failures(every)],
         )
         traces = [problems[member.trial % len(problems)].trace for member in front.members]
         members = tuple(

@@ -50,6 +50,8 @@ def test_what_failed_is_tried_again_and_joins_the_front(flaky: Callable[..., Run
     before = flaky().trials()
     failed = [trial.number for trial in before if trial.state == "failed"]
     assert len(failed) >= 3
+    told = RunDirectory.load(tmp_path / "run").front.warnings
+    assert f"{len(failed)} of {TRIALS} policies could not be scored; the first: out of memory" in "\n".join(told)
     assert all(before[number].error == "out of memory" for number in failed)
     first = asked(tmp_path)
     watcher = Watcher()
