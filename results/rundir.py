@@ -1,6 +1,6 @@
 """The folder that holds a run, and the only place where it does: what was asked, found and concluded.
 
-    RUN/request.json  environment.json  study.db  front.json  policies/<hash>.json  pareto.png
+    RUN/request.json  environment.json  trials.jsonl  study.db  front.json  policies/<hash>.json  pareto.png
 
 Every file is described in docs/run-directory.md. Files are replaced whole, trials are added in transactions,
 and one process at a time may write, so the run can be killed at any moment and resumed by opening it again.
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import BaseModel, ConfigDict
 
-from ..core.errors import ConflictError, InputError
+from ..core.errors import ConflictError, InputError, StorageError
 from ..core.files import TEMPORARY, read_text, write_atomically
 from ..core.formats import Format
 from .environment import environment, now
@@ -22,7 +22,7 @@ from .identity import differences, normalised
 from .networks import NETWORKS, numbered_together
 from .pareto import OBJECTIVES, Objective
 from .records import Member, Rescore, TrialRecord, policy_file
-from .trials import TrialStore
+from .trials import TrialStore, keeping
 
 if TYPE_CHECKING:
     from filelock import BaseFileLock
@@ -87,7 +87,7 @@ class RunDirectory:
         self.path = path
         self.request = request
         self._lock = lock
-        self._policies: set[str] | None = None  # files of the members last written; None before the first time
+        self._policies: dict[str, str] | None = None  # of the members last written, by file; None before the first time
 
     @classmethod
     def open(cls, path: str | Path, request: Mapping[str, Any], *, threads: int | None = None) -> Self:
@@ -104,6 +104,7 @@ class RunDirectory:
         Raises:
             ConflictError: The folder holds something else or another request, or another process writes it.
             InputError: The path cannot be a folder, or the request in it is damaged.
+            StorageError: The folder cannot be written.
         """
         from filelock import FileLock, Timeout
 
@@ -111,7 +112,8 @@ class RunDirectory:
         request = normalised(request)
         try:
             path.mkdir(parents=True, exist_ok=True)
-            if not (path / REQUEST).exists() and (foreign := _foreign(path)):
+            # In this order: what another process begins meanwhile is no obstacle.
+            if (foreign := _foreign(path)) and not (path / REQUEST).exists():
                 raise ConflictError(f"{path} is no run and not empty (it has {foreign}): choose another out", "out")
             lock = FileLock(path / _LOCK)
             lock.acquire(blocking=False)
@@ -119,19 +121,24 @@ class RunDirectory:
             raise ConflictError(
                 f"{path}: another process is writing this run: wait for it, or choose another out", "out"
             ) from error
-        except OSError as error:
+        except (FileExistsError, NotADirectoryError) as error:
             raise InputError(f"{path}: cannot keep a run there: {error.strerror}") from error
+        except OSError as error:
+            raise StorageError(
+                f"{path}: cannot keep a run there: {error.strerror}: make room, or the folder writable, or choose "
+                "another out",
+                "out",
+            ) from error
         run = cls(path, request, lock)
         try:
-            if (path / REQUEST).exists():
-                if told := differences(_read_request(path), request):
-                    raise ConflictError(
-                        f"{path} holds another run ({told}): choose another out, or ask as before", "out"
-                    )
-            else:
-                asked = RunFile(created=now(), request=request)
-                write_atomically(path / REQUEST, RUN_FORMAT.text(asked.model_dump()))
-            run._note_environment(threads)
+            with keeping(path):
+                _remove_unfinished(path)
+                if (path / REQUEST).exists():
+                    _require_same(path, request)
+                else:
+                    asked = RunFile(created=now(), request=request)
+                    write_atomically(path / REQUEST, RUN_FORMAT.text(asked.model_dump()))
+                run._note_environment(threads)
         except BaseException:
             run.close()
             raise
@@ -208,18 +215,23 @@ class RunDirectory:
 
         Returns:
             The path of front.json.
+
+        Raises:
+            StorageError: It cannot be written; the front before it stays.
         """
         self._require_lock()
-        (self.path / "policies").mkdir(exist_ok=True)
-        for member in front.members:
-            self._write_policy(member.hash, trials[member.trial].policy)
-        path = front.save(self.path / FRONT)
-        # Last, so that front.json never names a file that is not there.
-        files = {policy_file(member.hash) for member in front.members}
-        former = self._policies if self._policies is not None else self._left_behind(trials.values())
-        for file in former - files:
-            (self.path / file).unlink(missing_ok=True)
-        self._policies = files
+        with keeping(self.path / FRONT):
+            (self.path / "policies").mkdir(exist_ok=True)
+            texts = {policy_file(member.hash): trials[member.trial].policy for member in front.members}
+            for file, text in texts.items():
+                if self._policies is None or self._policies.get(file) != text:
+                    self._write_policy(file, text)
+            path = front.save(self.path / FRONT)
+            # Last, so that front.json never names a file that is not there.
+            former = set(self._policies) if self._policies is not None else self._left_behind(trials.values())
+            for file in former - texts.keys():
+                (self.path / file).unlink(missing_ok=True)
+        self._policies = texts
         return path
 
     @property
@@ -238,18 +250,25 @@ class RunDirectory:
         """The policy file of a member of the front.
 
         Raises:
-            InputError: The file that the front names lies outside the run.
+            InputError: The file that the front names lies outside the run, or is not there.
         """
         path = self.path / member.policy
         if not path.resolve().is_relative_to(self.path.resolve()):
             raise InputError(f"{self.path / FRONT}: the policy {member.policy!r} lies outside the run")
+        if not path.exists():
+            raise InputError(
+                f"{path}: no such file, though {FRONT} names it: was the run copied while it was written? The command "
+                "that made it writes the front anew"
+            )
         return path
 
     def plot_pareto(self, path: str | Path | None = None) -> Path:
         """Draw the front and the trials behind it, by default to pareto.png of the run; returns the path."""
         from .plots import plot_pareto
 
-        return plot_pareto(self.front, self.trials(), Path(path) if path else self.path / PARETO)
+        picture = Path(path) if path else self.path / PARETO
+        with keeping(picture):
+            return plot_pareto(self.front, self.trials(), picture)
 
     def close(self) -> None:
         """Let other processes write."""
@@ -270,8 +289,8 @@ class RunDirectory:
         there = {f"policies/{file.name}" for file in (self.path / "policies").iterdir()}
         return there & {policy_file(trial.hash) for trial in trials}
 
-    def _write_policy(self, policy_hash: str, text: str) -> None:
-        path = self.path / policy_file(policy_hash)
+    def _write_policy(self, file: str, text: str) -> None:
+        path = self.path / file
         if not path.is_file() or path.read_text(encoding="utf-8") != text:
             write_atomically(path, text)
 
@@ -289,6 +308,27 @@ class RunDirectory:
             raise ValueError(f"{self.path} was opened for reading")
 
 
+def _require_same(path: Path, request: Mapping[str, Any]) -> None:
+    """Refuse to go on with a run that was asked otherwise, or by a newer version."""
+    file = path / REQUEST
+    content, version = RUN_FORMAT.parse(read_text(file), str(file))
+    if version > RUN_FORMAT.version:
+        raise ConflictError(
+            f"{file}: written by a newer version of TinySearch: go on with that, or choose another out", "out"
+        )
+    there = RUN_FORMAT.validate(RunFile, content, version, str(file)).request
+    if told := differences(there, request):
+        raise ConflictError(f"{path} holds another run ({told}): choose another out, or ask as before", "out")
+
+
+def _remove_unfinished(path: Path) -> None:
+    """Delete what processes left that were killed while they wrote; the lock says that none is at it."""
+    for folder in (path, path / "policies"):
+        for file in folder.glob(f"{TEMPORARY}*"):
+            if not file.name.endswith(PARETO):  # which readers write too
+                file.unlink(missing_ok=True)
+
+
 def _read_request(path: Path) -> dict[str, Any]:
     file = path / REQUEST
     return RUN_FORMAT.read(RunFile, read_text(file), str(file)).request
@@ -300,5 +340,5 @@ def _read_sessions(file: Path) -> tuple[dict[str, Any], ...]:
 
 def _foreign(path: Path) -> str | None:
     """The first thing in a folder that an interrupted start of a run would not have left."""
-    names = (entry.name for entry in path.iterdir())
+    names = [entry.name for entry in path.iterdir()]
     return min((name for name in names if name != _LOCK and not name.startswith(TEMPORARY)), default=None)

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
+import numpy.typing as npt
 from scipy.special import ndtr
 
 from ..results.records import Judgement, Rescore, TrialRecord
@@ -79,32 +80,24 @@ def _judgements(scored: Sequence[Sequence[TrialRecord]], beliefs: Sequence[Belie
         begin = len(lasts)
         last = next((begin + place for place, trial in enumerate(own) if trial.method == "last"), None)
         lasts += [last] * len(own)
-    covered = [
-        any(
-            _covers(other, trial) and _within(mean, covariance, place, rival)
-            for rival, other in enumerate(known)
-            if rival != place
-        )
-        for place, trial in enumerate(known)
-    ]
+    ahead, ahead_se = _differences(mean, covariance)
+    covered = (_covering(known) & (ahead <= AHEAD * ahead_se)).any(1)
     # Of those that a front has: another may look better by less than its error, which ties would be measured by.
     best = int(np.where(covered, -np.inf, mean).argmax())
+    as_good = _as_good(ahead, ahead_se)
+    numbers = [trial.number for trial in known]
     judged = {}
     for place, (trial, last) in enumerate(zip(known, lasts, strict=True)):
-        gain, gain_se = (None, None) if last is None else _difference(mean, covariance, place, last)
-        behind, behind_se = _difference(mean, covariance, best, place)
+        others = dict(zip(numbers, as_good[:, place].tolist(), strict=True))
+        del others[trial.number]
         judged[trial.number] = Judgement(
             accuracy=float(np.clip(mean[place], 0, 1)),
             accuracy_se=float(errors[place]),
-            gain=gain,
-            gain_se=gain_se,
-            tied=behind <= APART * behind_se,
-            covered=covered[place],
-            as_good={
-                other.number: _as_good(mean, covariance, rival, place)
-                for rival, other in enumerate(known)
-                if rival != place
-            },
+            gain=None if last is None else float(ahead[place, last]),
+            gain_se=None if last is None else float(ahead_se[place, last]),
+            tied=bool(ahead[best, place] <= APART * ahead_se[best, place]),
+            covered=bool(covered[place]),
+            as_good=others,
         )
     return judged
 
@@ -188,25 +181,25 @@ def _complete(trials: Sequence[TrialRecord]) -> list[TrialRecord]:
     return [trial for trial in trials if trial.state == "complete"]
 
 
-def _covers(other: TrialRecord, trial: TrialRecord) -> bool:
-    """Whether a trial's policy costs no more than another's in anything; of equals the first."""
-    costs, others = ((each.peak_bytes or 0, each.latency_s or 0.0) for each in (trial, other))
-    no_more = all(theirs <= own for theirs, own in zip(others, costs, strict=True))
-    return no_more and (others != costs or other.number < trial.number)
+def _covering(trials: Sequence[TrialRecord]) -> npt.NDArray[np.bool_]:
+    """Whether the trial of each column costs no more than that of the row, (P, P); of equals, the first does."""
+    costs = np.array([[trial.peak_bytes or 0, trial.latency_s or 0.0] for trial in trials], np.float64)
+    numbers = np.array([trial.number for trial in trials])
+    no_more = (costs[None] <= costs[:, None]).all(-1)
+    equal = (costs[None] == costs[:, None]).all(-1)
+    covering: npt.NDArray[np.bool_] = no_more & (~equal | (numbers[None] < numbers[:, None]))
+    return covering
 
 
-def _within(mean: Floats, covariance: Floats, place: int, rival: int) -> bool:
-    """Whether a policy is not clearly ahead of a rival."""
-    ahead, error = _difference(mean, covariance, place, rival)
-    return ahead <= AHEAD * error
+def _as_good(ahead: Floats, error: Floats) -> Floats:
+    """The probability that each policy is at least as accurate as the one of each column, (P, P)."""
+    certain = error <= 0
+    probability: Floats = np.where(certain, ahead >= 0, ndtr(ahead / np.where(certain, 1.0, error)))
+    return probability
 
 
-def _as_good(mean: Floats, covariance: Floats, place: int, rival: int) -> float:
-    """The probability that a policy is at least as accurate as a rival."""
-    ahead, error = _difference(mean, covariance, place, rival)
-    return float(ndtr(ahead / error)) if error > 0 else float(ahead >= 0)
-
-
-def _difference(mean: Floats, covariance: Floats, a: int, b: int) -> tuple[float, float]:
-    variance = covariance[a, a] + covariance[b, b] - 2 * covariance[a, b]
-    return float(mean[a] - mean[b]), float(np.sqrt(max(variance, 0.0)))
+def _differences(mean: Floats, covariance: Floats) -> tuple[Floats, Floats]:
+    """How far each policy is ahead of the one of each column, (P, P), and the standard errors of that."""
+    own = np.diag(covariance)
+    variance = own[:, None] + own - 2 * covariance
+    return mean[:, None] - mean, np.sqrt(np.maximum(variance, 0.0))

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
@@ -224,15 +224,27 @@ class Problem:
         """Everything right, at no cost."""
         return {"accuracy": 1.0, "peak_bytes": 0.0, "latency_s": 0.0}
 
-    def front(self, trials: Iterable[TrialRecord], rescores: Sequence[Rescore] = ()) -> Front:
+    def front(
+        self, trials: Iterable[TrialRecord], rescores: Sequence[Rescore] = (), *, among: int | None = None
+    ) -> Front:
         """The front of some trials, by what is believed of each in the light of all.
 
         With samplers that do not screen it is what each trial says, until some were scored again.
+
+        Args:
+            trials: The trials; see `needs_all`.
+            rescores: What was scored again of them.
+            among: How many trials there are, if more.
         """
         every = list(trials)
         if rescores and (now := self.standing(every, rescores)).counted:
             return now.front
-        return self._front(every, judge(self, every) if self.request.sampler in SCREENING else {})
+        front = self._front(every, judge(self, every) if self.request.sampler in SCREENING else {})
+        return front if among is None else replace(front, run=replace(front.run, trials=among))
+
+    def needs_all(self, rescores: Sequence[Rescore]) -> bool:
+        """Whether the front depends on trials that others are better than in everything: they tell what to believe."""
+        return self.request.sampler in SCREENING or bool(rescores)
 
     def standing(self, trials: Sequence[TrialRecord], rescores: Sequence[Rescore]) -> Standing:
         """How far the re-scoring of some trials is; see `standing` of `finalists`."""

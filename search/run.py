@@ -205,9 +205,9 @@ def _score_again(
 
 def _write_front(problem: Problem, directory: RunDirectory, store: TrialStore) -> Front | None:
     """Write the front as it stands; None where there is none yet."""
-    trials = store.all()
-    if not any(record.state == "complete" for record in trials):
+    if not store.leading:
         return None
-    front = problem.front(trials, store.rescores)
+    trials = store.all() if problem.needs_all(store.rescores) else store.leading
+    front = problem.front(trials, store.rescores, among=len(store))
     directory.write_front(front, store.by_number)
     return front

@@ -149,14 +149,19 @@ def test_missing_store_is_not_created_by_reading(path):
     assert not path.exists()
 
 
-def test_edited_trial_is_refused(path, genes, trial):
+def edit(path, statement):
     import sqlite3
 
+    with sqlite3.connect(path) as database:
+        database.execute(statement)
+    database.close()
+
+
+def test_an_edited_trial_of_a_study_alone_is_refused(path, genes, trial):
     with TrialStore.open(path, genes) as store:
         store.append(trial(0))
-    with sqlite3.connect(path) as database:
-        database.execute("UPDATE trial_user_attributes SET value_json = '7.5' WHERE key = 'accuracy'")
-    database.close()
+    path.with_name("trials.jsonl").unlink()
+    edit(path, "UPDATE trial_user_attributes SET value_json = '7.5' WHERE key = 'accuracy'")
     with pytest.raises(InputError, match="trial 0: accuracy"):
         TrialStore.load(path)
 
@@ -167,7 +172,7 @@ def test_odd_folder_names(tmp_path, genes, trial, name):
     folder.mkdir()
     with TrialStore.open(folder / "study.db", genes) as store:
         store.append(trial(0))
-    assert [entry.name for entry in folder.iterdir()] == ["study.db"]
+    assert sorted(entry.name for entry in folder.iterdir()) == ["study.db", "trials.jsonl"]
     with TrialStore.load(folder / "study.db") as store:
         assert len(store) == 1
 
@@ -267,14 +272,11 @@ def test_what_cannot_be_scored_again_is_refused(path, genes, trial):
             Rescore(**{"trial": 0, "round": 1, **wrong})
 
 
-def test_an_edited_rescore_is_refused(path, genes, trial):
-    import sqlite3
-
+def test_an_edited_rescore_of_a_study_alone_is_refused(path, genes, trial):
     with TrialStore.open(path, genes) as store:
         store.append(trial(0))
         store.add_rescore(Rescore(trial=0, round=1, accuracy=0.5))
-    with sqlite3.connect(path) as database:
-        database.execute("UPDATE study_user_attributes SET value_json = '[]' WHERE key LIKE 'rescore:%'")
-    database.close()
+    path.with_name("trials.jsonl").unlink()
+    edit(path, "UPDATE study_user_attributes SET value_json = '[]' WHERE key LIKE 'rescore:%'")
     with pytest.raises(InputError, match="what was scored again"):
         TrialStore.load(path)
