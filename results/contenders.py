@@ -34,9 +34,9 @@ class Contenders:
         if trial.state != "complete":
             return
         point = as_minimised([getattr(trial, objective.name) for objective in self._objectives], self._objectives)
-        if (self._values < point).all(1).any():
+        if np.all(self._values < point, axis=1).any():
             return
-        stays = ~(self._values > point).all(1)
+        stays = ~np.all(self._values > point, axis=1)
         if not stays.all():
             self._trials = [known for known, keep in zip(self._trials, stays, strict=True) if keep]
         self._trials.append(trial)

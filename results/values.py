@@ -41,7 +41,7 @@ def rescore_of(values: object, version: int, origin: str) -> Rescore:
 
 
 def _read(kind: type[Kind], values: Mapping[str, Any], version: int, origin: str, what: str) -> Kind:
-    adapter = _adapter(kind)
+    adapter = _adapters()[kind]
     try:
         known = JOURNAL_FORMAT.known(adapter, values, version, origin)
         record: Kind = adapter.validate_python(dict(known))
@@ -51,5 +51,5 @@ def _read(kind: type[Kind], values: Mapping[str, Any], version: int, origin: str
 
 
 @cache
-def _adapter(kind: type[Any]) -> TypeAdapter[Any]:
-    return TypeAdapter(kind)
+def _adapters() -> dict[type[Any], TypeAdapter[Any]]:
+    return {kind: TypeAdapter(kind) for kind in (TrialRecord, Rescore)}

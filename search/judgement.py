@@ -81,7 +81,7 @@ def _judgements(scored: Sequence[Sequence[TrialRecord]], beliefs: Sequence[Belie
         last = next((begin + place for place, trial in enumerate(own) if trial.method == "last"), None)
         lasts += [last] * len(own)
     ahead, ahead_se = _differences(mean, covariance)
-    covered = (_covering(known) & (ahead <= AHEAD * ahead_se)).any(1)
+    covered = np.any(_covering(known) & (ahead <= AHEAD * ahead_se), axis=1)
     # Of those that a front has: another may look better by less than its error, which ties would be measured by.
     best = int(np.where(covered, -np.inf, mean).argmax())
     as_good = _as_good(ahead, ahead_se)
@@ -185,8 +185,8 @@ def _covering(trials: Sequence[TrialRecord]) -> npt.NDArray[np.bool_]:
     """Whether the trial of each column costs no more than that of the row, (P, P); of equals, the first does."""
     costs = np.array([[trial.peak_bytes or 0, trial.latency_s or 0.0] for trial in trials], np.float64)
     numbers = np.array([trial.number for trial in trials])
-    no_more = (costs[None] <= costs[:, None]).all(-1)
-    equal = (costs[None] == costs[:, None]).all(-1)
+    no_more = np.all(costs[None] <= costs[:, None], axis=-1)
+    equal = np.all(costs[None] == costs[:, None], axis=-1)
     covering: npt.NDArray[np.bool_] = no_more & (~equal | (numbers[None] < numbers[:, None]))
     return covering
 
