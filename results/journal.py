@@ -23,6 +23,8 @@ from ..core.formats import Format, parse_json
 JOURNAL_FORMAT = Format("tinysearch.trials", 1, "record of trials")
 #: What a line may hold.
 TRIAL, RESCORE = "trial", "rescore"
+#: Bytes of a line; a trial has some ten thousand.
+MAX_LINE = 16 << 20
 #: A line: the checksum of what stands behind the kind, the kind, and that.
 _LINE = re.compile(rb'\{"crc32":"([0-9a-f]{8})","(\w+)":(.*)\}')
 
@@ -71,8 +73,8 @@ class Journal:
         found: dict[str, list[dict[str, Any]]] = {TRIAL: [], RESCORE: []}
         damaged = torn = 0
         with path.open("rb") as stream:
-            for number, line in enumerate(stream):
-                if not line.endswith(b"\n"):
+            for number, line in enumerate(iter(lambda: stream.readline(MAX_LINE), b"")):
+                if not line.endswith(b"\n") and len(line) < MAX_LINE:
                     torn = len(line)
                 elif number == 0:
                     header = _header(line)
@@ -157,7 +159,10 @@ def _entry(line: bytes) -> tuple[str, dict[str, Any]] | None:
     match = _LINE.fullmatch(line.rstrip(b"\n"))
     if match is None or int(match[1], 16) != zlib.crc32(match[3]):
         return None
-    values = json.loads(match[3])
+    try:
+        values = json.loads(match[3])
+    except (ValueError, RecursionError):
+        return None
     return (match[2].decode(), values) if isinstance(values, dict) else None
 
 

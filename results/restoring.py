@@ -8,6 +8,7 @@ look.
 
 import shutil
 import warnings
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,11 +25,11 @@ class Finished:
     """What was finished of a run.
 
     Attributes:
-        trials: By number.
+        trials: By number and attempt, from 0: a trial that had failed may have been tried again.
         rescores: What was scored again, by round and trial.
     """
 
-    trials: dict[int, TrialRecord] = field(default_factory=dict)
+    trials: dict[tuple[int, int], TrialRecord] = field(default_factory=dict)
     rescores: dict[tuple[int, int], Rescore] = field(default_factory=dict)
 
     @classmethod
@@ -38,19 +39,18 @@ class Finished:
         Raises:
             InputError: A field of a trial is wrong, or the file is damaged.
         """
-        trials = (trial_of(values, version, origin) for values in source.trials)
-        again = (rescore_of(values, version, origin) for values in source.rescores)
-        finished = cls()
-        for trial in trials:
-            finished.trials.setdefault(trial.number, trial)
-        for rescore in again:
+        finished, attempts = cls(), Counter[int]()
+        for trial in (trial_of(values, version, origin) for values in source.trials):
+            finished.trials[trial.number, attempts[trial.number]] = trial
+            attempts[trial.number] += 1
+        for rescore in (rescore_of(values, version, origin) for values in source.rescores):
             finished.rescores.setdefault((rescore.round, rescore.trial), rescore)
         return finished
 
     def without(self, other: "Finished") -> "Finished":
         """What another has not."""
         return Finished(
-            {number: self.trials[number] for number in sorted(self.trials.keys() - other.trials.keys())},
+            {place: self.trials[place] for place in sorted(self.trials.keys() - other.trials.keys())},
             {place: self.rescores[place] for place in sorted(self.rescores.keys() - other.rescores.keys())},
         )
 
@@ -60,7 +60,7 @@ class Finished:
 
     def contradicts(self, other: "Finished") -> bool:
         """Whether both have something that is not the same."""
-        return any(other.trials.get(number, trial) != trial for number, trial in self.trials.items()) or any(
+        return any(other.trials.get(place, trial) != trial for place, trial in self.trials.items()) or any(
             other.rescores.get(place, rescore) != rescore for place, rescore in self.rescores.items()
         )
 

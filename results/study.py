@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from optuna.storages import RDBStorage
     from optuna.study import Study as OptunaStudy
 
+#: Bytes of one value of a study; a trial has some ten thousand.
+MAX_CELL = 16 << 20
+#: What a study holds beside tables: a view could be computed without end.
+_ODD = "SELECT name FROM sqlite_master WHERE type NOT IN ('table', 'index') OR sql LIKE 'CREATE VIRTUAL%'"
 #: Name of the study inside its file.
 STUDY = "tinysearch"
 #: What the study's attributes that hold re-scores begin with; round and trial follow.
@@ -230,11 +234,7 @@ def _damage(path: Path) -> Iterator[None]:
     except (
         sqlalchemy.exc.SQLAlchemyError,
         optuna.exceptions.OptunaError,
-        KeyError,
-        RuntimeError,
-        TypeError,
-        ValueError,
-        AssertionError,
+        *(LookupError, RuntimeError, TypeError, ValueError, AttributeError, ArithmeticError, AssertionError),
     ) as error:
         reason = getattr(error.__cause__, "orig", None) or getattr(error, "orig", None) or error
         raise InputError(
@@ -257,7 +257,7 @@ def _refusal(path: Path) -> Iterator[None]:
 def _reason(error: Exception) -> str:
     """What SQLite said, in one line, where Optuna and SQLAlchemy have wrapped it."""
     reason = getattr(error.__cause__, "orig", None) or getattr(error, "orig", None) or error
-    return (str(reason) or type(reason).__name__).splitlines()[0]
+    return f"{(str(reason).splitlines() or [type(reason).__name__])[0]:.200}"
 
 
 def _storage(path: Path, new: bool = False) -> "RDBStorage":
@@ -273,6 +273,11 @@ def _storage(path: Path, new: bool = False) -> "RDBStorage":
     address = f"{path.resolve().as_uri()}?mode=rw"
 
     def connect() -> sqlite3.Connection:
-        return sqlite3.connect(address, uri=True, timeout=60, check_same_thread=False)
+        connection = sqlite3.connect(address, uri=True, timeout=60, check_same_thread=False)
+        connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MAX_CELL)
+        if odd := connection.execute(_ODD).fetchone():
+            connection.close()
+            raise sqlite3.DatabaseError(f"it has {odd[0]!r:.60}, which is no table")
+        return connection
 
     return RDBStorage("sqlite:///study.db", engine_kwargs={"creator": connect}, skip_table_creation=not new)

@@ -48,14 +48,15 @@ class TrialStore:
         """Use `open` or `load`."""
         self.path = path
         self._header = header
-        self._records = dict(finished.trials)
-        self._numbers = sorted(self._records)
-        self._rescores = dict(finished.rescores)
         self._opened = opened
+        self._records: dict[int, TrialRecord] = {}
+        self._first: dict[int, TrialRecord] = {}
+        self._numbers: list[int] = []
         self._tried = 0
         self._leading = Contenders(self.objectives)
-        for record in self._records.values():
-            self._count(record)
+        for place in sorted(finished.trials):
+            self._note(finished.trials[place])
+        self._rescores = dict(finished.rescores)
 
     @classmethod
     def open(cls, path: str | Path, genes: Mapping[str, int], objectives: Sequence[Objective] = OBJECTIVES) -> Self:
@@ -101,6 +102,10 @@ class TrialStore:
         """All trials, by number, as of when this store was loaded, and those appended since."""
         return [self._records[number] for number in self._numbers]
 
+    def first(self) -> list[TrialRecord]:
+        """As `all`, but of trials that were tried again how they ended at first."""
+        return [self._first[number] for number in self._numbers]
+
     @property
     def by_number(self) -> Mapping[int, TrialRecord]:
         """The trials that `all` gives, by number: a view, which grows with the store."""
@@ -132,23 +137,24 @@ class TrialStore:
             ValueError: The number or the encoded policy is wrong, or a complete trial lacks an objective.
             StorageError: It cannot be written; trials before it are kept.
         """
-        opened = self._require_opened()
         if trial.number in self._records:
             raise ValueError(f"trial {trial.number} is there already")
-        counts = self._header.genes.values()
-        if trial.row is not None and (
-            len(trial.row) != len(counts) or not all(0 <= v < k for v, k in zip(trial.row, counts, strict=True))
-        ):
-            raise ValueError(f"trial {trial.number}: its row is not within the genes")
-        if trial.state == "complete" and None in [getattr(trial, name) for name in self._header.objectives]:
-            raise ValueError(f"trial {trial.number} is complete but lacks an objective")
-        values = values_of(trial)
-        with keeping(self.path):
-            opened.journal.add(TRIAL, values)
-            self._records[trial.number] = trial
-            insort(self._numbers, trial.number)  # within a round, trials come as they are done
-            self._count(trial)
-            opened.study.add_trial(values)
+        self._add(trial)
+
+    def retry(self, trial: TrialRecord) -> None:
+        """Add how a trial that had failed ended when it was tried again; durable as of `append`.
+
+        Args:
+            trial: The trial, with the number that it has. `all` gives it from now on; what it was before stays.
+
+        Raises:
+            ValueError: There is no failed trial of that number, or as of `append`.
+            StorageError: As of `append`.
+        """
+        before = self._records.get(trial.number)
+        if before is None or before.state != "failed" or before.hash != trial.hash:
+            raise ValueError(f"trial {trial.number} is none that failed")
+        self._add(trial)
 
     def add_rescore(self, rescore: Rescore) -> None:
         """Add what a trial's policy was scored again as; once this returns, it survives a kill and a power cut.
@@ -177,8 +183,28 @@ class TrialStore:
             self._opened.journal.close()
             self._opened.study.close()
 
-    def _count(self, trial: TrialRecord) -> None:
-        self._tried += trial.tried
+    def _add(self, trial: TrialRecord) -> None:
+        opened = self._require_opened()
+        counts = self._header.genes.values()
+        if trial.row is not None and (
+            len(trial.row) != len(counts) or not all(0 <= v < k for v, k in zip(trial.row, counts, strict=True))
+        ):
+            raise ValueError(f"trial {trial.number}: its row is not within the genes")
+        if trial.state == "complete" and None in [getattr(trial, name) for name in self._header.objectives]:
+            raise ValueError(f"trial {trial.number} is complete but lacks an objective")
+        values = values_of(trial)
+        with keeping(self.path):
+            opened.journal.add(TRIAL, values)
+            self._note(trial)
+            opened.study.add_trial(values)
+
+    def _note(self, trial: TrialRecord) -> None:
+        """Take note of a trial; one that is tried again was counted already."""
+        if trial.number not in self._records:
+            insort(self._numbers, trial.number)  # within a round, trials come as they are done
+            self._first[trial.number] = trial
+            self._tried += trial.tried
+        self._records[trial.number] = trial
         self._leading.add(trial)
 
     def _require_opened(self) -> Opened:

@@ -280,3 +280,30 @@ def test_an_edited_rescore_of_a_study_alone_is_refused(path, genes, trial):
     edit(path, "UPDATE study_user_attributes SET value_json = '[]' WHERE key LIKE 'rescore:%'")
     with pytest.raises(InputError, match="what was scored again"):
         TrialStore.load(path)
+
+
+def test_a_failed_trial_may_be_tried_again_and_what_it_was_stays(path, genes, trial):
+    failed = trial(1, state="failed", accuracy=None, error="it was busy")
+    with TrialStore.open(path, genes) as store:
+        for record in (trial(0), failed, trial(2)):
+            store.append(record)
+        store.retry(trial(1))
+        for wrong in (trial(1), trial(0), trial(3)):
+            with pytest.raises(ValueError, match="is none that failed"):
+                store.retry(wrong)
+        assert store.tried == 3
+    for missing in ((), ("study.db",), ("trials.jsonl",)):
+        for name in missing:
+            path.with_name(name).unlink()
+        with TrialStore.open(path, genes) as store:
+            assert store.all() == [trial(0), trial(1), trial(2)]
+            assert store.first() == [trial(0), failed, trial(2)]
+            assert [record.number for record in store.leading] == [0, 1, 2]
+
+
+def test_a_study_with_more_than_tables_is_refused(path, genes):
+    TrialStore.open(path, genes).close()
+    path.with_name("trials.jsonl").unlink()
+    edit(path, "CREATE VIEW endless AS WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT x FROM n")
+    with pytest.raises(InputError, match="it has 'endless', which is no table"):
+        TrialStore.load(path)
