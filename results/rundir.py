@@ -8,7 +8,7 @@ and one process at a time may write, so the run can be killed at any moment and 
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import BaseModel, ConfigDict
@@ -90,13 +90,21 @@ class RunDirectory:
         self._policies: dict[str, str] | None = None  # of the members last written, by file; None before the first time
 
     @classmethod
-    def open(cls, path: str | Path, request: Mapping[str, Any], *, threads: int | None = None) -> Self:
+    def open(
+        cls,
+        path: str | Path,
+        request: Mapping[str, Any],
+        *,
+        threads: int | None = None,
+        inputs: Mapping[str, Any] = MappingProxyType({}),
+    ) -> Self:
         """Begin a run in a new or empty folder, or resume the one that is there.
 
         Args:
             path: The folder; it is made with its parents.
             request: Everything that decides the outcome, as JSON values; equal requests are the same run.
             threads: Threads that the run computes with, for the record.
+            inputs: What it was loaded from, by checksum, likewise.
 
         Returns:
             The run, locked against other writers.
@@ -138,7 +146,7 @@ class RunDirectory:
                 else:
                     asked = RunFile(created=now(), request=request)
                     write_atomically(path / REQUEST, RUN_FORMAT.text(asked.model_dump()))
-                run._note_environment(threads)
+                run._note_environment(threads, inputs)
         except BaseException:
             run.close()
             raise
@@ -183,6 +191,16 @@ class RunDirectory:
         """The run that a member was found in: this one, or that of its network."""
         networks = self.networks
         return networks[member.trial % len(networks)] if networks else self
+
+    @property
+    def sessions(self) -> tuple[dict[str, Any], ...]:
+        """What each process that worked on the run ran on, as it was noted; empty where that was deleted.
+
+        Raises:
+            InputError: The file is damaged.
+        """
+        path = self.path / ENVIRONMENT
+        return _read_sessions(path) if path.is_file() else ()
 
     def trials(self) -> list[TrialRecord]:
         """All finished trials; of several networks, numbered as `numbered_together` says.
@@ -294,14 +312,15 @@ class RunDirectory:
         if not path.is_file() or path.read_text(encoding="utf-8") != text:
             write_atomically(path, text)
 
-    def _note_environment(self, threads: int | None) -> None:
+    def _note_environment(self, threads: int | None, inputs: Mapping[str, Any]) -> None:
         """Add this process to the ones that have worked on the run."""
         path = self.path / ENVIRONMENT
         try:
             before = _read_sessions(path) if path.exists() else ()
         except InputError as error:
             raise InputError(f"{error}; delete the file, the run does not need it") from error
-        write_atomically(path, ENVIRONMENT_FORMAT.text({"sessions": [*before, environment(threads)]}))
+        session = environment(threads) | ({"inputs": dict(inputs)} if inputs else {})
+        write_atomically(path, ENVIRONMENT_FORMAT.text({"sessions": [*before, session]}))
 
     def _require_lock(self) -> None:
         if self._lock is None:

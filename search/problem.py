@@ -276,6 +276,11 @@ class Problem:
             digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
         return digest.hexdigest()
 
+    @property
+    def device_digest(self) -> str:
+        """SHA-256 of the profile as it was read."""
+        return hashlib.sha256(self.device.model_dump_json().encode()).hexdigest()
+
     def identity(self) -> dict[str, Any]:
         """What a run is. How long it may go on is no part of that: a finished run can be taken further."""
         request, train = self.request, self.dataset.train
@@ -287,5 +292,5 @@ class Problem:
             "backbone_sha256": self.backbone_digest,
             "train_images": len(train),
             "train_labels_sha256": hashlib.sha256(train.labels.tobytes()).hexdigest(),
-            "device_sha256": hashlib.sha256(self.device.model_dump_json().encode()).hexdigest(),
+            "device_sha256": self.device_digest,
         }

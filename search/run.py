@@ -19,6 +19,7 @@ from .finalists import Standing
 from .networks import requests_of
 from .observer import Observer
 from .problem import Problem
+from .provenance import inputs_of
 from .proxies import make_proxy
 from .rescoring import score_again
 from .samplers import make_sampler
@@ -136,7 +137,7 @@ def run(
     asked = problem.identity()
     path = Path(out) if out is not None else Path("runs") / run_name(asked)
     with (
-        RunDirectory.open(path, asked, threads=1) as directory,
+        RunDirectory.open(path, asked, threads=1, inputs=inputs_of(problem)) as directory,
         directory.store(problem.space.gene_levels) as store,
     ):
         if observer is not None:

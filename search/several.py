@@ -21,6 +21,7 @@ from .judgement import doubts, judge_together
 from .networks import load_networks
 from .observer import Observer
 from .problem import Problem
+from .provenance import inputs_of
 from .proxies import make_proxy
 from .proxies.several import SeveralProxies
 from .request import Request
@@ -85,7 +86,8 @@ class Several:
             for problem, name in zip(problems, asked[NETWORKS], strict=True):
                 # Marked: what it is told depends on the others, so it cannot be taken further alone.
                 own = problem.identity() | {"one_of_several": True}
-                run = stack.enter_context(RunDirectory.open(directory.path / NETWORKS / name, own, threads=1))
+                folder, inputs = directory.path / NETWORKS / name, inputs_of(problem)
+                run = stack.enter_context(RunDirectory.open(folder, own, threads=1, inputs=inputs))
                 parts.append(Part(problem, run, stack.enter_context(run.store(problem.space.gene_levels))))
             yield cls(directory, parts, left_out)
 
