@@ -1,12 +1,14 @@
 """What is believed of the trials of a run, in the light of all of them together."""
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import numpy.typing as npt
 from scipy.special import ndtr
 
+from ..results.pareto import OBJECTIVES, as_minimised, nondominated
 from ..results.records import Judgement, Rescore, TrialRecord
 from ..spaces.policy import UpdatePolicy
 from ..spaces.table import UpdateTable
@@ -19,6 +21,9 @@ if TYPE_CHECKING:
 
 #: Standard errors that set a policy apart from another.
 APART = 1.96
+#: Most trials of a network that are weighed against each other, which takes memory by the square of their number and
+#: time by its cube. Samplers that screen propose fewer.
+MOST = 500
 #: Standard errors that a policy must be ahead of one that costs no more, or a front does without it: as many as make it
 #: the better one in seven of ten cases.
 AHEAD = 0.5
@@ -39,7 +44,7 @@ class Judged(Protocol):
 
 
 def judge(problem: Judged, trials: Sequence[TrialRecord], rescores: Sequence[Rescore] = ()) -> dict[int, Judgement]:
-    """What is believed of each complete trial, by its number.
+    """What is believed of each complete trial, by its number; of more than `MOST`, of the foremost.
 
     A surrogate weighs every fine-tuning against the screen and against the others. So the best of many noisy results is
     not taken at its word: it is drawn to what policies like it have reached, and to what it reached itself when it was
@@ -50,7 +55,7 @@ def judge(problem: Judged, trials: Sequence[TrialRecord], rescores: Sequence[Res
         trials: The trials of a run.
         rescores: What was scored again of them.
     """
-    known = _complete(trials)
+    known = _foremost(_complete(trials))
     if not known:
         return {}
     again = [rescore for rescore in rescores if rescore.accuracy is not None]
@@ -171,10 +176,32 @@ def _round(scored: TrialRecord | Rescore) -> int:
 
 def trial_features(problem: Judged, trials: Sequence[TrialRecord]) -> Floats:
     """What was known of the policies of some trials before they were trained, (P, F)."""
-    policies = [UpdatePolicy.from_json(trial.policy) for trial in trials]
+    policies = [_policy(trial.policy) for trial in trials]
     table = UpdateTable.of(problem.trace, policies)
     memory = np.array([trial.peak_bytes for trial in trials], np.int64)
     return features(table, problem.score(table), memory)
+
+
+def _foremost(trials: list[TrialRecord]) -> list[TrialRecord]:
+    """The `MOST` trials that fewest stand before: the front, the front of the rest, and so on; and the head alone."""
+    if len(trials) <= MOST:
+        return trials
+    values = as_minimised(
+        [[getattr(trial, objective.name) for objective in OBJECTIVES] for trial in trials], OBJECTIVES
+    )
+    chosen = [place for place, trial in enumerate(trials) if trial.method == "last"][:1]
+    left = np.array([place for place in range(len(trials)) if place not in chosen])
+    while len(chosen) < MOST:
+        front = nondominated(values[left])
+        chosen += left[front].tolist()
+        left = left[~front]
+    return [trials[place] for place in sorted(chosen[:MOST])]
+
+
+@lru_cache(maxsize=4 * MOST)
+def _policy(text: str) -> UpdatePolicy:
+    """A policy of a trial: all of them are asked for in every round."""
+    return UpdatePolicy.from_json(text)
 
 
 def _complete(trials: Sequence[TrialRecord]) -> list[TrialRecord]:

@@ -252,7 +252,10 @@ class Problem:
 
     def _front(self, trials: Sequence[TrialRecord], judged: Mapping[int, Judgement]) -> Front:
         points = self.reference_point, self.ideal_point
-        return Front.from_trials(trials, self.info, *points, judged=judged, warnings=doubts(trials, judged))
+        # Of very many trials only the foremost are judged. What others say of themselves does not compare with that.
+        weighed = [each for each in trials if not judged or each.state != "complete" or each.number in judged]
+        front = Front.from_trials(weighed, self.info, *points, judged=judged, warnings=doubts(weighed, judged))
+        return replace(front, run=replace(front.run, trials=len(trials)))
 
     @property
     def info(self) -> RunInfo:
