@@ -284,9 +284,12 @@ class RunDirectory:
         """Draw the front and the trials behind it, by default to pareto.png of the run; returns the path."""
         from .plots import plot_pareto
 
-        picture = Path(path) if path else self.path / PARETO
-        with keeping(picture):
-            return plot_pareto(self.front, self.trials(), picture)
+        front, trials = self.front, self.trials()
+        if path is not None:
+            with keeping(Path(path), "draw it again, or name another file"):
+                return plot_pareto(front, trials, Path(path))
+        with keeping(self.path / PARETO):
+            return plot_pareto(front, trials, self.path / PARETO)
 
     def close(self) -> None:
         """Let other processes write."""

@@ -11,6 +11,7 @@ from types import MappingProxyType, TracebackType
 from typing import Self
 
 from ..core.errors import StorageError
+from ..core.files import TEMPORARY
 from .contenders import Contenders
 from .journal import RESCORE, TRIAL, Header
 from .pareto import OBJECTIVES, Objective
@@ -23,11 +24,12 @@ __all__ = ["STUDY", "TrialStore", "keeping"]
 
 
 @contextmanager
-def keeping(path: Path) -> Iterator[None]:
-    """Tell in one line that a run cannot be written, and what to do.
+def keeping(path: Path, remedy: str = "run the same command again; finished trials are kept") -> Iterator[None]:
+    """Tell in one line that something cannot be written, and what to do.
 
     Args:
-        path: What is written, if the system does not say.
+        path: What is written.
+        remedy: What to do once there is room.
 
     Raises:
         StorageError: The system refused it.
@@ -35,9 +37,10 @@ def keeping(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        known = error.filename is not None and TEMPORARY not in str(error.filename)
         raise StorageError(
-            f"{error.filename or path}: cannot be written ({error.strerror or error}): make room, or the folder "
-            "writable, and run the same command again; finished trials are kept"
+            f"{error.filename if known else path}: cannot be written ({error.strerror or error}): make room, or the "
+            f"folder writable, and {remedy}"
         ) from error
 
 
