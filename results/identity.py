@@ -43,12 +43,21 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
         >>> differences({"trials": 50, "budget": {"memory": 1}}, {"trials": 60, "budget": {"memory": 1}})
         'trials was 50, now 60'
     """
+    told = changes(old, new)
+    more = [f"and {len(told) - _NAMED} more"] if len(told) > _NAMED else []
+    return "; ".join([*told[:_NAMED], *more])
+
+
+def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """As `differences`, all of them.
+
+    Example:
+        >>> changes({"threads": 1}, {"threads": 2, "cpus": 4})
+        ['threads was 1, now 2', 'cpus was not stated, now 4']
+    """
     before, after = _flat(normalised(old)), _flat(normalised(new))
     changed = [key for key in {**after, **before} if before.get(key, _ABSENT) != after.get(key, _ABSENT)]
-    told = [f"{key} was {_shown(before, key)}, now {_shown(after, key)}" for key in changed[:_NAMED]]
-    if len(changed) > _NAMED:
-        told.append(f"and {len(changed) - _NAMED} more")
-    return "; ".join(told)
+    return [f"{key} was {_shown(before, key)}, now {_shown(after, key)}" for key in changed]
 
 
 _ABSENT = object()

@@ -1,6 +1,6 @@
 """The folder that holds a run, and the only place where it does: what was asked, found and concluded.
 
-    RUN/request.json  environment.json  study.db  front.json  policies/<hash>.json  pareto.png
+    RUN/request.json  environment.json  trials.jsonl  study.db  front.json  policies/<hash>.json  pareto.png
 
 Every file is described in docs/run-directory.md. Files are replaced whole, trials are added in transactions,
 and one process at a time may write, so the run can be killed at any moment and resumed by opening it again.
@@ -8,12 +8,12 @@ and one process at a time may write, so the run can be killed at any moment and 
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import BaseModel, ConfigDict
 
-from ..core.errors import ConflictError, InputError
+from ..core.errors import ConflictError, InputError, StorageError
 from ..core.files import TEMPORARY, read_text, write_atomically
 from ..core.formats import Format
 from .environment import environment, now
@@ -22,7 +22,7 @@ from .identity import differences, normalised
 from .networks import NETWORKS, numbered_together
 from .pareto import OBJECTIVES, Objective
 from .records import Member, Rescore, TrialRecord, policy_file
-from .trials import TrialStore
+from .trials import TrialStore, keeping
 
 if TYPE_CHECKING:
     from filelock import BaseFileLock
@@ -89,16 +89,24 @@ class RunDirectory:
         self.path = path
         self.request = request
         self._lock = lock
-        self._policies: set[str] | None = None  # files of the members last written; None before the first time
+        self._policies: dict[str, str] | None = None  # of the members last written, by file; None before the first time
 
     @classmethod
-    def open(cls, path: str | Path, request: Mapping[str, Any], *, threads: int | None = None) -> Self:
+    def open(
+        cls,
+        path: str | Path,
+        request: Mapping[str, Any],
+        *,
+        threads: int | None = None,
+        inputs: Mapping[str, Any] = MappingProxyType({}),
+    ) -> Self:
         """Begin a run in a new or empty folder, or resume the one that is there.
 
         Args:
             path: The folder; it is made with its parents.
             request: Everything that decides the outcome, as JSON values; equal requests are the same run.
             threads: Threads that the run computes with, for the record.
+            inputs: What it was loaded from, by checksum, likewise.
 
         Returns:
             The run, locked against other writers.
@@ -106,6 +114,7 @@ class RunDirectory:
         Raises:
             ConflictError: The folder holds something else or another request, or another process writes it.
             InputError: The path cannot be a folder, or the request in it is damaged.
+            StorageError: The folder cannot be written.
         """
         from filelock import FileLock, Timeout
 
@@ -113,7 +122,8 @@ class RunDirectory:
         request = normalised(request)
         try:
             path.mkdir(parents=True, exist_ok=True)
-            if not (path / REQUEST).exists() and (foreign := _foreign(path)):
+            # In this order: what another process begins meanwhile is no obstacle.
+            if (foreign := _foreign(path)) and not (path / REQUEST).exists():
                 raise ConflictError(f"{path} is no run and not empty (it has {foreign}): choose another out", "out")
             lock = FileLock(path / _LOCK)
             lock.acquire(blocking=False)
@@ -121,19 +131,24 @@ class RunDirectory:
             raise ConflictError(
                 f"{path}: another process is writing this run: wait for it, or choose another out", "out"
             ) from error
-        except OSError as error:
+        except (FileExistsError, NotADirectoryError) as error:
             raise InputError(f"{path}: cannot keep a run there: {error.strerror}") from error
+        except OSError as error:
+            raise StorageError(
+                f"{path}: cannot keep a run there: {error.strerror}: make room, or the folder writable, or choose "
+                "another out",
+                "out",
+            ) from error
         run = cls(path, request, lock)
         try:
-            if (path / REQUEST).exists():
-                if told := differences(_read_request(path), request):
-                    raise ConflictError(
-                        f"{path} holds another run ({told}): choose another out, or ask as before", "out"
-                    )
-            else:
-                asked = RunFile(created=now(), request=request)
-                write_atomically(path / REQUEST, RUN_FORMAT.text(asked.model_dump()))
-            run._note_environment(threads)
+            with keeping(path):
+                _remove_unfinished(path)
+                if (path / REQUEST).exists():
+                    _require_same(path, request)
+                else:
+                    asked = RunFile(created=now(), request=request)
+                    write_atomically(path / REQUEST, RUN_FORMAT.text(asked.model_dump()))
+                run._note_environment(threads, inputs)
         except BaseException:
             run.close()
             raise
@@ -179,6 +194,16 @@ class RunDirectory:
         networks = self.networks
         return networks[member.trial % len(networks)] if networks else self
 
+    @property
+    def sessions(self) -> tuple[dict[str, Any], ...]:
+        """What each process that worked on the run ran on, as it was noted; empty where that was deleted.
+
+        Raises:
+            InputError: The file is damaged.
+        """
+        path = self.path / ENVIRONMENT
+        return _read_sessions(path) if path.is_file() else ()
+
     def trials(self) -> list[TrialRecord]:
         """All finished trials; of several networks, numbered as `numbered_together` says.
 
@@ -210,18 +235,23 @@ class RunDirectory:
 
         Returns:
             The path of front.json.
+
+        Raises:
+            StorageError: It cannot be written; the front before it stays.
         """
         self._require_lock()
-        (self.path / "policies").mkdir(exist_ok=True)
-        for member in front.members:
-            self._write_policy(member.hash, trials[member.trial].policy)
-        path = front.save(self.path / FRONT)
-        # Last, so that front.json never names a file that is not there.
-        files = {policy_file(member.hash) for member in front.members}
-        former = self._policies if self._policies is not None else self._left_behind(trials.values())
-        for file in former - files:
-            (self.path / file).unlink(missing_ok=True)
-        self._policies = files
+        with keeping(self.path / FRONT):
+            (self.path / "policies").mkdir(exist_ok=True)
+            texts = {policy_file(member.hash): trials[member.trial].policy for member in front.members}
+            for file, text in texts.items():
+                if self._policies is None or self._policies.get(file) != text:
+                    self._write_policy(file, text)
+            path = front.save(self.path / FRONT)
+            # Last, so that front.json never names a file that is not there.
+            former = set(self._policies) if self._policies is not None else self._left_behind(trials.values())
+            for file in former - texts.keys():
+                (self.path / file).unlink(missing_ok=True)
+        self._policies = texts
         return path
 
     @property
@@ -240,18 +270,28 @@ class RunDirectory:
         """The policy file of a member of the front.
 
         Raises:
-            InputError: The file that the front names lies outside the run.
+            InputError: The file that the front names lies outside the run, or is not there.
         """
         path = self.path / member.policy
         if not path.resolve().is_relative_to(self.path.resolve()):
             raise InputError(f"{self.path / FRONT}: the policy {member.policy!r} lies outside the run")
+        if not path.exists():
+            raise InputError(
+                f"{path}: no such file, though {FRONT} names it: was the run copied while it was written? The command "
+                "that made it writes the front anew"
+            )
         return path
 
     def plot_pareto(self, path: str | Path | None = None) -> Path:
         """Draw the front and the trials behind it, by default to pareto.png of the run; returns the path."""
         from .plots import plot_pareto
 
-        return plot_pareto(self.front, self.trials(), Path(path) if path else self.path / PARETO)
+        front, trials = self.front, self.trials()
+        if path is not None:
+            with keeping(Path(path), "draw it again, or name another file"):
+                return plot_pareto(front, trials, Path(path))
+        with keeping(self.path / PARETO):
+            return plot_pareto(front, trials, self.path / PARETO)
 
     def close(self) -> None:
         """Let other processes write."""
@@ -272,23 +312,45 @@ class RunDirectory:
         there = {f"policies/{file.name}" for file in (self.path / "policies").iterdir()}
         return there & {policy_file(trial.hash) for trial in trials}
 
-    def _write_policy(self, policy_hash: str, text: str) -> None:
-        path = self.path / policy_file(policy_hash)
+    def _write_policy(self, file: str, text: str) -> None:
+        path = self.path / file
         if not path.is_file() or path.read_text(encoding="utf-8") != text:
             write_atomically(path, text)
 
-    def _note_environment(self, threads: int | None) -> None:
+    def _note_environment(self, threads: int | None, inputs: Mapping[str, Any]) -> None:
         """Add this process to the ones that have worked on the run."""
         path = self.path / ENVIRONMENT
         try:
             before = _read_sessions(path) if path.exists() else ()
         except InputError as error:
             raise InputError(f"{error}; delete the file, the run does not need it") from error
-        write_atomically(path, ENVIRONMENT_FORMAT.text({"sessions": [*before, environment(threads)]}))
+        session = environment(threads) | ({"inputs": dict(inputs)} if inputs else {})
+        write_atomically(path, ENVIRONMENT_FORMAT.text({"sessions": [*before, session]}))
 
     def _require_lock(self) -> None:
         if self._lock is None:
             raise ValueError(f"{self.path} was opened for reading")
+
+
+def _require_same(path: Path, request: Mapping[str, Any]) -> None:
+    """Refuse to go on with a run that was asked otherwise, or by a newer version."""
+    file = path / REQUEST
+    content, version = RUN_FORMAT.parse(read_text(file), str(file))
+    if version > RUN_FORMAT.version:
+        raise ConflictError(
+            f"{file}: written by a newer version of TinySearch: go on with that, or choose another out", "out"
+        )
+    there = RUN_FORMAT.validate(RunFile, content, version, str(file)).request
+    if told := differences(there, request):
+        raise ConflictError(f"{path} holds another run ({told}): choose another out, or ask as before", "out")
+
+
+def _remove_unfinished(path: Path) -> None:
+    """Delete what processes left that were killed while they wrote; the lock says that none is at it."""
+    for folder in (path, path / "policies"):
+        for file in folder.glob(f"{TEMPORARY}*"):
+            if not file.name.endswith(PARETO):  # which readers write too
+                file.unlink(missing_ok=True)
 
 
 def _read_request(path: Path) -> dict[str, Any]:
@@ -302,5 +364,5 @@ def _read_sessions(file: Path) -> tuple[dict[str, Any], ...]:
 
 def _foreign(path: Path) -> str | None:
     """The first thing in a folder that an interrupted start of a run would not have left."""
-    names = (entry.name for entry in path.iterdir())
+    names = [entry.name for entry in path.iterdir()]
     return min((name for name in names if name != _LOCK and not name.startswith(TEMPORARY)), default=None)

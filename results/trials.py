@@ -1,129 +1,114 @@
-"""The trials of a run, kept in an Optuna study in SQLite: one transaction each, readable by optuna-dashboard.
+"""The trials of a run: kept twice, in a record that is only added to and in an Optuna study, and read once.
 
-A trial is written when it has ended, never before, so a killed run leaves no trial half done: SQLite rolls an
-unfinished transaction back. The fields of a `TrialRecord` are user attributes of the study's trial. The
-encoded policy is one of them and not a parameter per gene, because Optuna runs queries for each parameter:
-with 150 genes that is many times slower (`python benchmarks/trial_store.py`).
-
-A trial that has ended cannot be changed. Where its policy is scored again, that is an attribute of the study, one
-transaction each as well; programs that do not know them pass over them.
+A trial is written when it has ended, never before, so a killed run leaves no trial half done.
 """
 
-import warnings
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
-from datetime import datetime, timedelta
-from functools import cached_property
+from bisect import insort
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType, TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import Self
 
-from pydantic import TypeAdapter, ValidationError
-
-from ..core.errors import ConflictError, InputError
-from ..core.files import move_durably, temporary_path
+from ..core.errors import StorageError
+from ..core.files import TEMPORARY
+from .contenders import Contenders
+from .journal import RESCORE, TRIAL, Header
 from .pareto import OBJECTIVES, Objective
 from .records import Rescore, TrialRecord
+from .restoring import Finished, Opened, read, restore
+from .study import STUDY
+from .values import values_of
 
-if TYPE_CHECKING:
-    from optuna.storages import RDBStorage
-    from optuna.study import Study
+__all__ = ["STUDY", "TrialStore", "keeping"]
 
-#: Name of the study inside its file.
-STUDY = "tinysearch"
-#: What the study's attributes that hold re-scores begin with; round and trial follow.
-_RESCORE = "rescore:"
-#: How the study's trials show the states of ours.
-_STATES = {"complete": "COMPLETE", "infeasible": "PRUNED", "failed": "FAIL"}
+
+@contextmanager
+def keeping(path: Path, remedy: str = "run the same command again; finished trials are kept") -> Iterator[None]:
+    """Tell in one line that something cannot be written, and what to do.
+
+    Args:
+        path: What is written.
+        remedy: What to do once there is room.
+
+    Raises:
+        StorageError: The system refused it.
+    """
+    try:
+        yield
+    except OSError as error:
+        known = error.filename is not None and TEMPORARY not in str(error.filename)
+        raise StorageError(
+            f"{error.filename if known else path}: cannot be written ({error.strerror or error}): make room, or the "
+            f"folder writable, and {remedy}"
+        ) from error
 
 
 class TrialStore:
     """The trials of one run. One process may write at a time; others may read meanwhile."""
 
-    def __init__(self, path: Path, storage: "RDBStorage", study: "Study") -> None:
+    def __init__(self, path: Path, header: Header, finished: Finished, opened: Opened | None = None) -> None:
         """Use `open` or `load`."""
         self.path = path
-        self._storage = storage
-        self._study = study
+        self._header = header
+        self._opened = opened
         self._records: dict[int, TrialRecord] = {}
         self._first: dict[int, TrialRecord] = {}
-        for trial in study.get_trials(deepcopy=False):
-            self._note(_record(trial.user_attrs, path))
-        again = (_rescore(value, path) for key, value in study.user_attrs.items() if key.startswith(_RESCORE))
-        self._rescores = {(rescore.round, rescore.trial): rescore for rescore in again}
+        self._numbers: list[int] = []
+        self._failed: dict[int, TrialRecord] = {}
+        self._tried = 0
+        self._leading = Contenders(self.objectives)
+        for place in sorted(finished.trials):
+            self._note(finished.trials[place])
+        self._rescores = dict(finished.rescores)
 
     @classmethod
     def open(cls, path: str | Path, genes: Mapping[str, int], objectives: Sequence[Objective] = OBJECTIVES) -> Self:
-        """Load the store at a path, or create an empty one.
+        """Load the store at a path, or create an empty one; what is damaged of it is mended with a warning.
 
         Args:
-            path: The SQLite file.
+            path: The study's SQLite file; the record lies beside it.
             genes: Number of values of each gene, in the order of an encoded policy.
             objectives: The objectives, which become the study's.
 
         Raises:
-            ConflictError: The store holds trials of another space or other objectives.
-            InputError: The file is no store.
+            ConflictError: The store holds trials of another space or other objectives, or is of a newer version.
+            InputError: What is there is no store, or damaged beyond reading.
+            StorageError: It cannot be written.
         """
         path = Path(path)
-        if not path.exists():
-            _create(path, genes, objectives)
-        store = cls.load(path)
-        if list(store.genes.items()) != list(genes.items()) or store.objectives != tuple(objectives):
-            store.close()
-            raise ConflictError(
-                f"{path}: its trials are of another space or other objectives: choose another out", "out"
-            )
-        return store
+        header = Header(dict(genes), {objective.name: objective.minimise for objective in objectives})
+        with keeping(path):
+            opened = restore(path, header)
+        return cls(path, header, opened.finished, opened)
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
-        """Load the store at a path.
+        """Load the store at a path, for reading.
 
         Raises:
-            InputError: There is none, or the file is no store.
+            InputError: There is none, or it is damaged beyond reading.
         """
-        import optuna
-        import sqlalchemy.exc
-
         path = Path(path)
-        if not path.is_file():
-            raise InputError(f"{path}: no such file, so no trials")
-        storage = None
-        try:
-            storage = _storage(path)
-            return cls(path, storage, optuna.load_study(study_name=STUDY, storage=storage))
-        except (
-            sqlalchemy.exc.SQLAlchemyError,
-            optuna.exceptions.OptunaError,
-            KeyError,
-            RuntimeError,
-        ) as error:
-            if storage is not None:
-                storage.engine.dispose()
-            raise InputError(f"{path}: no readable study: {str(error).splitlines()[0]}") from error
+        return cls(path, *read(path))
 
-    @cached_property
+    @property
     def genes(self) -> dict[str, int]:
         """Number of values of each gene, in the order of an encoded policy."""
-        return dict(self._study.user_attrs["genes"])
+        return dict(self._header.genes)
 
-    @cached_property
+    @property
     def objectives(self) -> tuple[Objective, ...]:
         """What the study optimises."""
-        from optuna.study import StudyDirection
-
-        directions = self._study.directions
-        names = self._study.user_attrs["objectives"]
-        return tuple(Objective(n, d == StudyDirection.MINIMIZE) for n, d in zip(names, directions, strict=True))
+        return tuple(Objective(name, minimise) for name, minimise in self._header.objectives.items())
 
     def all(self) -> list[TrialRecord]:
         """All trials, by number, as of when this store was loaded, and those appended since."""
-        return [self._records[number] for number in sorted(self._records)]
+        return [self._records[number] for number in self._numbers]
 
     def first(self) -> list[TrialRecord]:
         """As `all`, but of trials that were tried again how they ended at first."""
-        return [self._first[number] for number in sorted(self._first)]
+        return [self._first[number] for number in self._numbers]
 
     @property
     def by_number(self) -> Mapping[int, TrialRecord]:
@@ -131,9 +116,19 @@ class TrialStore:
         return MappingProxyType(self._records)
 
     @property
+    def leading(self) -> list[TrialRecord]:
+        """The complete trials that no other dominates, by number: what a front is chosen from."""
+        return self._leading.trials
+
+    @property
+    def failed(self) -> list[TrialRecord]:
+        """The trials that failed, and have not been scored since, by number."""
+        return [self._failed[number] for number in sorted(self._failed)]
+
+    @property
     def tried(self) -> int:
         """How many policies were trained, or tried to be: what a run's number of trials counts."""
-        return sum(record.tried for record in self._records.values())
+        return self._tried
 
     @property
     def rescores(self) -> list[Rescore]:
@@ -149,6 +144,7 @@ class TrialStore:
 
         Raises:
             ValueError: The number or the encoded policy is wrong, or a complete trial lacks an objective.
+            StorageError: It cannot be written; trials before it are kept.
         """
         if trial.number in self._records:
             raise ValueError(f"trial {trial.number} is there already")
@@ -162,36 +158,12 @@ class TrialStore:
 
         Raises:
             ValueError: There is no failed trial of that number, or as of `append`.
+            StorageError: As of `append`.
         """
         before = self._records.get(trial.number)
         if before is None or before.state != "failed" or before.hash != trial.hash:
             raise ValueError(f"trial {trial.number} is none that failed")
         self._add(trial)
-
-    def _note(self, trial: TrialRecord) -> None:
-        self._records[trial.number] = trial
-        self._first.setdefault(trial.number, trial)
-
-    def _add(self, trial: TrialRecord) -> None:
-        from optuna.trial import TrialState, create_trial
-
-        counts = list(self.genes.values())
-        if trial.row is not None and (
-            len(trial.row) != len(counts) or not all(0 <= v < k for v, k in zip(trial.row, counts, strict=True))
-        ):
-            raise ValueError(f"trial {trial.number}: its row is not within the genes")
-        values = [getattr(trial, objective.name) for objective in self.objectives]
-        if trial.state == "complete" and None in values:
-            raise ValueError(f"trial {trial.number} is complete but lacks an objective")
-        entry = create_trial(
-            state=TrialState[_STATES[trial.state]],
-            values=values if trial.state == "complete" else None,
-            user_attrs={key: value for key, value in asdict(trial).items() if value is not None},
-        )
-        entry.datetime_complete = datetime.now()  # naive local time is what Optuna keeps
-        entry.datetime_start = entry.datetime_complete - timedelta(seconds=trial.seconds)
-        self._study.add_trial(entry)
-        self._note(trial)
 
     def add_rescore(self, rescore: Rescore) -> None:
         """Add what a trial's policy was scored again as; once this returns, it survives a kill and a power cut.
@@ -201,19 +173,57 @@ class TrialStore:
 
         Raises:
             ValueError: It is not.
+            StorageError: It cannot be written; what was before it is kept.
         """
+        opened = self._require_opened()
         place = (rescore.round, rescore.trial)
         trial = self._records.get(rescore.trial)
         if place in self._rescores or trial is None or trial.state != "complete":
             raise ValueError(f"trial {rescore.trial} is not to be scored again in round {rescore.round}")
-        values = {key: value for key, value in asdict(rescore).items() if value is not None}
-        self._study.set_user_attr(f"{_RESCORE}{rescore.round}:{rescore.trial}", values)
-        self._rescores[place] = rescore
+        values = values_of(rescore)
+        with keeping(self.path):
+            opened.journal.add(RESCORE, values)
+            self._rescores[place] = rescore
+            opened.study.add_rescore(values)
 
     def close(self) -> None:
-        """Close the file."""
-        self._storage.remove_session()
-        self._storage.engine.dispose()
+        """Close the files."""
+        if self._opened is not None:
+            self._opened.journal.close()
+            self._opened.study.close()
+
+    def _add(self, trial: TrialRecord) -> None:
+        opened = self._require_opened()
+        counts = self._header.genes.values()
+        if trial.row is not None and (
+            len(trial.row) != len(counts) or not all(0 <= v < k for v, k in zip(trial.row, counts, strict=True))
+        ):
+            raise ValueError(f"trial {trial.number}: its row is not within the genes")
+        if trial.state == "complete" and None in [getattr(trial, name) for name in self._header.objectives]:
+            raise ValueError(f"trial {trial.number} is complete but lacks an objective")
+        values = values_of(trial)
+        with keeping(self.path):
+            opened.journal.add(TRIAL, values)
+            self._note(trial)
+            opened.study.add_trial(values)
+
+    def _note(self, trial: TrialRecord) -> None:
+        """Take note of a trial; one that is tried again was counted already."""
+        if trial.number not in self._records:
+            insort(self._numbers, trial.number)  # within a round, trials come as they are done
+            self._first[trial.number] = trial
+            self._tried += trial.tried
+        self._records[trial.number] = trial
+        if trial.state == "failed":
+            self._failed[trial.number] = trial
+        else:
+            self._failed.pop(trial.number, None)
+        self._leading.add(trial)
+
+    def _require_opened(self) -> Opened:
+        if self._opened is None:
+            raise ValueError(f"{self.path} was opened for reading")
+        return self._opened
 
     def __len__(self) -> int:
         return len(self._records)
@@ -225,68 +235,3 @@ class TrialStore:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-def _create(path: Path, genes: Mapping[str, int], objectives: Sequence[Objective]) -> None:
-    """Make the file under another name first: a process killed meanwhile leaves no half-made store."""
-    import optuna
-
-    temporary = temporary_path(path)
-    temporary.unlink(missing_ok=True)
-    temporary.touch()
-    verbosity = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    try:
-        storage = _storage(temporary, new=True)
-        study = optuna.create_study(
-            study_name=STUDY,
-            storage=storage,
-            directions=["minimize" if objective.minimise else "maximize" for objective in objectives],
-        )
-    finally:
-        optuna.logging.set_verbosity(verbosity)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        study.set_metric_names([objective.name for objective in objectives])
-    study.set_user_attr("objectives", [objective.name for objective in objectives])
-    # A list of pairs: the order of genes is what gives an encoded policy its meaning.
-    study.set_user_attr("genes", [[name, count] for name, count in genes.items()])
-    storage.remove_session()
-    storage.engine.dispose()
-    move_durably(temporary, path)
-
-
-def _storage(path: Path, new: bool = False) -> "RDBStorage":
-    """Open an existing SQLite file with Optuna.
-
-    The connection is made here because a path inside a URL must not hold "?", "%" or "{", and because Optuna
-    would create a file that is missing.
-    """
-    import sqlite3
-
-    from optuna.storages import RDBStorage
-
-    address = f"{path.resolve().as_uri()}?mode=rw"
-
-    def connect() -> sqlite3.Connection:
-        return sqlite3.connect(address, uri=True, timeout=60, check_same_thread=False)
-
-    return RDBStorage("sqlite:///study.db", engine_kwargs={"creator": connect}, skip_table_creation=not new)
-
-
-def _rescore(values: object, path: Path) -> Rescore:
-    try:
-        return TypeAdapter(Rescore).validate_python(values)
-    except ValidationError as error:
-        from ..core.validation import first_error
-
-        raise InputError(f"{path}: what was scored again: {first_error(error)}") from error
-
-
-def _record(attributes: Mapping[str, Any], path: Path) -> TrialRecord:
-    try:
-        return TypeAdapter(TrialRecord).validate_python(dict(attributes) | {"row": attributes.get("row")})
-    except ValidationError as error:
-        from ..core.validation import first_error
-
-        raise InputError(f"{path}: trial {attributes.get('number')}: {first_error(error)}") from error

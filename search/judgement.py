@@ -1,11 +1,14 @@
 """What is believed of the trials of a run, in the light of all of them together."""
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
+import numpy.typing as npt
 from scipy.special import ndtr
 
+from ..results.pareto import OBJECTIVES, as_minimised, nondominated
 from ..results.records import Judgement, Rescore, TrialRecord
 from ..spaces.policy import UpdatePolicy
 from ..spaces.table import UpdateTable
@@ -18,6 +21,9 @@ if TYPE_CHECKING:
 
 #: Standard errors that set a policy apart from another.
 APART = 1.96
+#: Most trials of a network that are weighed against each other, which takes memory by the square of their number and
+#: time by its cube. Samplers that screen propose fewer.
+MOST = 500
 #: Standard errors that a policy must be ahead of one that costs no more, or a front does without it: as many as make it
 #: the better one in seven of ten cases.
 AHEAD = 0.5
@@ -38,7 +44,7 @@ class Judged(Protocol):
 
 
 def judge(problem: Judged, trials: Sequence[TrialRecord], rescores: Sequence[Rescore] = ()) -> dict[int, Judgement]:
-    """What is believed of each complete trial, by its number.
+    """What is believed of each complete trial, by its number; of more than `MOST`, of the foremost.
 
     A surrogate weighs every fine-tuning against the screen and against the others. So the best of many noisy results is
     not taken at its word: it is drawn to what policies like it have reached, and to what it reached itself when it was
@@ -49,7 +55,7 @@ def judge(problem: Judged, trials: Sequence[TrialRecord], rescores: Sequence[Res
         trials: The trials of a run.
         rescores: What was scored again of them.
     """
-    known = _complete(trials)
+    known = _foremost(_complete(trials))
     if not known:
         return {}
     again = [rescore for rescore in rescores if rescore.accuracy is not None]
@@ -79,50 +85,44 @@ def _judgements(scored: Sequence[Sequence[TrialRecord]], beliefs: Sequence[Belie
         begin = len(lasts)
         last = next((begin + place for place, trial in enumerate(own) if trial.method == "last"), None)
         lasts += [last] * len(own)
-    covered = [
-        any(
-            _covers(other, trial) and _within(mean, covariance, place, rival)
-            for rival, other in enumerate(known)
-            if rival != place
-        )
-        for place, trial in enumerate(known)
-    ]
+    ahead, ahead_se = _differences(mean, covariance)
+    covered = np.any(_covering(known) & (ahead <= AHEAD * ahead_se), axis=1)
     # Of those that a front has: another may look better by less than its error, which ties would be measured by.
     best = int(np.where(covered, -np.inf, mean).argmax())
+    as_good = _as_good(ahead, ahead_se)
+    numbers = [trial.number for trial in known]
     judged = {}
     for place, (trial, last) in enumerate(zip(known, lasts, strict=True)):
-        gain, gain_se = (None, None) if last is None else _difference(mean, covariance, place, last)
-        behind, behind_se = _difference(mean, covariance, best, place)
+        others = dict(zip(numbers, as_good[:, place].tolist(), strict=True))
+        del others[trial.number]
         judged[trial.number] = Judgement(
             accuracy=float(np.clip(mean[place], 0, 1)),
             accuracy_se=float(errors[place]),
-            gain=gain,
-            gain_se=gain_se,
-            tied=behind <= APART * behind_se,
-            covered=covered[place],
-            as_good={
-                other.number: _as_good(mean, covariance, rival, place)
-                for rival, other in enumerate(known)
-                if rival != place
-            },
+            gain=None if last is None else float(ahead[place, last]),
+            gain_se=None if last is None else float(ahead_se[place, last]),
+            tied=bool(ahead[best, place] <= APART * ahead_se[best, place]),
+            covered=bool(covered[place]),
+            as_good=others,
         )
     return judged
 
 
-def failures(trials: Sequence[TrialRecord]) -> list[str]:
+def failures(failed: Sequence[TrialRecord], tried: int) -> tuple[str, ...]:
     """What users should know of policies that could not be scored; empty where all were.
+
+    Args:
+        failed: The trials of those policies.
+        tried: How many were tried.
 
     Example:
         >>> lost = TrialRecord(number=3, hash="0" * 16, policy="", row=None, state="failed", error="no memory")
-        >>> failures([lost])
-        ['1 of 1 policies could not be scored; the first: no memory (retry_failed tries again)']
+        >>> failures([lost], 30)
+        ('1 of 30 policies could not be scored; the first: no memory (retry_failed tries again)',)
     """
-    failed = [trial for trial in trials if trial.state == "failed"]
     if not failed:
-        return []
-    tried = sum(trial.tried for trial in trials)
+        return ()
     said = f"{len(failed)} of {tried} policies could not be scored; the first: {failed[0].error or '':.120}"
-    return [f"{said} (retry_failed tries again)"]
+    return (f"{said} (retry_failed tries again)",)
 
 
 def doubts(trials: Sequence[TrialRecord], judged: Mapping[int, Judgement]) -> tuple[str, ...]:
@@ -194,35 +194,57 @@ def _round(scored: TrialRecord | Rescore) -> int:
 
 def trial_features(problem: Judged, trials: Sequence[TrialRecord]) -> Floats:
     """What was known of the policies of some trials before they were trained, (P, F)."""
-    policies = [UpdatePolicy.from_json(trial.policy) for trial in trials]
+    policies = [_policy(trial.policy) for trial in trials]
     table = UpdateTable.of(problem.trace, policies)
     memory = np.array([trial.peak_bytes for trial in trials], np.int64)
     return features(table, problem.score(table), memory)
+
+
+def _foremost(trials: list[TrialRecord]) -> list[TrialRecord]:
+    """The `MOST` trials that fewest stand before: the front, the front of the rest, and so on; and the head alone."""
+    if len(trials) <= MOST:
+        return trials
+    values = as_minimised(
+        [[getattr(trial, objective.name) for objective in OBJECTIVES] for trial in trials], OBJECTIVES
+    )
+    chosen = [place for place, trial in enumerate(trials) if trial.method == "last"][:1]
+    left = np.array([place for place in range(len(trials)) if place not in chosen])
+    while len(chosen) < MOST:
+        front = nondominated(values[left])
+        chosen += left[front].tolist()
+        left = left[~front]
+    return [trials[place] for place in sorted(chosen[:MOST])]
+
+
+@lru_cache(maxsize=4 * MOST)
+def _policy(text: str) -> UpdatePolicy:
+    """A policy of a trial: all of them are asked for in every round."""
+    return UpdatePolicy.from_json(text)
 
 
 def _complete(trials: Sequence[TrialRecord]) -> list[TrialRecord]:
     return [trial for trial in trials if trial.state == "complete"]
 
 
-def _covers(other: TrialRecord, trial: TrialRecord) -> bool:
-    """Whether a trial's policy costs no more than another's in anything; of equals the first."""
-    costs, others = ((each.peak_bytes or 0, each.latency_s or 0.0) for each in (trial, other))
-    no_more = all(theirs <= own for theirs, own in zip(others, costs, strict=True))
-    return no_more and (others != costs or other.number < trial.number)
+def _covering(trials: Sequence[TrialRecord]) -> npt.NDArray[np.bool_]:
+    """Whether the trial of each column costs no more than that of the row, (P, P); of equals, the first does."""
+    costs = np.array([[trial.peak_bytes or 0, trial.latency_s or 0.0] for trial in trials], np.float64)
+    numbers = np.array([trial.number for trial in trials])
+    no_more = np.all(costs[None] <= costs[:, None], axis=-1)
+    equal = np.all(costs[None] == costs[:, None], axis=-1)
+    covering: npt.NDArray[np.bool_] = no_more & (~equal | (numbers[None] < numbers[:, None]))
+    return covering
 
 
-def _within(mean: Floats, covariance: Floats, place: int, rival: int) -> bool:
-    """Whether a policy is not clearly ahead of a rival."""
-    ahead, error = _difference(mean, covariance, place, rival)
-    return ahead <= AHEAD * error
+def _as_good(ahead: Floats, error: Floats) -> Floats:
+    """The probability that each policy is at least as accurate as the one of each column, (P, P)."""
+    certain = error <= 0
+    probability: Floats = np.where(certain, ahead >= 0, ndtr(ahead / np.where(certain, 1.0, error)))
+    return probability
 
 
-def _as_good(mean: Floats, covariance: Floats, place: int, rival: int) -> float:
-    """The probability that a policy is at least as accurate as a rival."""
-    ahead, error = _difference(mean, covariance, place, rival)
-    return float(ndtr(ahead / error)) if error > 0 else float(ahead >= 0)
-
-
-def _difference(mean: Floats, covariance: Floats, a: int, b: int) -> tuple[float, float]:
-    variance = covariance[a, a] + covariance[b, b] - 2 * covariance[a, b]
-    return float(mean[a] - mean[b]), float(np.sqrt(max(variance, 0.0)))
+def _differences(mean: Floats, covariance: Floats) -> tuple[Floats, Floats]:
+    """How far each policy is ahead of the one of each column, (P, P), and the standard errors of that."""
+    own = np.diag(covariance)
+    variance = own[:, None] + own - 2 * covariance
+    return mean[:, None] - mean, np.sqrt(np.maximum(variance, 0.0))

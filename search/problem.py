@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
@@ -28,7 +28,7 @@ from .data import Dataset, load_dataset
 from .data.episodes import Episode
 from .data.images import as_input, normalisation_of
 from .finalists import Standing, standing
-from .judgement import doubts, failures, judge
+from .judgement import doubts, judge
 from .network import load_network
 from .proxies import ProxySettings
 from .request import ROUND_SIZE, Request
@@ -226,15 +226,27 @@ class Problem:
         """Everything right, at no cost."""
         return {"accuracy": 1.0, "peak_bytes": 0.0, "latency_s": 0.0}
 
-    def front(self, trials: Iterable[TrialRecord], rescores: Sequence[Rescore] = ()) -> Front:
+    def front(
+        self, trials: Iterable[TrialRecord], rescores: Sequence[Rescore] = (), *, among: int | None = None
+    ) -> Front:
         """The front of some trials, by what is believed of each in the light of all.
 
         With samplers that do not screen it is what each trial says, until some were scored again.
+
+        Args:
+            trials: The trials; see `needs_all`.
+            rescores: What was scored again of them.
+            among: How many trials there are, if more.
         """
         every = list(trials)
         if rescores and (now := self.standing(every, rescores)).counted:
             return now.front
-        return self._front(every, judge(self, every) if self.request.sampler in SCREENING else {})
+        front = self._front(every, judge(self, every) if self.request.sampler in SCREENING else {})
+        return front if among is None else replace(front, run=replace(front.run, trials=among))
+
+    def needs_all(self, rescores: Sequence[Rescore]) -> bool:
+        """Whether the front depends on trials that others are better than in everything: they tell what to believe."""
+        return self.request.sampler in SCREENING or bool(rescores)
 
     def standing(self, trials: Sequence[TrialRecord], rescores: Sequence[Rescore]) -> Standing:
         """How far the re-scoring of some trials is; see `standing` of `finalists`."""
@@ -242,9 +254,10 @@ class Problem:
 
     def _front(self, trials: Sequence[TrialRecord], judged: Mapping[int, Judgement]) -> Front:
         points = self.reference_point, self.ideal_point
-        return Front.from_trials(
-            trials, self.info, *points, judged=judged, warnings=[*doubts(trials, judged), *failures(trials)]
-        )
+        # Of very many trials only the foremost are judged. What others say of themselves does not compare with that.
+        weighed = [each for each in trials if not judged or each.state != "complete" or each.number in judged]
+        front = Front.from_trials(weighed, self.info, *points, judged=judged, warnings=doubts(weighed, judged))
+        return replace(front, run=replace(front.run, trials=len(trials)))
 
     @property
     def info(self) -> RunInfo:
@@ -268,6 +281,11 @@ class Problem:
             digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
         return digest.hexdigest()
 
+    @property
+    def device_digest(self) -> str:
+        """SHA-256 of the profile as it was read."""
+        return hashlib.sha256(self.device.model_dump_json().encode()).hexdigest()
+
     def identity(self) -> dict[str, Any]:
         """What a run is. How long it may go on is no part of that: a finished run can be taken further."""
         request, train = self.request, self.dataset.train
@@ -281,5 +299,5 @@ class Problem:
             "backbone_sha256": self.backbone_digest,
             "train_images": len(train),
             "train_labels_sha256": hashlib.sha256(train.labels.tobytes()).hexdigest(),
-            "device_sha256": hashlib.sha256(self.device.model_dump_json().encode()).hexdigest(),
+            "device_sha256": self.device_digest,
         }

@@ -14,8 +14,9 @@ from .engine import ended, shown
 class Store(Protocol):
     """Where trials are kept; see `tinysearch.results.trials.TrialStore`."""
 
-    def all(self) -> list[TrialRecord]:
-        """The trials, each as it ended last."""
+    @property
+    def failed(self) -> list[TrialRecord]:
+        """The trials that failed."""
         ...
 
     def retry(self, trial: TrialRecord) -> None:
@@ -25,7 +26,7 @@ class Store(Protocol):
 
 def try_again(store: Store, evaluate: Evaluate) -> Iterator[TrialRecord]:
     """Score every policy that failed once more, and yield each trial once it is in the store."""
-    failed = [record for record in store.all() if record.state == "failed"]
+    failed = store.failed
     policies = [UpdatePolicy.from_json(record.policy) for record in failed]
     start = time.perf_counter()
     for place, result in evaluate(policies, [shown(asdict(record)) for record in failed]):

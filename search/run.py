@@ -15,9 +15,11 @@ from .distributed.base import Workers
 from .distributed.choice import Place
 from .engine import Search, require_success
 from .finalists import Standing
+from .judgement import failures
 from .networks import requests_of
 from .observer import Observer
 from .problem import Problem
+from .provenance import inputs_of
 from .proxies import make_proxy
 from .rescoring import score_again
 from .retrying import try_again
@@ -160,7 +162,7 @@ def run(
     asked = problem.identity()
     path = Path(out) if out is not None else Path("runs") / run_name(asked)
     with (
-        RunDirectory.open(path, asked, threads=1) as directory,
+        RunDirectory.open(path, asked, threads=1, inputs=inputs_of(problem)) as directory,
         directory.store(problem.space.gene_levels) as store,
         place.workers(path / TUNE) as workers,
     ):
@@ -252,9 +254,10 @@ def _score_again(
 
 def _write_front(problem: Problem, directory: RunDirectory, store: TrialStore) -> Front | None:
     """Write the front as it stands; None where there is none yet."""
-    trials = store.all()
-    if not any(record.state == "complete" for record in trials):
+    if not store.leading:
         return None
-    front = problem.front(trials, store.rescores)
+    trials = store.all() if problem.needs_all(store.rescores) else store.leading
+    front = problem.front(trials, store.rescores, among=len(store))
+    front = replace(front, warnings=(*front.warnings, *failures(store.failed, store.tried)))
     directory.write_front(front, store.by_number)
     return front

@@ -22,6 +22,7 @@ from .judgement import doubts, failures, judge_together
 from .networks import load_networks
 from .observer import Observer
 from .problem import Problem
+from .provenance import inputs_of
 from .proxies import make_proxy
 from .proxies.several import SeveralProxies
 from .request import Request
@@ -87,7 +88,8 @@ class Several:
             for problem, name in zip(problems, asked[NETWORKS], strict=True):
                 # Marked: what it is told depends on the others, so it cannot be taken further alone.
                 own = problem.identity() | {"one_of_several": True}
-                run = stack.enter_context(RunDirectory.open(directory.path / NETWORKS / name, own, threads=1))
+                folder, inputs = directory.path / NETWORKS / name, inputs_of(problem)
+                run = stack.enter_context(RunDirectory.open(folder, own, threads=1, inputs=inputs))
                 parts.append(Part(problem, run, stack.enter_context(run.store(problem.space.gene_levels))))
             yield cls(directory, parts, left_out)
 
@@ -110,7 +112,12 @@ class Several:
             problems[0].reference_point,
             problems[0].ideal_point,
             judged=judged,
-            warnings=[*self.left_out, *self._failed(), *doubts(every, judged), *failures(every)],
+            warnings=[
+                *self.left_out,
+                *self._failed(),
+                *doubts(every, judged),
+                *failures([each for part in self.parts for each in part.store.failed], self.tried),
+            ],
         )
         traces = [problems[member.trial % len(problems)].trace for member in front.members]
         members = tuple(

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from .search.finetune import finetune
     from .search.ground_truth import GroundTruth, ground_truth
     from .search.meta_training import meta_train
+    from .search.rerun import rerun
     from .search.run import run
     from .search.verify import verify
     from .spaces import methods
@@ -72,6 +73,7 @@ _WHERE = {
     "merge": "spaces.delta.merging",
     "merge_file": "spaces.delta.weights",
     "meta_train": "search.meta_training",
+    "rerun": "search.rerun",
     "run": "search.run",
     "smallest": "devices.breakdown",
     "trace": "spaces.trace",
@@ -109,6 +111,7 @@ __all__ = [
     "merge_file",
     "meta_train",
     "methods",
+    "rerun",
     "run",
     "smallest",
     "trace",

@@ -17,6 +17,7 @@ INTERRUPTED = 130
 #: The verbs, in the order of a project's life; each is the `command` of the module of its name (with `_` for `-`).
 VERBS = (
     "run",
+    "rerun",
     "show",
     "plot",
     "finetune",

@@ -5,13 +5,14 @@ antialiasing. That is the short side resized and the centre cropped, in one step
 equal channels, transparent pixels are laid over white, and the EXIF orientation is applied.
 """
 
+import hashlib
 import io
 import struct
 import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -76,6 +77,21 @@ class ImageSplit(ABC):
             pixels[row] = np.asarray(_fit(self._image(int(position)), size))
         return torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous()
 
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the labels and of what the images are made of: pixels, bytes, or names and sizes of files.
+
+        Files on disk are not read for it, which would take too long for a hundred thousand.
+        """
+        digest = hashlib.sha256(self.labels.tobytes())
+        for part in self._content():
+            digest.update(part)
+        return digest.hexdigest()
+
+    def _content(self) -> Iterator[bytes]:
+        """What tells the images of this split from others."""
+        return iter(())
+
     @abstractmethod
     def _image(self, index: int) -> "Image.Image":
         """Image `index` in mode RGB, at its own size."""
@@ -87,6 +103,11 @@ class ArraySplit(ImageSplit):
     def __init__(self, pixels: NDArray[np.uint8], labels: ArrayLike) -> None:
         super().__init__(labels)
         self._pixels = pixels
+
+    def _content(self) -> Iterator[bytes]:
+        yield repr(self._pixels.shape).encode()
+        for image in self._pixels:  # one by one: the array may be part of another one
+            yield image.tobytes()
 
     def _image(self, index: int) -> "Image.Image":
         from PIL import Image
@@ -113,6 +134,10 @@ class Subset(ImageSplit):
         members = (np.flatnonzero(split.labels == label) for label in np.unique(split.labels))
         return cls(split, np.sort(np.concatenate([rng.permutation(own)[:per_class] for own in members])))
 
+    def _content(self) -> Iterator[bytes]:
+        yield self._chosen.tobytes()
+        yield self._split.digest.encode()
+
     def _image(self, index: int) -> "Image.Image":
         return self._split._image(int(self._chosen[index]))
 
@@ -135,6 +160,14 @@ class FileSplit(ImageSplit):
     def __init__(self, files: Sequence[ImageFile], labels: ArrayLike) -> None:
         super().__init__(labels)
         self._files = tuple(files)
+
+    def _content(self) -> Iterator[bytes]:
+        for file in self._files:
+            content = file.content
+            size = len(content) if isinstance(content, bytes) else content.stat().st_size
+            yield f"{PurePath(file.name).name} {size}\n".encode()
+            if isinstance(content, bytes):
+                yield content
 
     def _image(self, index: int) -> "Image.Image":
         return decode(self._files[index])

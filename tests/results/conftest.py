@@ -14,12 +14,12 @@ REFERENCE = {"accuracy": 0.1, "peak_bytes": 2e7, "latency_s": 0.6}
 IDEAL = {"accuracy": 1.0, "peak_bytes": 0.0, "latency_s": 0.0}
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def genes() -> dict[str, int]:
     return dict(GENES)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def trial() -> Callable[..., TrialRecord]:
     def make(number: int, **changes: Any) -> TrialRecord:
         fields: dict[str, Any] = {

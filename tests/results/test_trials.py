@@ -53,23 +53,6 @@ def test_trials_of_every_kind_come_back(path, genes, trial):
         assert len(store) == 6
 
 
-def test_a_failed_trial_may_be_tried_again_and_what_it_was_stays(path, genes, trial):
-    failed = trial(1, state="failed", accuracy=None, error="no memory")
-    with TrialStore.open(path, genes) as store:
-        store.append(trial(0))
-        store.append(failed)
-        store.retry(again := replace(failed, error="no memory, again"))
-        store.retry(fine := trial(1))
-        for wrong in (trial(0), trial(2), replace(fine, accuracy=0.1)):  # complete, unknown, complete meanwhile
-            with pytest.raises(ValueError, match=f"trial {wrong.number} is none that failed"):
-                store.retry(wrong)
-    with TrialStore.load(path) as store:
-        assert store.all() == [trial(0), fine]
-        assert store.first() == [trial(0), failed]
-        assert again not in store.all()
-        assert (len(store), store.tried) == (2, 2)
-
-
 def test_optuna_reads_the_study_as_its_own(path, genes, trial):
     import optuna
 
@@ -166,14 +149,19 @@ def test_missing_store_is_not_created_by_reading(path):
     assert not path.exists()
 
 
-def test_edited_trial_is_refused(path, genes, trial):
+def edit(path, statement):
     import sqlite3
 
+    with sqlite3.connect(path) as database:
+        database.execute(statement)
+    database.close()
+
+
+def test_an_edited_trial_of_a_study_alone_is_refused(path, genes, trial):
     with TrialStore.open(path, genes) as store:
         store.append(trial(0))
-    with sqlite3.connect(path) as database:
-        database.execute("UPDATE trial_user_attributes SET value_json = '7.5' WHERE key = 'accuracy'")
-    database.close()
+    path.with_name("trials.jsonl").unlink()
+    edit(path, "UPDATE trial_user_attributes SET value_json = '7.5' WHERE key = 'accuracy'")
     with pytest.raises(InputError, match="trial 0: accuracy"):
         TrialStore.load(path)
 
@@ -184,7 +172,7 @@ def test_odd_folder_names(tmp_path, genes, trial, name):
     folder.mkdir()
     with TrialStore.open(folder / "study.db", genes) as store:
         store.append(trial(0))
-    assert [entry.name for entry in folder.iterdir()] == ["study.db"]
+    assert sorted(entry.name for entry in folder.iterdir()) == ["study.db", "trials.jsonl"]
     with TrialStore.load(folder / "study.db") as store:
         assert len(store) == 1
 
@@ -284,14 +272,41 @@ def test_what_cannot_be_scored_again_is_refused(path, genes, trial):
             Rescore(**{"trial": 0, "round": 1, **wrong})
 
 
-def test_an_edited_rescore_is_refused(path, genes, trial):
-    import sqlite3
-
+def test_an_edited_rescore_of_a_study_alone_is_refused(path, genes, trial):
     with TrialStore.open(path, genes) as store:
         store.append(trial(0))
         store.add_rescore(Rescore(trial=0, round=1, accuracy=0.5))
-    with sqlite3.connect(path) as database:
-        database.execute("UPDATE study_user_attributes SET value_json = '[]' WHERE key LIKE 'rescore:%'")
-    database.close()
+    path.with_name("trials.jsonl").unlink()
+    edit(path, "UPDATE study_user_attributes SET value_json = '[]' WHERE key LIKE 'rescore:%'")
     with pytest.raises(InputError, match="what was scored again"):
+        TrialStore.load(path)
+
+
+def test_a_failed_trial_may_be_tried_again_and_what_it_was_stays(path, genes, trial):
+    failed = trial(1, state="failed", accuracy=None, error="it was busy")
+    with TrialStore.open(path, genes) as store:
+        for record in (trial(0), failed, trial(2)):
+            store.append(record)
+        assert store.failed == [failed]
+        store.retry(replace(failed, error="it was busy, again"))
+        store.retry(trial(1))
+        for wrong in (trial(1), trial(0), trial(3)):
+            with pytest.raises(ValueError, match="is none that failed"):
+                store.retry(wrong)
+        assert store.tried == 3
+        assert store.failed == []
+    for missing in ((), ("study.db",), ("trials.jsonl",)):
+        for name in missing:
+            path.with_name(name).unlink()
+        with TrialStore.open(path, genes) as store:
+            assert store.all() == [trial(0), trial(1), trial(2)]
+            assert store.first() == [trial(0), failed, trial(2)]
+            assert [record.number for record in store.leading] == [0, 1, 2]
+
+
+def test_a_study_with_more_than_tables_is_refused(path, genes):
+    TrialStore.open(path, genes).close()
+    path.with_name("trials.jsonl").unlink()
+    edit(path, "CREATE VIEW endless AS WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT x FROM n")
+    with pytest.raises(InputError, match="it has 'endless', which is no table"):
         TrialStore.load(path)

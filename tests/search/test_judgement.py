@@ -196,3 +196,20 @@ def test_a_network_without_a_result_takes_no_part(task: Task, make: Make) -> Non
     assert judge_together([task, task], [[], trials]) == alone
     assert judge_together([task, task], [[make(0, methods.last(task.trace), 0, "failed")], trials]) == alone
     assert judge_together([task, task], [[], []]) == {}
+
+
+def test_of_very_many_trials_the_foremost_are_judged_as_if_there_were_no_others(
+    task: Task, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    last = make(0, methods.last(task.trace), 100)
+    chance = np.random.default_rng(0)
+    policies = [task.space.decode(row) for row in task.space.sample(40, 0)]
+    trials = [last, *(make(n, policy, int(chance.integers(150, 350))) for n, policy in enumerate(policies, start=1))]
+    monkeypatch.setattr("tinysearch.search.judgement.MOST", 12)
+    judged = judge(task, trials)
+    assert len(judged) == 12
+    assert 0 in judged  # what gains are measured from, though it is worse than others
+    few = [trial for trial in trials if trial.number in judged]
+    assert judge(task, few) == judged
+    best = max(trials, key=lambda trial: trial.accuracy or 0.0)
+    assert best.number in judged

@@ -36,7 +36,16 @@ from tinysearch.spaces.engine.apply import apply
 from tinysearch.spaces.policy import UpdatePolicy
 from tinysearch.spaces.table import UpdateTable
 
-FILES = {"request.json", "environment.json", "study.db", "front.json", "policies", "pareto.png", ".lock"}
+FILES = {
+    "request.json",
+    "environment.json",
+    "study.db",
+    "trials.jsonl",
+    "front.json",
+    "policies",
+    "pareto.png",
+    ".lock",
+}
 
 
 @pytest.fixture(scope="module")
@@ -89,8 +98,8 @@ def test_an_observer_is_told_every_trial_with_the_front_as_it_stands(
     computed: list[Front] = []
     compute = Problem.front
 
-    def front(problem: Problem, trials: Sequence[TrialRecord], rescores: Sequence[Rescore]) -> Front:
-        computed.append(compute(problem, trials, rescores))
+    def front(problem: Problem, trials: Sequence[TrialRecord], rescores: Sequence[Rescore], *, among: int) -> Front:
+        computed.append(compute(problem, trials, rescores, among=among))
         return computed[-1]
 
     monkeypatch.setattr(Problem, "front", front)

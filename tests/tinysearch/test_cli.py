@@ -294,6 +294,7 @@ def test_no_command_is_the_help(commands: Commands) -> None:
     assert (bare.returncode, bare.stdout) == (0, asked.stdout)
     for name in (
         "run",
+        "rerun",
         "show",
         "plot",
         "devices",

@@ -90,9 +90,7 @@ def _read_config(context: click.Context, parameter: click.Parameter, value: Path
 @click.option("--max-energy", metavar="ENERGY", help="Most energy of a training step, such as 2J.")
 @click.option("--batch", type=int, help="Samples of a training step on the device.")
 @click.option("--retry-failed", is_flag=True, default=None, help="Try policies again that failed, before all else.")
-@click.option(
-    "--jobs", metavar="N", help="Policies scored at once, or auto: one a processor, at most a round.  [default: auto]"
-)
+@options.JOBS
 @click.option(
     "--ray",
     metavar="[ADDRESS]",

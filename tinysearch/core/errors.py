@@ -82,3 +82,15 @@ class BusyError(TinySearchError):
     """Other programs run where something is to be timed."""
 
     exit_code = 8
+
+
+class StorageError(TinySearchError):
+    """What a run is kept in cannot be written, or not be read: a full disk, a folder without permission, damage."""
+
+    exit_code = 9
+
+
+class DifferenceError(TinySearchError):
+    """What was done again did not come out as before."""
+
+    exit_code = 10

@@ -1,6 +1,7 @@
 """Decoding and resizing: every mode and shape ends as RGB of the size asked for, or in one clear line."""
 
 import io
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ import torch
 from PIL import Image
 
 from tinysearch.core.errors import InputError
-from tinysearch.search.data.images import ArraySplit, FileSplit, ImageFile
+from tinysearch.search.data.images import ArraySplit, FileSplit, ImageFile, Subset
 
 
 def encoded(image: Image.Image, image_format: str = "PNG", **options: object) -> bytes:
@@ -156,3 +157,17 @@ def test_damaged_files_decode_or_end_in_an_input_error(image_format):
             lines.append(str(error))
     assert lines
     assert all("'picture'" in line and "\n" not in line for line in lines)
+
+
+def test_a_digest_tells_images_apart(tmp_path: Path) -> None:
+    pixels = np.arange(2 * 4 * 4 * 3, dtype=np.uint8).reshape(2, 4, 4, 3)
+    arrays = ArraySplit(pixels, [0, 1])
+    assert arrays.digest == ArraySplit(pixels.copy(), [0, 1]).digest
+    others = [ArraySplit(255 - pixels, [0, 1]), ArraySplit(pixels, [1, 0]), Subset(arrays, [1, 0]), Subset(arrays, [0])]
+    for number, size in enumerate((3, 3, 5)):
+        (tmp_path / f"{number}.png").write_bytes(bytes([number]) * size)
+    files = [ImageFile(str(tmp_path / f"{number}.png"), tmp_path / f"{number}.png") for number in range(3)]
+    held = [ImageFile("a", b"one"), ImageFile("a", b"two")]
+    others += [FileSplit(files[:2], [0, 1]), FileSplit(files[1:], [0, 1]), FileSplit(held, [0, 1])]
+    others += [FileSplit(held[::-1], [0, 1])]
+    assert len({split.digest for split in (arrays, *others)}) == len(others) + 1
