@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from ...core.archives import SUFFIXES, is_archive
 from ...core.errors import InputError, MissingDataError
 from ...core.registry import Entry, Registry
-from .archives import SUFFIXES, is_archive
 from .arrays import load_digits, read_npz
 from .cifar import load_cifar10
 from .folders import read_class_folders

@@ -13,15 +13,10 @@ def _read_config(context: click.Context, parameter: click.Parameter, value: Path
     """Take the options of a YAML file for defaults."""
     if value is None:
         return
-    import yaml
-
     from ..core.files import read_text
+    from ..core.yaml_text import parse_yaml
 
-    try:
-        content = yaml.safe_load(read_text(value))
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        raise InputError(f"{value}: no YAML" + (f" at line {mark.line + 1}" if mark else "")) from error
+    content = parse_yaml(read_text(value), str(value)).values
     names = {p.name for p in context.command.params} - {parameter.name}
     if not isinstance(content, dict):
         raise InputError(f"{value}: options must be written as `name: value`, one a line")

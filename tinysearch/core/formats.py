@@ -29,6 +29,8 @@ _UNKNOWN = ("extra_forbidden", "unexpected_keyword_argument")
 _KEY = "[key]"
 #: How deep lists and objects may lie in one another.
 MAX_DEPTH = 50
+#: Commas and brackets in a text, which bound how many values it can hold: those take much more memory than their text.
+MAX_VALUES = 300_000
 #: Bits of the largest integer that other programs read as it is.
 INTEGER_BITS = 63
 
@@ -171,9 +173,11 @@ def parse_json(text: str, origin: str) -> Any:
     """The values of a JSON text.
 
     Raises:
-        InputError: It is none, holds a number that is not finite or too large, is nested too deep, or gives a key
-            twice; where is said.
+        InputError: It is none, holds too many values, or a number that is not finite or too large, is nested too deep,
+            or gives a key twice; where is said.
     """
+    if (count := sum(map(text.count, ",[{"))) > MAX_VALUES:
+        raise InputError(f"{origin}: holds about {count:,} values, more than the {MAX_VALUES:,} that are read")
     try:
         values = json.loads(text, object_pairs_hook=_once)
     except json.JSONDecodeError as error:
