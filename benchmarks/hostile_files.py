@@ -175,7 +175,7 @@ def json_texts(make: Callable[[], dict[str, Any]]) -> Iterator[tuple[str, str | 
     yield "objects nested 100,000 deep", '{"a":' * 100_000
     yield "lists nested 5,000,000 deep", "[" * 5_000_000 + "]" * 5_000_000
     keys = list(make())[2:] or ["files"]
-    for key in keys[:4] + ["unknown"]:
+    for key in [*keys[:4], "unknown"]:
         yield f"{key}: nested 60 deep", edited(key, "[" * 60 + "]" * 60)
         yield f"{key}: nested 900 deep", edited(key, "[" * 900 + "]" * 900)
         yield f"{key}: 5,000 digits", edited(key, DIGITS)
@@ -1081,11 +1081,10 @@ def _deep(path: Path) -> None:
 
 def _odd_names(path: Path) -> None:
     for group in (b"a", b"\xff\xfe"):
-        folder = os.path.join(os.fsencode(path), group)
-        os.makedirs(folder)
+        folder = path / os.fsdecode(group)
+        folder.mkdir(parents=True)
         for number in range(3):
-            with open(os.path.join(folder, b"\xfe%d.png" % number), "wb") as file:
-                file.write(b"junk")
+            (folder / os.fsdecode(b"\xfe%d.png" % number)).write_bytes(b"junk")
 
 
 # A run's trials.

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Self
 from pydantic import TypeAdapter, ValidationError
 
 from ..core.errors import ConflictError, InputError
-from ..core.files import move_durably, temporary_path
+from ..core.files import move_durably, open_bounded, temporary_path
 from .pareto import OBJECTIVES, Objective
 from .records import Rescore, TrialRecord
 
@@ -29,6 +29,10 @@ if TYPE_CHECKING:
     from optuna.storages import RDBStorage
     from optuna.study import Study
 
+#: Bytes of a store and of one of its values; a trial has some ten thousand.
+MAX_BYTES, MAX_CELL = 4 << 30, 16 << 20
+#: What a store holds beside tables: a view could be computed without end.
+_ODD = "SELECT name FROM sqlite_master WHERE type NOT IN ('table', 'index') OR sql LIKE 'CREATE VIRTUAL%'"
 #: Name of the study inside its file.
 STUDY = "tinysearch"
 #: What the study's attributes that hold re-scores begin with; round and trial follow.
@@ -85,21 +89,23 @@ class TrialStore:
         import sqlalchemy.exc
 
         path = Path(path)
-        if not path.is_file():
-            raise InputError(f"{path}: no such file, so no trials")
+        with open_bounded(path, MAX_BYTES):  # SQLite opens it by its name
+            pass
         storage = None
         try:
             storage = _storage(path)
-            return cls(path, storage, optuna.load_study(study_name=STUDY, storage=storage))
+            store = cls(path, storage, optuna.load_study(study_name=STUDY, storage=storage))
+            _ = store.genes, store.objectives  # which are read here, so that damage is told here
+            return store
         except (
             sqlalchemy.exc.SQLAlchemyError,
             optuna.exceptions.OptunaError,
-            KeyError,
-            RuntimeError,
+            *(LookupError, RuntimeError, ValueError, TypeError, AttributeError, ArithmeticError),
         ) as error:
             if storage is not None:
                 storage.engine.dispose()
-            raise InputError(f"{path}: no readable study: {str(error).splitlines()[0]}") from error
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise InputError(f"{path}: no readable study: {reason:.200}") from error
 
     @cached_property
     def genes(self) -> dict[str, int]:
@@ -242,7 +248,12 @@ def _storage(path: Path, new: bool = False) -> "RDBStorage":
     address = f"{path.resolve().as_uri()}?mode=rw"
 
     def connect() -> sqlite3.Connection:
-        return sqlite3.connect(address, uri=True, timeout=60, check_same_thread=False)
+        connection = sqlite3.connect(address, uri=True, timeout=60, check_same_thread=False)
+        connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MAX_CELL)
+        if odd := connection.execute(_ODD).fetchone():
+            connection.close()
+            raise sqlite3.DatabaseError(f"it has {odd[0]!r:.60}, which is no table")
+        return connection
 
     return RDBStorage("sqlite:///study.db", engine_kwargs={"creator": connect}, skip_table_creation=not new)
 

@@ -154,7 +154,7 @@ def finetune(
             subject.backbone,
             subject.policy.head,
             subject.dataset,
-            subject.policy.input_shape[1],
+            subject.policy.side,
             train_images=train_images,
             test_images=test_images,
             augmentation=AUGMENTATIONS[augmentation],

@@ -12,8 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ..core.errors import InputError
+from .lite_shape import lite_shape
 from .operations import SIGN_MASK
-from .policy import Channels, UpdatePolicy
+from .policy import Channels, LiteUpdate, UpdatePolicy
 from .trace import INPUT, Layer, Trace
 
 Bools = npt.NDArray[np.bool_]
@@ -111,6 +112,11 @@ class UpdateTable:
         blocks = {block.name: index for index, block in enumerate(trace.blocks)}
         lites, shifts = np.zeros((2, len(policies), len(blocks)), np.bool_)
         for n, policy in enumerate(policies):
+            if policy.input_shape and policy.input_shape != trace.input_shape:
+                raise InputError(
+                    f"policy {policy.hash} is for inputs of {policy.input_shape}, not {trace.input_shape}: "
+                    "trace the backbone at that shape"
+                )
             if policy.head != trace.layers[trace.head].name:
                 raise InputError(f"policy {policy.hash} trains the head {policy.head}, which {trace.name} has not")
             for entry in policy.layers:
@@ -142,6 +148,7 @@ class UpdateTable:
             for lite in policy.lite_residuals:
                 if lite.block not in blocks or not trace.blocks[blocks[lite.block]].lite:
                     raise InputError(f"{trace.name} has no block {lite.block} that can take a lite residual module")
+                _check_lite(trace, blocks[lite.block], lite)
                 lites[n, blocks[lite.block]], shifts[n, blocks[lite.block]] = True, lite.shift
         for block in np.flatnonzero(lites.any(0)):
             table.set_lite(int(block), lites[:, block], shifts[:, block])
@@ -217,6 +224,13 @@ def _find(trace: Trace, name: str, kinds: tuple[str, ...]) -> tuple[int, Layer]:
     if row is None or trace.rows[row].kind not in kinds:
         raise InputError(f"{trace.name} has no {' or '.join(kinds)} named {name}: is the policy for another backbone?")
     return row, trace.rows[row]
+
+
+def _check_lite(trace: Trace, block: int, lite: LiteUpdate) -> None:
+    found = trace.blocks[block]
+    expected = lite_shape(found.in_shape, found.out_shape, trace.input_shape)
+    if lite.shape != expected:
+        raise InputError(f"the lite residual module of {lite.block} must be {expected}, not {lite.shape}")
 
 
 def _check_channels(layer: Layer, channels: Channels) -> None:

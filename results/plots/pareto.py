@@ -16,7 +16,7 @@ from ...devices.latency.caveats import time_mark
 from ..front import Front
 from ..pareto import nondominated
 from ..records import Member, TrialRecord
-from .axes import Span, dress, span
+from .axes import Span, dress, literal, span
 from .labels import place_labels
 
 if TYPE_CHECKING:
@@ -73,6 +73,7 @@ def plot_pareto(front: Front, trials: Sequence[TrialRecord], path: str | Path) -
     return write_atomically(Path(path), buffer.getvalue())
 
 
+@literal
 def draw_pareto(front: Front, trials: Sequence[TrialRecord]) -> "Figure":
     """The figure that `plot_pareto` writes, for a notebook or another format."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -268,7 +269,6 @@ def _words(figure: "Figure", front: Front, trials: Sequence[TrialRecord]) -> Non
         fontsize=17,
         fontweight="bold",
         color=_INK,
-        parse_math=False,
     )
     facts = [
         _cut(run.backbone, 48),
@@ -276,7 +276,7 @@ def _words(figure: "Figure", front: Front, trials: Sequence[TrialRecord]) -> Non
         f"{len(front.members)} {'policy' if len(front.members) == 1 else 'policies'} on the front",
         f"hypervolume {front.hypervolume:.3f}",
     ]
-    figure.text(0.066, 0.877, "   ·   ".join(facts), fontsize=10.5, color=_GREY, parse_math=False)
+    figure.text(0.066, 0.877, "   ·   ".join(facts), fontsize=10.5, color=_GREY)
     judged = any(member.gain is not None for member in front.members)
     counts = [f"{states[state]} {state}" for state in ("infeasible", "failed") if states[state]]
     outcome = f" ({', '.join(counts)})" if counts else ""
@@ -295,7 +295,6 @@ def _words(figure: "Figure", front: Front, trials: Sequence[TrialRecord]) -> Non
         color=_GREY,
         va="top",
         linespacing=1.4,
-        parse_math=False,
     )
 
 

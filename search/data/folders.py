@@ -184,6 +184,8 @@ def _check_classes(path: Path, train: _Classes, test: _Classes) -> None:
                 raise InputError(f"class {name!r} of {path} has no {split} folder: every split needs every class")
             if not classes[name]:
                 raise InputError(f"class {name!r} of {path} has no {split} images: add some or remove the folder")
+    if not train:
+        raise InputError(f"{path} has images, but no class folders: put those of each class into a folder of its name")
     if len(train) < 2:
         raise InputError(f"{path} has one class, {next(iter(train))!r}: a classifier needs two or more")
 

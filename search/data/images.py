@@ -6,6 +6,7 @@ equal channels, transparent pixels are laid over white, and the EXIF orientation
 """
 
 import io
+import re
 import struct
 import zlib
 from abc import ABC, abstractmethod
@@ -30,6 +31,10 @@ if TYPE_CHECKING:
 #: to three copies of four bytes a pixel.
 MAX_PIXELS = 40_000_000
 MAX_BYTES = 50_000_000
+#: The start of a PPM; likewise with a whole header, whose numbers comments may lie between; and bytes that it may take.
+_PPM = re.compile(rb"P[0-7fy][\s#]")
+_PPM_COMPLETE = re.compile(rb"P[0-7fy](?:(?:\s|#[^\n\r]*[\n\r])+[^\s#]+){2}")
+_PPM_HEADER = 4096
 #: Rows that transparency is laid over white in at once.
 _BAND = 256
 
@@ -186,7 +191,9 @@ def decode(file: ImageFile) -> "Image.Image":
     else:
         opened = open_bounded(file.content, MAX_BYTES)
     try:
-        with opened as stream, Image.open(stream, formats=FORMATS) as image:
+        with opened as stream:
+            _check_start(stream)
+            image = Image.open(stream, formats=FORMATS)
             width, height = image.size
             if width * height > MAX_PIXELS:
                 limit = f"more than {MAX_PIXELS:,}"
@@ -199,6 +206,14 @@ def decode(file: ImageFile) -> "Image.Image":
         raise InputError(f"image {file.name!r} is damaged or none of {', '.join(FORMATS)}") from error
     except (*_DAMAGE, Image.DecompressionBombError) as error:
         raise InputError(f"image {file.name!r} cannot be decoded: {error}") from error
+
+
+def _check_start(stream: BinaryIO) -> None:
+    """Refuse a PPM whose header does not end soon: comments in it are read byte by byte."""
+    start = stream.read(_PPM_HEADER)
+    stream.seek(0)
+    if _PPM.match(start) and not _PPM_COMPLETE.match(start):
+        raise ValueError(f"its header has more than {_PPM_HEADER} bytes")
 
 
 def _upright(image: "Image.Image") -> "Image.Image":

@@ -64,7 +64,7 @@ def merge_file(
     network = load_backbone(
         name,
         num_classes=change.classes,
-        input_size=change.policy.input_shape[1],
+        input_size=change.policy.side,
         weights=find_weights(name, weights),
     )
     state = merge(network, change).state_dict()

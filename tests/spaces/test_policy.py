@@ -35,11 +35,11 @@ policies = st.builds(
     UpdatePolicy,
     backbone=names,
     input_shape=st.tuples(*[st.integers(1, 300)] * 3),
-    head=names,
-    layers=st.lists(layers, max_size=4).map(tuple),
-    norms=st.lists(norms, max_size=4).map(tuple),
-    lite_residuals=st.lists(lites, max_size=2).map(tuple),
-    sign_masks=st.lists(names, max_size=3).map(tuple),
+    head=names.map("head {}".format),  # which is no layer's
+    layers=st.lists(layers, max_size=4, unique_by=lambda entry: entry.name).map(tuple),
+    norms=st.lists(norms, max_size=4, unique_by=lambda entry: entry.name).map(tuple),
+    lite_residuals=st.lists(lites, max_size=2, unique_by=lambda entry: entry.block).map(tuple),
+    sign_masks=st.lists(names, max_size=3, unique=True).map(tuple),
 )
 
 

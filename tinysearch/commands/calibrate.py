@@ -65,17 +65,17 @@ def command(
 
     target = out or OUT
     if results is not None:
-        click.echo(_summary(from_results(results, target), target))
+        options.say(_summary(from_results(results, target), target))
         return
     usual = Effort().seconds if jobs is None else BOARD_SECONDS
     effort = Effort(seconds=usual if time_budget is None else parse_seconds(time_budget))
     make = partial(make_jobs, **wanted, effort=effort, plain=jobs is not None, device=board or "cpu")
     if jobs is not None:
-        click.echo(_write_jobs(jobs, make()))
+        options.say(_write_jobs(jobs, make()))
         return
     with _bar() as tell:
         done = calibrate(make, target, force=force, keep=keep, progress=tell)
-    click.echo(_summary(done, target))
+    options.say(_summary(done, target))
 
 
 def _refuse_contradictions(
@@ -144,7 +144,7 @@ def _write_jobs(path: Path, jobs: dict[str, Any]) -> str:
 
 def _summary(calibration: "Calibration", out: Path) -> str:
     for warning in calibration.warnings:
-        click.echo(f"tinysearch: warning: {warning}", err=True)
+        options.say(f"tinysearch: warning: {warning}", err=True)
     memory, error = calibration.profile.memory, calibration.profile.latency.error
     lines = [f"{out}: {calibration.profile.description}", calibration.profile.runtime]
     if error is not None:

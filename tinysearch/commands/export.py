@@ -38,4 +38,4 @@ def command(source: Path, to: str, **stated: Any) -> None:
     folder = exported.files[-1].parent
     predicted = "".join(f", {name} {format_bytes(size)}" for name, size in manifest.predicted_bytes.items())
     policy = exported.policy
-    click.echo(f"{folder}: {policy.method or policy.hash[:8]} as {to}, {len(exported.files)} files{predicted}")
+    options.say(f"{folder}: {policy.method or policy.hash[:8]} as {to}, {len(exported.files)} files{predicted}")

@@ -30,10 +30,10 @@ def command(run_dir: Path, policy: str, delta: Path | None, **stated: Any) -> No
     result = finetune(run_dir, policy, delta=delta, **stated)
     member = result.member
     assert member is not None
-    click.echo(
+    options.say(
         f"{member.method or member.hash[:8]}: test accuracy {percent(result.accuracy, result.accuracy_se)} after "
         f"{result.steps} steps, {result.seconds:.0f} s; the proxy said {percent(member.accuracy, member.accuracy_se)}"
     )
     if delta is not None:
         sizes = f"{format_bytes(delta.stat().st_size)} (the network: {format_bytes(result.network_bytes)})"
-        click.echo(f"{delta}: what training changed, {sizes}")
+        options.say(f"{delta}: what training changed, {sizes}")

@@ -44,7 +44,7 @@ def command(
     stored = UpdatePolicy.load(policy) if Path(policy).suffix == ".json" else None
     if stored is not None:
         backbone = named_backbone(backbone, stored.backbone, policy)
-        input_size = input_size or stored.input_shape[1]
+        input_size = input_size or stored.side
     request = Request.make(device=device, backbone=backbone, weights=weights, input_size=input_size)
     profile = load_device(request.device)
     _, trace = load_network(
@@ -55,4 +55,4 @@ def command(
     listing = list_layers(trace, chosen, cost)
     if plan is not None:
         save_plan(cost.plan, plan, f"{chosen.method or chosen.hash}: {listing.title}")
-    click.echo(listing.render(form, options.width()), nl=False)
+    options.say(listing.render(form, options.width()), end="")

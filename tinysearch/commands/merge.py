@@ -25,4 +25,4 @@ def command(delta: Path, **stated: Any) -> None:
     else:
         lites = len(merged.policy.lite_residuals)
         use = f"with {lites} lite residual modules, which --weights does not take: load it by ts.merge"
-    click.echo(f"{merged.path}: {merged.policy.backbone}, {merged.classes} classes, {size}; {use}")
+    options.say(f"{merged.path}: {merged.policy.backbone}, {merged.classes} classes, {size}; {use}")

@@ -46,4 +46,4 @@ def command(
     )
     waiting = ", ".join(name for name, method in METHODS.loaded().items() if method.needs_data)
     listing = replace(listing, notes=(*listing.notes, f"Of these, made of a task's images in every run: {waiting}."))
-    click.echo(listing.render(form, options.width()), nl=False)
+    options.say(listing.render(form, options.width()), end="")

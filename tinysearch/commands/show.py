@@ -17,9 +17,9 @@ def command(run_dir: Path, accounting: str, data_dir: Path | None, form: str) ->
     if accounting != "tinysearch":
         from ..search.accounts import count_front
 
-        click.echo(count_front(run_dir, accounting, data_dir).render(form, options.width()), nl=False)
+        options.say(count_front(run_dir, accounting, data_dir).render(form, options.width()), end="")
         return
     from ..results.rundir import RunDirectory
     from ..results.tables import render
 
-    click.echo(render(RunDirectory.load(run_dir).front, form, width=options.width()), nl=False)
+    options.say(render(RunDirectory.load(run_dir).front, form, width=options.width()), end="")

@@ -27,6 +27,6 @@ def command(run_dir: Path, form: str, tensors: bool, policy: str, **stated: Any)
         require_one(chosen_members(run, policy))  # before minutes of measuring
     result = verify(run, policy, **stated)
     listing = result.tensors() if tensors else result.listing()
-    click.echo(listing.render(form, options.width()), nl=False)
+    options.say(listing.render(form, options.width()), end="")
     if wrong := [each.name for each in result.wrong]:
         raise TinySearchError(f"{len(wrong)} policies keep other bytes here than predicted: {', '.join(wrong)}")

@@ -5,6 +5,7 @@ A zip file's directory is checked before anything is unpacked (`check_zip`, `ope
 
 import gzip
 import io
+import os
 import struct
 import tarfile
 import zipfile
@@ -26,11 +27,13 @@ MAX_FILE_BYTES = 8_000_000_000
 #: Bytes of one member, and of a whole archive, after decompression: they are held in memory.
 MAX_MEMBER_BYTES = 50_000_000
 MAX_ARCHIVE_BYTES = 500_000_000
+#: How many times its own size, besides `MAX_BESIDES`, a file may unpack to: images and weights hardly shrink.
+MAX_TIMES, MAX_BESIDES = 100, 10_000_000
 #: Members of an archive, and bytes of a zip file's directory.
 MAX_MEMBERS = 100_000
 MAX_DIRECTORY_BYTES = 16_000_000
-#: Characters of a member's name, and folders in it.
-MAX_NAME, MAX_PARTS = 1000, 50
+#: Characters of a member's name, folders in it, and bytes of a header of a tar file that holds long names.
+MAX_NAME, MAX_PARTS, MAX_HEADER = 1000, 50, 100_000
 
 #: What tarfile and zipfile raise on damaged files.
 DAMAGE = (
@@ -44,6 +47,8 @@ _END_FIELDS = struct.Struct("<4s4H2LH")
 #: The methods that are read, by number: others are rare, and their readers take memory as the file says.
 _METHODS = {zipfile.ZIP_STORED: "stored", zipfile.ZIP_DEFLATED: "deflated"}
 _ENCRYPTED = 1
+#: Types of a tar file's members that have no content, whatever their size says.
+_EMPTY = (tarfile.LNKTYPE, tarfile.SYMTYPE, tarfile.CHRTYPE, tarfile.BLKTYPE, tarfile.DIRTYPE, tarfile.FIFOTYPE)
 
 
 @dataclass(frozen=True)
@@ -72,7 +77,7 @@ def read_archive(path: Path, wanted: Callable[[PurePosixPath], bool]) -> Iterato
     total = 0
     for number, member in enumerate(read(path, wanted), 1):
         total += len(member.content or b"")
-        _check_total(total, path)
+        _check_total(total, path, MAX_ARCHIVE_BYTES)
         if number > MAX_MEMBERS:
             raise InputError(f"{path} has more than {MAX_MEMBERS:,} members: unpack it and name the folder")
         yield member
@@ -103,7 +108,8 @@ def open_zip(stream: BinaryIO, most: int, origin: str) -> Iterator[zipfile.ZipFi
     try:
         _check_end(stream, origin)
         with zipfile.ZipFile(stream) as archive:
-            _check_directory(archive.infolist(), most, origin)
+            size = stream.seek(0, io.SEEK_END)
+            _check_directory(archive.infolist(), min(most, _most_unpacked(size)), origin)
             yield archive
     except DAMAGE as error:
         raise InputError(f"{origin} cannot be read as an archive: {_line(error)}") from error
@@ -138,7 +144,7 @@ def _check_end(stream: BinaryIO, origin: str) -> None:
 
 
 def _check_directory(members: list[zipfile.ZipInfo], most: int, origin: str) -> None:
-    total, packed, names = 0, 0, set()
+    total, packed, names = 0, 0, set[str]()
     if len(members) > MAX_MEMBERS:
         raise InputError(f"{origin} has more than {MAX_MEMBERS:,} members: unpack it")
     for info in members:
@@ -173,9 +179,9 @@ def _read_tar(path: Path, wanted: Callable[[PurePosixPath], bool]) -> Iterator[M
     try:
         with open_bounded(path, MAX_FILE_BYTES) as raw:
             unpacked = raw if path.name.lower().endswith(".tar") else gzip.GzipFile(fileobj=raw)
-            stream = _Bounded(unpacked, path)
+            stream = _Bounded(unpacked, path, min(MAX_ARCHIVE_BYTES, _most_unpacked(os.fstat(raw.fileno()).st_size)))
             # Stream mode reads front to back only, so the bound holds for headers as well as for content.
-            with tarfile.open(fileobj=cast(IO[bytes], stream), mode="r|") as archive:
+            with tarfile.open(fileobj=cast(IO[bytes], stream), mode="r|", tarinfo=_BoundedInfo) as archive:
                 yield from _tar_members(archive, path, wanted)
             # tarfile takes a header that is cut off for the end.
             if any(stream.last_block):
@@ -199,18 +205,30 @@ def _tar_members(archive: tarfile.TarFile, path: Path, wanted: Callable[[PurePos
             yield Member(member_path, False, content)
 
 
-class _Bounded(io.RawIOBase):
-    """A decompressed stream that ends in an error past `MAX_ARCHIVE_BYTES`."""
+class _BoundedInfo(tarfile.TarInfo):
+    """A member whose long names are bounded before they are read."""
 
-    def __init__(self, stream: IO[bytes] | gzip.GzipFile, path: Path) -> None:
+    def _proc_member(self, archive: tarfile.TarFile) -> tarfile.TarInfo | None:
+        # tarfile's own hook: there is no other between a header and the reading of the name that it announces.
+        if not self.isreg() and self.type not in _EMPTY and self.size > MAX_HEADER:
+            raise ValueError(f"a header of {self.size:,} bytes")
+        found: tarfile.TarInfo | None = super()._proc_member(archive)  # type: ignore[misc]
+        return found
+
+
+class _Bounded(io.RawIOBase):
+    """A decompressed stream that ends in an error past some bytes."""
+
+    def __init__(self, stream: IO[bytes] | gzip.GzipFile, path: Path, most: int) -> None:
         self._stream = stream
         self._path = path
+        self._most = most
         self._total = 0
         self.last_block = b""
 
     def read(self, size: int = -1) -> bytes:
         self._total += size
-        _check_total(self._total, self._path)
+        _check_total(self._total, self._path, self._most)
         content = self._stream.read(size)
         self.last_block = (self.last_block + content)[-tarfile.BLOCKSIZE :]
         return content
@@ -230,9 +248,13 @@ def _check_size(size: int, name: str, archive: Path) -> None:
         raise InputError(f"{archive} has a file of {size:,} bytes, {name!r:.100}; the limit is {MAX_MEMBER_BYTES:,}")
 
 
-def _check_total(total: int, archive: Path) -> None:
-    if total > MAX_ARCHIVE_BYTES:
-        raise InputError(f"{archive} holds more than {MAX_ARCHIVE_BYTES:,} bytes: unpack it and name the folder")
+def _check_total(total: int, archive: Path, most: int) -> None:
+    if total > most:
+        raise InputError(f"{archive} holds more than {most:,} bytes: unpack it and name the folder")
+
+
+def _most_unpacked(size: int) -> int:
+    return MAX_TIMES * size + MAX_BESIDES
 
 
 def _line(error: BaseException) -> str:

@@ -222,7 +222,7 @@ def test_a_member_over_the_limit_is_refused(kind, tmp_path):
 def test_an_archive_over_the_limit_is_refused(kind, tmp_path, monkeypatch):
     monkeypatch.setattr(archives, "MAX_ARCHIVE_BYTES", 400_000)
     blanks = {f"train/cat/{i}.png": bytes(50_000) for i in range(10, 20)}
-    with pytest.raises(InputError, match="bytes: unpack it|the limit is 400,000"):
+    with pytest.raises(InputError, match=r"bytes: unpack it|the limit is 400,000"):
         load_dataset(str(pack(files_of(SPLITS) | blanks, kind, tmp_path)))
 
 
