@@ -1,7 +1,6 @@
 """The picture of a front: accuracy against peak training memory and against step latency."""
 
 import io
-import json
 import textwrap
 from collections import Counter
 from collections.abc import Sequence
@@ -13,6 +12,7 @@ from ...core.errors import InputError
 from ...core.files import write_atomically
 from ...core.metrics import METRICS, Metric
 from ...devices.latency.caveats import time_mark
+from ...spaces.policy import UpdatePolicy
 from ..front import Front
 from ..pareto import nondominated
 from ..records import Member, TrialRecord
@@ -128,8 +128,8 @@ def _points(front: Front, trials: Sequence[TrialRecord]) -> list[_Point]:
 
 def _network(trial: TrialRecord) -> str:
     """The network that a trial's policy is for, as `Member.network` has it."""
-    policy = json.loads(trial.policy)
-    return f"{policy['backbone']} {policy['input_shape'][1]}" if "backbone" in policy else ""
+    policy = UpdatePolicy.from_json(trial.policy, f"trial {trial.number}")
+    return f"{policy.backbone} {policy.side}"
 
 
 def _point(record: TrialRecord | Member, on_front: bool, network: str) -> _Point:

@@ -14,6 +14,7 @@ from ...devices.step.plan import Plan
 from ...devices.step.program import Part, Program
 from ...devices.step.walk import Phase
 from ...spaces.trace import INPUT
+from .axes import literal
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
