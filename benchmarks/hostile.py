@@ -204,13 +204,14 @@ def command(*arguments: str | Path) -> Callable[[], object]:
 
 def _config(path: Path) -> None:
     from tinysearch.commands.run import command
-    from tinysearch.core.errors import TinySearchError
+    from tinysearch.core.errors import InputError, TinySearchError
+    from tinysearch.core.text import printable
 
     try:
         command.main(["-c", str(path), "--dataset", "nowhere"], standalone_mode=False)
     except TinySearchError as error:
         if "nowhere" not in str(error) or path.name in str(error):
-            raise
+            raise InputError(printable(str(error))) from error
 
 
 def _manifest(path: Path) -> None:

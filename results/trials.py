@@ -100,7 +100,7 @@ class TrialStore:
         except (
             sqlalchemy.exc.SQLAlchemyError,
             optuna.exceptions.OptunaError,
-            *(LookupError, RuntimeError, ValueError, TypeError, AttributeError, ArithmeticError),
+            *(LookupError, RuntimeError, ValueError, TypeError, AttributeError, ArithmeticError, AssertionError),
         ) as error:
             if storage is not None:
                 storage.engine.dispose()

@@ -8,7 +8,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from ...core.errors import InputError, MissingDataError
+from ...core.errors import InputError
+from ...core.files import require_file
 from ..tensor_files import TYPES, read_safetensors, read_torch
 from .heads import head_names
 from .unwrapping import unwrap, without_prefixes
@@ -43,8 +44,7 @@ def read_checkpoint(path: Path, most: int = MAX_BYTES) -> dict[str, Tensor]:
     """
     if path.suffix not in SUFFIXES:
         raise InputError(f"weights {str(path)!r}: expected 'imagenet', 'bundled' or a {', '.join(SUFFIXES)} file")
-    if not path.exists():
-        raise MissingDataError(f"no weights file at {path}")
+    require_file(path, "weights file")
     try:
         state = read_safetensors(path, most)[0] if path.suffix == ".safetensors" else read_torch(path, most)
     except InputError as error:

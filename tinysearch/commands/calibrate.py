@@ -12,7 +12,7 @@ import click
 from ..core.errors import InputError
 from ..core.files import write_atomically
 from ..core.units import format_bytes, parse_seconds
-from . import options
+from . import early, options
 
 if TYPE_CHECKING:
     from ..devices.calibrate.assemble import Calibration
@@ -60,6 +60,7 @@ def command(
     """Measure this machine, or read what a board measured, and write its device profile."""
     measuring, asking = {"keep": keep, "force": force or None}, {"board": board, "time_budget": time_budget, **wanted}
     _refuse_contradictions(jobs, results, out, measuring, asking)
+    early.json_file(results)
     from ..devices.calibrate.jobs import Effort, make_jobs
     from ..devices.calibrate.machine import calibrate, from_results
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from . import options
+from . import early, options
 
 
 @click.command()
@@ -23,6 +23,9 @@ from . import options
 @click.option("--delta", type=click.Path(path_type=Path), help="Keep what training changed in this .safetensors file.")
 def command(run_dir: Path, policy: str, delta: Path | None, **stated: Any) -> None:
     """Train a policy of a run on the whole training split and measure it on the test split."""
+    early.member(run_dir, policy)
+    early.output(delta)
+    early.weights(stated["weights"])
     from ..core.units import format_bytes
     from ..results.tables import percent
     from ..search.finetune import finetune

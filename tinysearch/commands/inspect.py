@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from . import options
+from . import early, options
 
 
 @click.command()
@@ -31,6 +31,11 @@ def command(
     form: str,
 ) -> None:
     """Show layer by layer what a policy trains, computes and keeps, and where the peak is."""
+    early.device(device)
+    early.accounting(accounting)
+    early.weights(weights)
+    if Path(policy).suffix == ".json":
+        early.policy_file(policy)
     from ..devices.breakdown import estimate
     from ..devices.inspection import list_layers
     from ..devices.profile import load_device

@@ -2,7 +2,7 @@
 
 import click
 
-from . import options
+from . import early, options
 
 
 @click.command()
@@ -25,6 +25,9 @@ def command(
     form: str,
 ) -> None:
     """List the published methods as policies of a backbone, with their costs on a device."""
+    early.device(device)
+    early.accounting(accounting)
+    early.weights(weights)
     from dataclasses import replace
 
     from ..devices.accountings import ACCOUNTINGS

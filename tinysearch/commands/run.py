@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from ..core.errors import InputError
-from . import options
+from . import early, options
 
 
 def _read_config(context: click.Context, parameter: click.Parameter, value: Path | None) -> None:
@@ -94,14 +94,15 @@ def _read_config(context: click.Context, parameter: click.Parameter, value: Path
 )
 def command(**stated: Any) -> None:
     """Search policies for a device and a data set; the same command resumes."""
-    from ..search.run import run
-    from .terminal import Terminal
-
     settings = {
         "name": stated.pop("proxy"),
         **{key: stated.pop(key) for key in ("shot", "queries", "episodes", "steps")},
     }
     proxy = {key: value for key, value in settings.items() if value is not None}
+    early.request(stated | {"proxy": proxy or None})
+    from ..search.run import run
+    from .terminal import Terminal
+
     with Terminal() as terminal:
         finished = run(**stated, proxy=proxy or None, observer=terminal)
     terminal.conclude(finished)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from . import options
+from . import early, options
 
 
 @click.command()
@@ -15,6 +15,8 @@ from . import options
 def command(run_dir: Path, accounting: str, data_dir: Path | None, form: str) -> None:
     """Print the front of a run, by the run's own costs or by another accounting."""
     if accounting != "tinysearch":
+        early.accounting(accounting)
+        early.member(run_dir, "all")
         from ..search.accounts import count_front
 
         options.say(count_front(run_dir, accounting, data_dir).render(form, options.width()), end="")

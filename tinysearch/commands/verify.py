@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from ..core.errors import TinySearchError
-from . import options
+from . import early, options
 
 
 @click.command()
@@ -19,6 +19,8 @@ from . import options
 @options.FORMAT
 def command(run_dir: Path, form: str, tensors: bool, policy: str, **stated: Any) -> None:
     """Measure what policies of a run really keep for the backward pass, beside what was predicted."""
+    early.member(run_dir, policy)
+    early.weights(stated["weights"])
     from ..results.rundir import RunDirectory
     from ..search.verify import chosen_members, require_one, verify
 

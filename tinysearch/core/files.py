@@ -7,7 +7,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from .errors import InputError
+from .errors import InputError, MissingDataError
 
 #: Largest text file read, in bytes; policies and profiles are a few kilobytes.
 MAX_TEXT = 16 * 2**20
@@ -80,6 +80,28 @@ def read_bytes(path: Path, most: int) -> bytes:
     return data
 
 
+def require_file(path: Path, noun: str) -> None:
+    """Refuse a file that is not there.
+
+    Raises:
+        MissingDataError: There is none.
+    """
+    if not path.exists():
+        raise MissingDataError(f"no {noun} at {path}")
+
+
+def check_output(path: Path, ending: str) -> None:
+    """Refuse a name that a file cannot be written to, before anything is computed.
+
+    Raises:
+        InputError: It ends otherwise, or its folder is missing.
+    """
+    if path.suffix != ending:
+        raise InputError(f"{path}: a {ending[1:]} file is written: let its name end in {ending}")
+    if not path.parent.is_dir():
+        raise InputError(f"{path}: there is no folder {path.parent}")
+
+
 def temporary_path(path: Path) -> Path:
     """Where this process prepares a file: in the same folder, so that a rename finishes it."""
     return path.with_name(f"{TEMPORARY}{os.getpid()}-{path.name}")
@@ -95,7 +117,7 @@ def write_atomically(path: Path, content: str | bytes) -> Path:
     Returns:
         The path.
     """
-    target = path.resolve() if path.is_symlink() else path
+    target = Path(os.path.realpath(path)) if path.is_symlink() else path
     temporary = temporary_path(target)
     try:
         with temporary.open("wb") as stream:
