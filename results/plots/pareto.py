@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from ...core.errors import InputError
 from ...core.files import write_atomically
+from ...core.formats import parse_json
 from ...core.metrics import METRICS, Metric
 from ...devices.latency.caveats import time_mark
-from ...spaces.policy import UpdatePolicy
 from ..front import Front
 from ..pareto import nondominated
 from ..records import Member, TrialRecord
@@ -128,8 +128,10 @@ def _points(front: Front, trials: Sequence[TrialRecord]) -> list[_Point]:
 
 def _network(trial: TrialRecord) -> str:
     """The network that a trial's policy is for, as `Member.network` has it."""
-    policy = UpdatePolicy.from_json(trial.policy, f"trial {trial.number}")
-    return f"{policy.backbone} {policy.side}"
+    match parse_json(trial.policy, f"trial {trial.number}"):
+        case {"backbone": str(name), "input_shape": [_, int(size), *_]}:
+            return f"{name} {size}"
+    return ""
 
 
 def _point(record: TrialRecord | Member, on_front: bool, network: str) -> _Point:

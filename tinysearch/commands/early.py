@@ -85,4 +85,5 @@ def request(stated: dict[str, Any]) -> None:
     asked = Request.make(**known)
     device(asked.device)
     check_dataset(asked.dataset, asked.data_dir)
-    weights(stated.get("weights"))
+    if "," not in (stated.get("backbone") or ""):
+        weights(stated.get("weights"))
