@@ -267,3 +267,35 @@ def test_an_unreadable_archive_is_one_line(tmp_path):
     path.chmod(0)
     with pytest.raises(InputError, match="cannot be read"):
         load_dataset(str(path))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_images_without_class_folders_are_refused(kind, tmp_path):
+    path = pack({f"{number}.png": png(number) for number in range(3)}, kind, tmp_path)
+    with pytest.raises(InputError, match="has images, but no class folders"):
+        load_dataset(str(path))
+
+
+def test_what_is_no_file_is_no_image(tmp_path):
+    path = pack(files_of({"cat": 3, "dog": 3}), "folder", tmp_path)
+    (path / "cat" / "0.png").unlink()
+    os.mkfifo(path / "cat" / "0.png")  # which would be waited for
+    (path / "cat" / "1.png").unlink()
+    (path / "cat" / "1.png").symlink_to("/dev/zero")
+    split = load_dataset(str(path)).train
+    with pytest.raises(InputError, match="is a FIFO, a device or the like"):
+        split.load(range(len(split)), 4)
+
+
+def test_links_may_not_multiply_folders_without_end(tmp_path):
+    for level in range(20):
+        (tmp_path / f"a{level}").mkdir()
+    for level in range(19):
+        for name in "xy":
+            (tmp_path / f"a{level}" / name).symlink_to(tmp_path / f"a{level + 1}")
+    with pytest.raises(InputError, match="is linked to too often"):
+        load_dataset(str(tmp_path))
+    deep = tmp_path / "deep" / "/".join(["a"] * 30)
+    deep.mkdir(parents=True)
+    with pytest.raises(InputError, match="lies more than 20 folders deep"):
+        load_dataset(str(tmp_path / "deep"))

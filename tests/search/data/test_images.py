@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from tinysearch.core.errors import InputError
-from tinysearch.search.data.images import ArraySplit, FileSplit, ImageFile
+from tinysearch.search.data.images import ArraySplit, FileSplit, ImageFile, decode
 
 
 def encoded(image: Image.Image, image_format: str = "PNG", **options: object) -> bytes:
@@ -156,3 +156,10 @@ def test_damaged_files_decode_or_end_in_an_input_error(image_format):
             lines.append(str(error))
     assert lines
     assert all("'picture'" in line and "\n" not in line for line in lines)
+
+
+def test_a_ppm_whose_header_does_not_end_is_refused_at_once():
+    for comments in (b"#\n" * 3000, b"#" * 9000):
+        with pytest.raises(InputError, match="its header has more than"):
+            decode(ImageFile("picture", b"P6 " + comments + b"8 8 255\n" + b"\0" * 192))
+    assert decode(ImageFile("picture", b"P6 # a word\n 8 8\n255\n" + b"\7" * 192)).size == (8, 8)
