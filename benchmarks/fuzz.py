@@ -18,6 +18,8 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 
+import mutations
+
 SECONDS, MEMORY_MIB = 1.0, 1500
 
 
@@ -86,7 +88,15 @@ def fuzz(kind: str, folder: str, finds: Path, minutes: float) -> None:
     for number, seed in enumerate(sorted(Path(folder, kind).iterdir())):
         (corpus / str(number)).write_bytes(seed.read_bytes())
     limits = [f"-max_total_time={int(minutes * 60)}", "-timeout=30", f"-rss_limit_mb={MEMORY_MIB}", "-max_len=400000"]
-    atheris.Setup([sys.argv[0], str(corpus), *limits, "-print_final_stats=1", f"-artifact_prefix={finds}/"], one)
+    change = INSIDE.get(ENDINGS[kind])
+
+    def mutated(data: bytes, most: int, seed: int) -> bytes:
+        if change is None or seed % 3 == 0:
+            return bytes(atheris.Mutate(data, most))
+        return change(data, seed // 3, atheris.Mutate)[:most]
+
+    said = ["-print_final_stats=1", f"-artifact_prefix={finds}/"]
+    atheris.Setup([sys.argv[0], str(corpus), *limits, *said], one, custom_mutator=mutated)
     atheris.Fuzz()
 
 
@@ -109,6 +119,13 @@ ENDINGS = {
     "image": ".png",
     "cifar": ".bin",
     "study": ".db",
+}
+
+#: By ending, what changes a file without breaking what it is.
+INSIDE = {
+    ".json": mutations.json_text,
+    ".safetensors": mutations.safetensors,
+    **dict.fromkeys((".npz", ".zip", ".pth"), mutations.zipped),
 }
 
 

@@ -7,7 +7,6 @@ the function that users call. Must: no traceback, an error of TinySearch in one 
 """
 
 import argparse
-import json
 import os
 import resource
 import shutil
@@ -57,6 +56,7 @@ def main() -> None:
 def make_valid(folder: Path) -> Valid:
     """Files as TinySearch writes them."""
     import tinysearch as ts
+    from tinysearch.devices.calibrate.results import RESULTS
     from tinysearch.spaces.policy import Channels, LayerUpdate, LiteUpdate, NormUpdate
 
     small = {"shot": 2, "queries": 30, "steps": 1}
@@ -72,13 +72,23 @@ def make_valid(folder: Path) -> Valid:
         lite_residuals=(LiteUpdate(block="features.4", in_channels=8, out_channels=16, stride=2, kernel=3),),
     )
     last = ts.methods.last(ts.trace(backbone, (3, 32, 32)))
-    results = {"format": "tinysearch.results", "version": 1}
+    network = {"backbone": "mobilenetv2-w0.35", "input_size": 32}
+    step = {"network": 0, "policy": last.to_json()}
+    machine = {"processor": "a", "cores": 1, "governor": None, "temperature": None, "load": 0.0, "memory": 1, "disk": 1}
+    results = {
+        "machine": machine | {"available": 1, "allocator": {}},
+        **{"temperature_after": None, "torch": "2", "device": "cpu", "threads": 1, "freed_memory_kept": False},
+        "elapsed": 1.0,
+        "jobs": {"layers": "tinysearch", "batch": 8, "optimizer": "adam", "networks": [network], "steps": [step]},
+        "steps": [{"step": 0, "seconds": [0.1], "forward": {}, "backward": {}}],
+        "memory": [{"step": 0, "baseline": 1, "growth": 1}],
+    }
     return Valid(
         run,
         policy.to_json(),
         Path(ts.__file__).parent.parent.joinpath("devices", "profiles", "rpi4.yaml").read_text(),
         last.delta(ts.apply(backbone, last)),
-        json.dumps(results),
+        RESULTS.text(results),
     )
 
 

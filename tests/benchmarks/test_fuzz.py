@@ -38,7 +38,7 @@ def fuzz() -> Iterator[ModuleType]:
         import fuzz
 
         yield fuzz
-    for name in ("fuzz", "hostile", "hostile_files"):
+    for name in ("fuzz", "hostile", "hostile_files", "mutations"):
         sys.modules.pop(name, None)
 
 
