@@ -104,7 +104,8 @@ class TrialStore:
         ) as error:
             if storage is not None:
                 storage.engine.dispose()
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            cause = error.__cause__ or error  # Optuna's own words do not say what is wrong
+            reason = (str(cause).splitlines() or [type(cause).__name__])[0]
             raise InputError(f"{path}: no readable study: {reason:.200}") from error
 
     @cached_property

@@ -9,7 +9,7 @@ import re
 import warnings
 from math import prod
 from pathlib import Path
-from typing import Annotated, Any, BinaryIO
+from typing import Annotated, Any
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
@@ -73,7 +73,7 @@ def read_safetensors(source: Path | bytes, most: int, origin: str = "") -> tuple
         return _read(stream, origin or str(source))
 
 
-def _read(stream: BinaryIO, origin: str) -> tuple[dict[str, Tensor], dict[str, str]]:
+def _read(stream: io.BufferedReader | io.BytesIO, origin: str) -> tuple[dict[str, Tensor], dict[str, str]]:
     size = stream.seek(0, io.SEEK_END)
     stream.seek(0)
     length = int.from_bytes(stream.read(8), "little")
@@ -103,7 +103,7 @@ def _read(stream: BinaryIO, origin: str) -> tuple[dict[str, Tensor], dict[str, s
         found = f"{size - 8 - length:,} bytes of tensors, where {at:,} should be"
         raise InputError(f"{origin}: no safetensors file, or a damaged one ({found})")
     data = bytearray(at)
-    if stream.readinto(data) != at:  # type: ignore[attr-defined]  # which every binary stream has
+    if stream.readinto(data) != at:
         raise InputError(f"{origin}: no safetensors file, or a damaged one (it is cut short)")
     return {name: _tensor(data, entry) for name, entry in entries.items()}, metadata
 

@@ -1,6 +1,7 @@
 """`tinysearch calibrate`: measure this machine, or a board, and write its profile."""
 
 import json
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -145,7 +146,7 @@ def _write_jobs(path: Path, jobs: dict[str, Any]) -> str:
 
 def _summary(calibration: "Calibration", out: Path) -> str:
     for warning in calibration.warnings:
-        options.say(f"tinysearch: warning: {warning}", err=True)
+        warnings.warn(str(warning), stacklevel=2)
     memory, error = calibration.profile.memory, calibration.profile.latency.error
     lines = [f"{out}: {calibration.profile.description}", calibration.profile.runtime]
     if error is not None:

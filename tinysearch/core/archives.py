@@ -192,7 +192,7 @@ def _read_tar(path: Path, wanted: Callable[[PurePosixPath], bool]) -> Iterator[M
 
 def _tar_members(archive: tarfile.TarFile, path: Path, wanted: Callable[[PurePosixPath], bool]) -> Iterator[Member]:
     while (info := archive.next()) is not None:
-        archive.members.clear()  # which would be kept, all of them
+        archive.members.clear()  # type: ignore[attr-defined]  # which would be kept, all of them
         member_path = _safe_path(info.name, path)
         if info.isdir():
             yield Member(member_path, True, None)

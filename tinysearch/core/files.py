@@ -4,8 +4,8 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO
 
 from .errors import InputError, MissingDataError
 
@@ -23,7 +23,7 @@ def cache_folder() -> Path:
 
 
 @contextmanager
-def open_bounded(path: Path, most: int) -> Iterator[BinaryIO]:
+def open_bounded(path: Path, most: int) -> Iterator[BufferedReader]:
     """Open a regular file of at most `most` bytes for reading: the one way to what users hand in.
 
     What else may lie at a path is refused unopened: a FIFO would be waited for without end, a device never ends, and
