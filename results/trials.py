@@ -111,7 +111,7 @@ class TrialStore:
     @cached_property
     def genes(self) -> dict[str, int]:
         """Number of values of each gene, in the order of an encoded policy."""
-        return dict(self._study.user_attrs["genes"])
+        return TypeAdapter(dict[str, int]).validate_python(dict(self._study.user_attrs["genes"]))
 
     @cached_property
     def objectives(self) -> tuple[Objective, ...]:
@@ -119,7 +119,7 @@ class TrialStore:
         from optuna.study import StudyDirection
 
         directions = self._study.directions
-        names = self._study.user_attrs["objectives"]
+        names = TypeAdapter(list[str]).validate_python(self._study.user_attrs["objectives"])
         return tuple(Objective(n, d == StudyDirection.MINIMIZE) for n, d in zip(names, directions, strict=True))
 
     def all(self) -> list[TrialRecord]:
@@ -270,6 +270,7 @@ def _rescore(values: object, path: Path) -> Rescore:
 
 def _record(attributes: Mapping[str, Any], path: Path) -> TrialRecord:
     try:
+        str(attributes.get("policy")).encode()  # which is written to a file again
         return TypeAdapter(TrialRecord).validate_python(dict(attributes) | {"row": attributes.get("row")})
     except ValidationError as error:
         from ..core.validation import first_error
