@@ -12,6 +12,8 @@ from . import __version__
 from .core.errors import InputError, TinySearchError
 from .core.text import printable
 
+#: Characters of an error or warning that are shown.
+MAX_LINE = 2000
 #: Exit code after Ctrl-C, as shells have it.
 INTERRUPTED = 130
 
@@ -98,5 +100,6 @@ def _flag(option: str) -> str:
 
 
 def _tell(text: str) -> None:
-    """One line on standard error, whatever names are in it."""
-    click.echo(f"tinysearch: {printable(text)}", err=True)
+    """One line on standard error, whatever names are in it, and however long they are."""
+    text = printable(text)
+    click.echo(f"tinysearch: {text if len(text) <= MAX_LINE else text[:MAX_LINE] + '...'}", err=True)
