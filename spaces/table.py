@@ -112,13 +112,13 @@ class UpdateTable:
         blocks = {block.name: index for index, block in enumerate(trace.blocks)}
         lites, shifts = np.zeros((2, len(policies), len(blocks)), np.bool_)
         for n, policy in enumerate(policies):
+            if policy.head != trace.layers[trace.head].name:
+                raise InputError(f"policy {policy.hash} trains the head {policy.head}, which {trace.name} has not")
             if policy.input_shape and policy.input_shape != trace.input_shape:
                 raise InputError(
                     f"policy {policy.hash} is for inputs of {policy.input_shape}, not {trace.input_shape}: "
                     "trace the backbone at that shape"
                 )
-            if policy.head != trace.layers[trace.head].name:
-                raise InputError(f"policy {policy.hash} trains the head {policy.head}, which {trace.name} has not")
             for entry in policy.layers:
                 row, layer = _find(trace, entry.name, ("conv", "linear"))
                 if entry.weight == "all":
