@@ -44,6 +44,8 @@ DAMAGE = (
 #: The end of a zip file's directory: its mark and what follows it. A comment of at most 65,535 bytes may come behind.
 _END = b"PK\5\6"
 _END_FIELDS = struct.Struct("<4s4H2LH")
+#: Bytes of the two records that a file of the 64-bit kind has in front of that.
+_END_64, _LOCATOR_64 = 56, 20
 #: The methods that are read, by number: others are rare, and their readers take memory as the file says.
 _METHODS = {zipfile.ZIP_STORED: "stored", zipfile.ZIP_DEFLATED: "deflated"}
 _ENCRYPTED = 1
@@ -124,21 +126,15 @@ def read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
 def _check_end(stream: BinaryIO, origin: str) -> None:
     """Bound a directory that is yet to be read, by what the end of the file says of it."""
     size = stream.seek(0, io.SEEK_END)
-    stream.seek(max(0, size - 65_535 - _END_FIELDS.size))
+    stream.seek(max(0, size - 65_535 - _END_FIELDS.size - _END_64 - _LOCATOR_64))
     tail = stream.read()
     place = tail.rfind(_END, 0, len(tail) - _END_FIELDS.size + len(_END))
     if place < 0:
         raise zipfile.BadZipFile("it is no zip file, or cut short")
     _, _, _, _, count, length, _, _ = _END_FIELDS.unpack_from(tail, place)
-    # Of a file of the 64-bit kind both may be at their largest here; the true ones are as large or larger, but for
-    # programs that always write that kind: what they say is read where it lies.
-    if tail[max(0, place - 20) : place][:4] == b"PK\6\7" and 0xFFFF in (count, length & 0xFFFF):
-        at = struct.unpack_from("<Q", tail, place - 12)[0]
-        stream.seek(min(at, size))
-        fields = stream.read(56)
-        if len(fields) < 56:
-            raise zipfile.BadZipFile("its directory is cut short")
-        count, length = struct.unpack_from("<QQ", fields, 32)
+    # A file of the 64-bit kind says it once more, in front of this, and that is what zipfile believes.
+    if place >= _END_64 + _LOCATOR_64 and tail[place - _LOCATOR_64 :].startswith(b"PK\6\7"):
+        count, length = struct.unpack_from("<QQ", tail, place - _LOCATOR_64 - _END_64 + 32)
     if count > MAX_MEMBERS or length > MAX_DIRECTORY_BYTES:
         raise InputError(f"{origin} has {count:,} members in a directory of {length:,} bytes: unpack it")
 

@@ -73,6 +73,15 @@ def test_a_directory_that_is_too_large_is_not_read(monkeypatch: pytest.MonkeyPat
         check(zipped({"a": b"", "b": b""}))
 
 
+def test_the_directory_of_a_64_bit_file_is_bounded_too() -> None:
+    data = zipped({"a": b""})
+    end = data.rfind(b"PK\5\6")
+    large = struct.pack("<4sQHHIIQQQQ", b"PK\6\6", 44, 45, 45, 0, 0, 1 << 40, 1 << 40, 1 << 50, 0)
+    data[end:end] = large + struct.pack("<4sIQI", b"PK\6\7", 0, end, 1)
+    with pytest.raises(InputError, match="has 1,099,511,627,776 members in a directory"):
+        check(data)
+
+
 def test_long_names_of_a_tar_file_are_bounded_before_they_are_read(tmp_path: Path) -> None:
     info = tarfile.TarInfo("././@LongLink")
     info.type, info.size = tarfile.GNUTYPE_LONGNAME, 200_000
