@@ -10,7 +10,8 @@ transaction each as well; programs that do not know them pass over them.
 """
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import datetime, timedelta
 from functools import cached_property
@@ -93,9 +94,10 @@ class TrialStore:
             pass
         storage = None
         try:
-            storage = _storage(path)
-            store = cls(path, storage, optuna.load_study(study_name=STUDY, storage=storage))
-            _ = store.genes, store.objectives  # which are read here, so that damage is told here
+            with _said_from(optuna.logging.CRITICAL):  # what is wrong is told below, in one line
+                storage = _storage(path)
+                store = cls(path, storage, optuna.load_study(study_name=STUDY, storage=storage))
+                _ = store.genes, store.objectives  # which are read here, so that damage is told here
             return store
         except (
             sqlalchemy.exc.SQLAlchemyError,
@@ -214,17 +216,13 @@ def _create(path: Path, genes: Mapping[str, int], objectives: Sequence[Objective
     temporary = temporary_path(path)
     temporary.unlink(missing_ok=True)
     temporary.touch()
-    verbosity = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    try:
+    with _said_from(optuna.logging.WARNING):
         storage = _storage(temporary, new=True)
         study = optuna.create_study(
             study_name=STUDY,
             storage=storage,
             directions=["minimize" if objective.minimise else "maximize" for objective in objectives],
         )
-    finally:
-        optuna.logging.set_verbosity(verbosity)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         study.set_metric_names([objective.name for objective in objectives])
@@ -234,6 +232,19 @@ def _create(path: Path, genes: Mapping[str, int], objectives: Sequence[Objective
     storage.remove_session()
     storage.engine.dispose()
     move_durably(temporary, path)
+
+
+@contextmanager
+def _said_from(level: int) -> Iterator[None]:
+    """Let Optuna log nothing below a level."""
+    import optuna
+
+    verbosity = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(level)
+    try:
+        yield
+    finally:
+        optuna.logging.set_verbosity(verbosity)
 
 
 def _storage(path: Path, new: bool = False) -> "RDBStorage":
