@@ -4,7 +4,7 @@ Every cost and every search works on this table, so that one policy and a hundre
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any
 
@@ -114,11 +114,6 @@ class UpdateTable:
         for n, policy in enumerate(policies):
             if policy.head != trace.layers[trace.head].name:
                 raise InputError(f"policy {policy.hash} trains the head {policy.head}, which {trace.name} has not")
-            if policy.input_shape and policy.input_shape != trace.input_shape:
-                raise InputError(
-                    f"policy {policy.hash} is for inputs of {policy.input_shape}, not {trace.input_shape}: "
-                    "trace the backbone at that shape"
-                )
             for entry in policy.layers:
                 row, layer = _find(trace, entry.name, ("conv", "linear"))
                 if entry.weight == "all":
@@ -148,7 +143,7 @@ class UpdateTable:
             for lite in policy.lite_residuals:
                 if lite.block not in blocks or not trace.blocks[blocks[lite.block]].lite:
                     raise InputError(f"{trace.name} has no block {lite.block} that can take a lite residual module")
-                _check_lite(trace, blocks[lite.block], lite)
+                _check_lite(trace, blocks[lite.block], lite, policy.input_shape)
                 lites[n, blocks[lite.block]], shifts[n, blocks[lite.block]] = True, lite.shift
         for block in np.flatnonzero(lites.any(0)):
             table.set_lite(int(block), lites[:, block], shifts[:, block])
@@ -226,11 +221,13 @@ def _find(trace: Trace, name: str, kinds: tuple[str, ...]) -> tuple[int, Layer]:
     return row, trace.rows[row]
 
 
-def _check_lite(trace: Trace, block: int, lite: LiteUpdate) -> None:
+def _check_lite(trace: Trace, block: int, lite: LiteUpdate, input_shape: tuple[int, ...]) -> None:
     found = trace.blocks[block]
-    expected = lite_shape(found.in_shape, found.out_shape, trace.input_shape)
-    if lite.shape != expected:
-        raise InputError(f"the lite residual module of {lite.block} must be {expected}, not {lite.shape}")
+    expected, stated = lite_shape(found.in_shape, found.out_shape, trace.input_shape), lite.shape
+    if expected is not None and input_shape != trace.input_shape:  # kernels and strides follow the size of the map
+        expected = replace(stated, in_channels=expected.in_channels, out_channels=expected.out_channels)
+    if stated != expected:
+        raise InputError(f"the lite residual module of {lite.block} must be {expected}, not {stated}")
 
 
 def _check_channels(layer: Layer, channels: Channels) -> None:
