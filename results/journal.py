@@ -16,15 +16,15 @@ from pathlib import Path
 from typing import Any
 
 from ..core.errors import InputError
-from ..core.files import write_atomically
+from ..core.files import open_bounded, write_atomically
 from ..core.formats import Format, parse_json
 
 #: What the first line says: of what space the trials are, and what they were for.
 JOURNAL_FORMAT = Format("tinysearch.trials", 1, "record of trials")
 #: What a line may hold.
 TRIAL, RESCORE = "trial", "rescore"
-#: Bytes of a line; a trial has some ten thousand.
-MAX_LINE = 16 << 20
+#: Bytes of the file, and of a line; a trial has some ten thousand.
+MAX_BYTES, MAX_LINE = 4 << 30, 16 << 20
 #: A line: the checksum of what stands behind the kind, the kind, and that.
 _LINE = re.compile(rb'\{"crc32":"([0-9a-f]{8})","(\w+)":(.*)\}')
 
@@ -67,12 +67,12 @@ class Journal:
         """Read what can be read of a file.
 
         Raises:
-            OSError: The file cannot be read at all.
+            InputError: The file cannot be read at all.
         """
         header: Header | None = None
         found: dict[str, list[dict[str, Any]]] = {TRIAL: [], RESCORE: []}
         damaged = torn = 0
-        with path.open("rb") as stream:
+        with open_bounded(path, MAX_BYTES) as stream:
             for number, line in enumerate(iter(lambda: stream.readline(MAX_LINE), b"")):
                 if not line.endswith(b"\n") and len(line) < MAX_LINE:
                     torn = len(line)

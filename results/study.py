@@ -16,15 +16,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from ..core.errors import InputError
-from ..core.files import move_durably, temporary_path
+from ..core.files import move_durably, open_bounded, temporary_path
 from .journal import JOURNAL_FORMAT, Header
 
 if TYPE_CHECKING:
     from optuna.storages import RDBStorage
     from optuna.study import Study as OptunaStudy
 
-#: Bytes of one value of a study; a trial has some ten thousand.
-MAX_CELL = 16 << 20
+#: Bytes of a study, and of one value of it; a trial has some ten thousand.
+MAX_BYTES, MAX_CELL = 4 << 30, 16 << 20
 #: What a study holds beside tables: a view could be computed without end.
 _ODD = "SELECT name FROM sqlite_master WHERE type NOT IN ('table', 'index') OR sql LIKE 'CREATE VIRTUAL%'"
 #: Name of the study inside its file.
@@ -64,11 +64,11 @@ class Study:
         """
         import optuna
 
-        if not path.is_file():
-            raise InputError(f"{path}: no such file, so no trials")
+        with open_bounded(path, MAX_BYTES):  # SQLite opens it by its name
+            pass
         storage = None
         try:
-            with _damage(path):
+            with _damage(path), _said_from(optuna.logging.CRITICAL):  # what is wrong is told in one line
                 storage = _storage(path)
                 return cls(path, storage, optuna.load_study(study_name=STUDY, storage=storage))
         except InputError:
@@ -88,10 +88,8 @@ class Study:
         import optuna
 
         temporary = temporary_path(path)
-        verbosity = optuna.logging.get_verbosity()
-        optuna.logging.set_verbosity(optuna.logging.WARNING)
         try:
-            with _refusal(path):
+            with _refusal(path), _said_from(optuna.logging.WARNING):
                 _remove(temporary)
                 temporary.touch()
                 storage = _storage(temporary, new=True)
@@ -114,8 +112,6 @@ class Study:
             with suppress(OSError):
                 _remove(temporary)
             raise
-        finally:
-            optuna.logging.set_verbosity(verbosity)
         return cls.load(path)
 
     def check(self) -> None:
@@ -221,6 +217,19 @@ _SUFFIXES = ("", "-journal", "-wal", "-shm")
 def _remove(path: Path) -> None:
     for suffix in _SUFFIXES:
         path.with_name(path.name + suffix).unlink(missing_ok=True)
+
+
+@contextmanager
+def _said_from(level: int) -> Iterator[None]:
+    """Let Optuna log nothing below a level."""
+    import optuna
+
+    verbosity = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(level)
+    try:
+        yield
+    finally:
+        optuna.logging.set_verbosity(verbosity)
 
 
 @contextmanager

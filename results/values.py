@@ -43,9 +43,14 @@ def rescore_of(values: object, version: int, origin: str) -> Rescore:
 def _read(kind: type[Kind], values: Mapping[str, Any], version: int, origin: str, what: str) -> Kind:
     adapter = _adapters()[kind]
     try:
+        for value in values.values():
+            if isinstance(value, str):
+                value.encode()  # a text of a file is written to others again
         known = JOURNAL_FORMAT.known(adapter, values, version, origin)
         record: Kind = adapter.validate_python(dict(known))
         return record
+    except UnicodeEncodeError as error:
+        raise InputError(f"{origin}: {what}: has a text that is none: {error.object!a:.60}") from error
     except ValidationError as error:
         raise InputError(f"{origin}: {what}: {first_error(error)}") from error
 

@@ -88,7 +88,7 @@ def export_from(
             raise InputError(f"{path} is no run: leave out {stated}", stated)
         chosen = UpdatePolicy.load(path)
         name = named_backbone(backbone, chosen.backbone, str(path))
-        size = chosen.input_shape[1]
+        size = chosen.side
         network = load_backbone(name, num_classes=classes or 10, input_size=size, weights=find_weights(name, weights))
     return Exported(chosen, tuple(export(chosen, network, to=to, out=out, **options)))
 
@@ -106,6 +106,6 @@ def _of_run(
         return problem.backbone, chosen, {}
     train, classes = problem.dataset.train, len(problem.dataset.classes)
     examples = Subset.balanced(train, -(-IMAGES // classes))
-    images = examples.load(range(min(IMAGES, len(examples))), chosen.input_shape[1])
+    images = examples.load(range(min(IMAGES, len(examples))), chosen.side)
     labels = examples.labels[: len(images)].tolist()
     return problem.backbone, chosen, {"device": problem.device, "images": images, "labels": labels}

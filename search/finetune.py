@@ -10,10 +10,9 @@ from typing import Any
 from torch import nn
 
 from ..core.errors import InputError
-from ..core.files import write_atomically
+from ..core.files import check_output, write_atomically
 from ..results.records import Member
 from ..results.rundir import RunDirectory
-from ..spaces.delta.weights import check_safetensors
 from ..spaces.engine.origin import require_origin
 from ..spaces.policy import UpdatePolicy
 from .data import Dataset
@@ -134,11 +133,7 @@ def finetune(
     """
     file = None if delta is None else Path(delta)
     if file is not None:
-        check_safetensors(file)  # before minutes of training
-    if isinstance(backbone, nn.Module):
-        subject = _of_network(backbone, policy, dataset, max_memory=max_memory, data_dir=data_dir, weights=weights)
-    else:
-        subject = _of_run(backbone, policy, dataset, max_memory, data_dir, weights)
+        check_output(file, ".safetensors")  # before minutes of training
     counts = {"steps": steps, "batch": batch, "train_images": train_images, "test_images": test_images}
     for name, stated in counts.items():
         if stated is not None and stated < 1:
@@ -147,6 +142,10 @@ def finetune(
         raise InputError(f"finetune: learning_rate is {learning_rate}: it must be positive")
     if augmentation not in AUGMENTATIONS:
         raise InputError(f"finetune: augmentation is {augmentation!r}: there are {', '.join(AUGMENTATIONS)}")
+    if isinstance(backbone, nn.Module):
+        subject = _of_network(backbone, policy, dataset, max_memory=max_memory, data_dir=data_dir, weights=weights)
+    else:
+        subject = _of_run(backbone, policy, dataset, max_memory, data_dir, weights)
     count = next(n for n in (steps, subject.policy.training.steps, STEPS) if n is not None)
     start = time.perf_counter()
     with one_thread() if subject.member is not None else nullcontext():
@@ -154,7 +153,7 @@ def finetune(
             subject.backbone,
             subject.policy.head,
             subject.dataset,
-            subject.policy.input_shape[1],
+            subject.policy.side,
             train_images=train_images,
             test_images=test_images,
             augmentation=AUGMENTATIONS[augmentation],

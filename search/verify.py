@@ -171,7 +171,7 @@ def require_one(members: Sequence[Any]) -> None:
 def _measure(run: RunDirectory, problem: Problem, member: Member, batch: int) -> Measurement:
     policy = UpdatePolicy.load(run.policy_path(member))
     train = problem.dataset.train
-    images = train.load(range(batch), policy.input_shape[1])
+    images = train.load(range(batch), policy.side)
     labels = torch.from_numpy(train.labels[:batch].copy())  # theirs is read-only
     pixels = to_float(images, normalisation_of(problem.backbone))
     return measure(apply(problem.backbone, policy), pixels, labels, optimizer=policy.training.stepper.name)

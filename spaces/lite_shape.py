@@ -27,6 +27,11 @@ class LiteShape:
     kernel: int
     pool: bool = True
 
+    def __str__(self) -> str:
+        """In words, for messages."""
+        pool = "halved" if self.pool else "whole"
+        return f"{self.in_channels} to {self.out_channels} channels, stride {self.stride}, kernel {self.kernel}, {pool}"
+
 
 def lite_shape(in_shape: Sequence[int], out_shape: Sequence[int], input_shape: Sequence[int]) -> LiteShape | None:
     """The module that TinyTL would put beside a block, or None where none can stand.

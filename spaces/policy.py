@@ -5,6 +5,7 @@ Format version 1 is described in docs/policy-format.md; the JSON Schema is `Upda
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
@@ -16,6 +17,7 @@ from pydantic import (
     SerializerFunctionWrapHandler,
     field_validator,
     model_serializer,
+    model_validator,
 )
 
 from ..core.errors import InputError
@@ -28,10 +30,14 @@ if TYPE_CHECKING:
     from torch import fx, nn
 
 Name = Annotated[str, Field(min_length=1, max_length=200)]
+#: Most layers, norms, blocks or names that a policy lists.
+MAX_ENTRIES = 10_000
+#: Largest side of an input, and other lengths of it.
+MAX_LENGTH = 10_000
 
 
 class _Record(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Channels(_Record):
@@ -126,9 +132,9 @@ class Training(_Record):
     """
 
     optimizer: OptimizerName | None = None
-    learning_rate: float | None = Field(default=None, gt=0)
-    batch: int | None = Field(default=None, gt=0)
-    steps: int | None = Field(default=None, gt=0)
+    learning_rate: float | None = Field(default=None, gt=0, le=1e6)
+    batch: int | None = Field(default=None, gt=0, le=1_000_000)
+    steps: int | None = Field(default=None, gt=0, le=1_000_000_000)
 
     @property
     def stepper(self) -> Optimizer:
@@ -170,20 +176,47 @@ class UpdatePolicy(_Record):
     FORMAT: ClassVar[Format] = Format("tinysearch.policy", 1, "policy")
 
     backbone: Name
-    input_shape: tuple[int, ...]
+    input_shape: tuple[Annotated[int, Field(ge=1, le=MAX_LENGTH)], ...] = Field(max_length=4)
     head: Name
-    layers: tuple[LayerUpdate, ...] = ()
-    norms: tuple[NormUpdate, ...] = ()
-    lite_residuals: tuple[LiteUpdate, ...] = ()
-    sign_masks: tuple[Name, ...] = ()
-    parameters: tuple[Name, ...] = ()
+    layers: tuple[LayerUpdate, ...] = Field(default=(), max_length=MAX_ENTRIES)
+    norms: tuple[NormUpdate, ...] = Field(default=(), max_length=MAX_ENTRIES)
+    lite_residuals: tuple[LiteUpdate, ...] = Field(default=(), max_length=MAX_ENTRIES)
+    sign_masks: tuple[Name, ...] = Field(default=(), max_length=MAX_ENTRIES)
+    parameters: tuple[Name, ...] = Field(default=(), max_length=MAX_ENTRIES)
     training: Training = Training()
-    method: str | None = None
+    method: Name | None = None
+
+    @field_validator("layers", "norms", "lite_residuals", "sign_masks", "parameters")
+    @classmethod
+    def _named_once(cls, entries: tuple[Any, ...]) -> tuple[Any, ...]:
+        names = [entry if isinstance(entry, str) else getattr(entry, "name", None) or entry.block for entry in entries]
+        if again := next((name for name, count in Counter(names).items() if count > 1), None):
+            raise ValueError(f"{again} is named twice")
+        return entries
+
+    @model_validator(mode="after")
+    def _head_apart(self) -> Self:
+        if any(entry.name == self.head for entry in self.layers):
+            raise ValueError(f"layers: the head, {self.head}, always trains: leave it out")
+        return self
 
     @model_serializer(mode="wrap")
     def _without_no_parameters(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         # Left out, so that policies from before this field keep their hash, and older programs read the file.
         return {key: value for key, value in handler(self).items() if key != "parameters" or value}
+
+    @property
+    def side(self) -> int:
+        """Side of its images in pixels.
+
+        Raises:
+            InputError: It is for other inputs than square RGB images, which is what data sets give.
+        """
+        if len(self.input_shape) != 3 or self.input_shape[0] != 3 or self.input_shape[1] != self.input_shape[2]:
+            raise InputError(
+                f"policy {self.hash}: input_shape: must be 3 channels of square images, not {self.input_shape}"
+            )
+        return self.input_shape[1]
 
     @property
     def hash(self) -> str:

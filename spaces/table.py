@@ -4,7 +4,7 @@ Every cost and every search works on this table, so that one policy and a hundre
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any
 
@@ -12,8 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ..core.errors import InputError
+from .lite_shape import lite_shape
 from .operations import SIGN_MASK
-from .policy import Channels, UpdatePolicy
+from .policy import Channels, LiteUpdate, UpdatePolicy
 from .trace import INPUT, Layer, Trace
 
 Bools = npt.NDArray[np.bool_]
@@ -142,6 +143,7 @@ class UpdateTable:
             for lite in policy.lite_residuals:
                 if lite.block not in blocks or not trace.blocks[blocks[lite.block]].lite:
                     raise InputError(f"{trace.name} has no block {lite.block} that can take a lite residual module")
+                _check_lite(trace, blocks[lite.block], lite, policy.input_shape)
                 lites[n, blocks[lite.block]], shifts[n, blocks[lite.block]] = True, lite.shift
         for block in np.flatnonzero(lites.any(0)):
             table.set_lite(int(block), lites[:, block], shifts[:, block])
@@ -217,6 +219,15 @@ def _find(trace: Trace, name: str, kinds: tuple[str, ...]) -> tuple[int, Layer]:
     if row is None or trace.rows[row].kind not in kinds:
         raise InputError(f"{trace.name} has no {' or '.join(kinds)} named {name}: is the policy for another backbone?")
     return row, trace.rows[row]
+
+
+def _check_lite(trace: Trace, block: int, lite: LiteUpdate, input_shape: tuple[int, ...]) -> None:
+    found = trace.blocks[block]
+    expected, stated = lite_shape(found.in_shape, found.out_shape, trace.input_shape), lite.shape
+    if expected is not None and input_shape != trace.input_shape:  # kernels and strides follow the size of the map
+        expected = replace(stated, in_channels=expected.in_channels, out_channels=expected.out_channels)
+    if stated != expected:
+        raise InputError(f"the lite residual module of {lite.block} must be {expected}, not {stated}")
 
 
 def _check_channels(layer: Layer, channels: Channels) -> None:

@@ -10,7 +10,10 @@ import click
 
 from . import __version__
 from .core.errors import InputError, TinySearchError
+from .core.text import printable
 
+#: Characters of an error or warning that are shown.
+MAX_LINE = 2000
 #: Exit code after Ctrl-C, as shells have it.
 INTERRUPTED = 130
 
@@ -68,26 +71,26 @@ def main() -> None:
     """Run the command line; a user's mistake is one line on standard error and an exit code of its own."""
     # A backbone of the user's own, package.module:function, lies where the command is called.
     sys.path.append("")
-    warnings.showwarning = lambda message, *_, **__: click.echo(f"tinysearch: warning: {message}", err=True)
+    warnings.showwarning = lambda message, *_, **__: _tell(f"warning: {message}")
     warnings.simplefilter("once", UserWarning)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ended politely: as after Ctrl-C
     try:
         cli.main(standalone_mode=False)
     except TinySearchError as error:
-        click.echo(f"tinysearch: error: {error.told(_flag)}", err=True)
+        _tell(f"error: {error.told(_flag)}")
         sys.exit(error.exit_code)
     except click.ClickException as error:
-        click.echo(f"tinysearch: error: {error.format_message()}", err=True)
+        _tell(f"error: {' '.join(error.format_message().split())}")
         sys.exit(error.exit_code)
     except BrokenPipeError:
         # The reader, such as `head`, has enough; Python must not meet the closed pipe again when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except OSError as error:
-        click.echo(f"tinysearch: error: {error.filename or 'file'}: {error.strerror or error}", err=True)
+        _tell(f"error: {error.filename or 'file'}: {error.strerror or error}")
         sys.exit(InputError.exit_code)
     except (KeyboardInterrupt, click.Abort):
-        click.echo("tinysearch: stopped; what was finished is kept, and the same command goes on", err=True)
+        _tell("stopped; what was finished is kept, and the same command goes on")
         sys.exit(INTERRUPTED)
 
 
@@ -95,3 +98,9 @@ def _flag(option: str) -> str:
     """How the command line writes an option of the library's functions, as `max_memory` or `weights=FILE`."""
     name, _, value = option.partition("=")
     return f"--{name.replace('_', '-')} {value}".rstrip()
+
+
+def _tell(text: str) -> None:
+    """One line on standard error, whatever names are in it, and however long they are."""
+    text = printable(text)
+    click.echo(f"tinysearch: {text if len(text) <= MAX_LINE else text[:MAX_LINE] + '...'}", err=True)

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from ...core.environment import passed_on
 from ...core.errors import BusyError, InputError, TinySearchError
 from ...core.files import write_atomically
 from ..profile.writer import write_profile
@@ -94,7 +95,7 @@ def _measure(jobs: dict[str, Any], progress: Progress) -> Any:
         write_atomically(asked, json.dumps(jobs))
         # The child finds tinysearch, and a backbone of the user's own, where this process does.
         paths = [path or str(Path.cwd()) for path in sys.path]
-        environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": str(jobs["threads"])}
+        environment = passed_on(PYTHONPATH=os.pathsep.join(paths), OMP_NUM_THREADS=str(jobs["threads"]))
         command = [sys.executable, "-m", "tinysearch.devices.calibrate.worker", str(asked), str(answered)]
         with (
             Path(folder, "stderr").open("w+b") as errors,

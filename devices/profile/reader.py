@@ -24,9 +24,6 @@ from .quantities import FROM_FILE
 
 __all__ = ["ALIASES", "DEVICES", "DeviceProfile", "list_devices", "load_device", "parse_profile"]
 
-#: Largest profile, in characters; the bundled ones have a few thousand.
-MAX_PROFILE = 256 * 1024
-
 #: Other names of bundled profiles.
 ALIASES = {
     "cortex-m7-tinysearch": "cortex-m7",
@@ -149,8 +146,6 @@ def _named_text(name: str) -> str:
 
 def _read(text: str, origin: str) -> tuple[dict[str, Any], int, YamlText]:
     """The content of a profile's file without its header, its version, and the text that knows the lines."""
-    if len(text) > MAX_PROFILE:
-        raise InputError(f"{origin}: {len(text)} characters are more than the {MAX_PROFILE} that a profile may have")
     read = parse_yaml(text, origin)
     stated = isinstance(read.values, dict) and read.values.get("format") == DeviceProfile.FORMAT.name
     line = read.line(("version" if stated else "format",))

@@ -1,9 +1,10 @@
 """Axes for quantities that people read in units, linear or logarithmic."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import wraps
 from math import ceil, floor, log, log2, log10
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from ...core.metrics import Unit
 
@@ -14,6 +15,22 @@ if TYPE_CHECKING:
 _LOG_RATIO = 10
 #: Most ticks that an axis is given.
 _MAX_TICKS = 7
+
+
+_Drawing = TypeVar("_Drawing", bound=Callable[..., object])
+
+
+def literal(draw: _Drawing) -> _Drawing:
+    """Have texts of a drawing written as they are: names that others have given may hold what matplotlib typesets."""
+
+    @wraps(draw)
+    def drawn(*arguments: Any, **named: Any) -> object:
+        from matplotlib import rc_context
+
+        with rc_context({"text.parse_math": False}):
+            return draw(*arguments, **named)
+
+    return cast(_Drawing, drawn)
 
 
 @dataclass(frozen=True, slots=True)

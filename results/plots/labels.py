@@ -91,7 +91,6 @@ def place_labels(
             color=color,
             va="center",
             zorder=7,
-            parse_math=False,
             path_effects=[withStroke(linewidth=2.5, foreground="white")],
             arrowprops={
                 "arrowstyle": "-",

@@ -1,7 +1,6 @@
 """The picture of a front: accuracy against peak training memory and against step latency."""
 
 import io
-import json
 import textwrap
 from collections import Counter
 from collections.abc import Sequence
@@ -11,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from ...core.errors import InputError
 from ...core.files import write_atomically
+from ...core.formats import parse_json
 from ...core.metrics import METRICS, Metric
 from ...devices.latency.caveats import time_mark
 from ..front import Front
 from ..pareto import nondominated
 from ..records import Member, TrialRecord
-from .axes import Span, dress, span
+from .axes import Span, dress, literal, span
 from .labels import place_labels
 
 if TYPE_CHECKING:
@@ -73,6 +73,7 @@ def plot_pareto(front: Front, trials: Sequence[TrialRecord], path: str | Path) -
     return write_atomically(Path(path), buffer.getvalue())
 
 
+@literal
 def draw_pareto(front: Front, trials: Sequence[TrialRecord]) -> "Figure":
     """The figure that `plot_pareto` writes, for a notebook or another format."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -127,8 +128,10 @@ def _points(front: Front, trials: Sequence[TrialRecord]) -> list[_Point]:
 
 def _network(trial: TrialRecord) -> str:
     """The network that a trial's policy is for, as `Member.network` has it."""
-    policy = json.loads(trial.policy)
-    return f"{policy['backbone']} {policy['input_shape'][1]}" if "backbone" in policy else ""
+    match parse_json(trial.policy, f"trial {trial.number}"):
+        case {"backbone": str(name), "input_shape": [_, int(size), *_]}:
+            return f"{name} {size}"
+    return ""
 
 
 def _point(record: TrialRecord | Member, on_front: bool, network: str) -> _Point:
@@ -268,7 +271,6 @@ def _words(figure: "Figure", front: Front, trials: Sequence[TrialRecord]) -> Non
         fontsize=17,
         fontweight="bold",
         color=_INK,
-        parse_math=False,
     )
     facts = [
         _cut(run.backbone, 48),
@@ -276,7 +278,7 @@ def _words(figure: "Figure", front: Front, trials: Sequence[TrialRecord]) -> Non
         f"{len(front.members)} {'policy' if len(front.members) == 1 else 'policies'} on the front",
         f"hypervolume {front.hypervolume:.3f}",
     ]
-    figure.text(0.066, 0.877, "   ·   ".join(facts), fontsize=10.5, color=_GREY, parse_math=False)
+    figure.text(0.066, 0.877, "   ·   ".join(facts), fontsize=10.5, color=_GREY)
     judged = any(member.gain is not None for member in front.members)
     counts = [f"{states[state]} {state}" for state in ("infeasible", "failed") if states[state]]
     outcome = f" ({', '.join(counts)})" if counts else ""
@@ -295,7 +297,6 @@ def _words(figure: "Figure", front: Front, trials: Sequence[TrialRecord]) -> Non
         color=_GREY,
         va="top",
         linespacing=1.4,
-        parse_math=False,
     )
 
 

@@ -14,6 +14,7 @@ from ...devices.step.plan import Plan
 from ...devices.step.program import Part, Program
 from ...devices.step.walk import Phase
 from ...spaces.trace import INPUT
+from .axes import literal
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -68,6 +69,7 @@ def save_plan(plan: Plan, path: str | Path, title: str = "") -> Path:
     return plan.save(path) if Path(path).suffix.lower() == ".json" else plot_plan(plan, path, title)
 
 
+@literal
 def draw_plan(plan: Plan, title: str = "") -> "Figure":
     """The figure that `plot_plan` writes, for a notebook or another format."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg

@@ -1,20 +1,23 @@
 """Data sets that are arrays: `.npz` files, and scikit-learn's handwritten digits."""
 
-import zipfile
-import zlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ...core.archives import MAX_FILE_BYTES, open_zip
 from ...core.errors import InputError
-from .images import ArraySplit, Dataset
+from ...core.files import open_bounded
+from .images import MAX_PIXELS, ArraySplit, Dataset
+from .npy import read_npy
 
 KEYS = ("x_train", "y_train", "x_test", "y_test")
 
-#: Bytes of a `.npz` after decompression.
-MAX_NPZ_BYTES = 8_000_000_000
+#: Bytes of a `.npz` after decompression: its arrays are held in memory.
+MAX_NPZ_BYTES = 500_000_000
+#: Classes of a data set.
+MAX_CLASSES = 10_000
 
 DIGITS_TEST_IMAGES = 500
 DIGITS_SEED = 0
@@ -38,6 +41,8 @@ def read_npz(path: Path, name: str, classes: tuple[str, ...] | None = None) -> D
         images[split] = _check_images(path, f"x_{split}", arrays[f"x_{split}"])
         labels[split] = _check_labels(path, f"y_{split}", arrays[f"y_{split}"], len(images[split]))
     present = np.unique(labels["train"])
+    if len(present) > MAX_CLASSES:
+        raise InputError(f"{path}: y_train has {len(present):,} classes; the limit is {MAX_CLASSES:,}")
     classes = classes or tuple(str(label) for label in range(len(present)))
     if len(classes) < 2 or not np.array_equal(present, range(len(classes))):
         raise InputError(f"{path}: y_train must hold every class from 0 up, two or more, not {_some(present)}")
@@ -71,17 +76,18 @@ def load_digits() -> Dataset:
 
 
 def _read_arrays(path: Path) -> dict[str, NDArray[Any]]:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            size = sum(info.file_size for info in archive.infolist())
-        if size > MAX_NPZ_BYTES:
-            raise InputError(f"{path} unpacks to {size:,} bytes; the limit is {MAX_NPZ_BYTES:,}")
-        with np.load(path, allow_pickle=False) as archive:
-            if missing := [key for key in KEYS if key not in archive]:
-                raise InputError(f"{path} lacks {', '.join(missing)}: it needs the arrays {', '.join(KEYS)}")
-            return {key: archive[key] for key in KEYS}
-    except (ValueError, OSError, EOFError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
-        raise InputError(f"{path} cannot be read as .npz arrays: {error}") from error
+    arrays: dict[str, NDArray[Any]] = {}
+    with open_bounded(path, MAX_FILE_BYTES) as stream, open_zip(stream, MAX_NPZ_BYTES, str(path)) as archive:
+        names = set(archive.namelist())
+        if missing := [key for key in KEYS if f"{key}.npy" not in names]:
+            raise InputError(f"{path} lacks {', '.join(missing)}: it needs the arrays {', '.join(KEYS)}")
+        for key in KEYS:
+            with archive.open(f"{key}.npy") as file:
+                try:
+                    arrays[key] = read_npy(file, MAX_NPZ_BYTES)
+                except ValueError as error:
+                    raise InputError(f"{path}: {key} cannot be read: {error}") from error
+    return arrays
 
 
 def _check_images(path: Path, key: str, images: NDArray[Any]) -> NDArray[np.uint8]:
@@ -91,13 +97,18 @@ def _check_images(path: Path, key: str, images: NDArray[Any]) -> NDArray[np.uint
     if images.dtype != np.uint8 or not is_image or 0 in images.shape:
         found = f"{images.dtype} {images.shape}"
         raise InputError(f"{path}: {key} must be uint8 of shape (N, H, W, 3) or (N, H, W), not {found}")
+    if images.shape[1] * images.shape[2] > MAX_PIXELS:
+        raise InputError(f"{path}: {key} has images of more than {MAX_PIXELS:,} pixels: shrink them")
     return images
 
 
 def _check_labels(path: Path, key: str, labels: NDArray[Any], images: int) -> NDArray[np.int64]:
     if labels.dtype.kind not in "iu" or labels.shape not in ((images,), (images, 1)):
         raise InputError(f"{path}: {key} must be {images} integers, not {labels.dtype} {labels.shape}")
-    return labels.reshape(-1).astype(np.int64)
+    ids: NDArray[np.int64] = labels.reshape(-1).astype(np.int64)
+    if (ids != labels.reshape(-1)).any():
+        raise InputError(f"{path}: {key} has labels that are too large")
+    return ids
 
 
 def _some(labels: NDArray[np.int64]) -> str:

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from ...core.archives import SUFFIXES, is_archive
 from ...core.errors import InputError, MissingDataError
 from ...core.registry import Entry, Registry
-from .archives import SUFFIXES, is_archive
 from .arrays import load_digits, read_npz
 from .cifar import load_cifar10
 from .folders import read_class_folders
@@ -105,16 +105,24 @@ def load_dataset(name: str, data_dir: Path | None = None, *, download: bool = Tr
         >>> len(digits.train), len(digits.test)
         (1297, 500)
     """
-    if data_dir is not None and not data_dir.is_dir():
-        raise InputError(f"the data folder {data_dir} does not exist")
+    check_dataset(name, data_dir)
     if name in DATASETS:
         info = DATASETS.load(name)
         with DATASETS.blaming(name):
             return _require_dataset(info.load(data_dir, download))
-    path = Path(name).expanduser()
-    if not name or not path.exists():
+    return _load_path(Path(name).expanduser(), name)
+
+
+def check_dataset(name: str, data_dir: Path | None = None) -> None:
+    """Refuse a data set that cannot be, by its name, without looking into it.
+
+    Raises:
+        InputError: There is no such name or path, or no such folder of data sets.
+    """
+    if data_dir is not None and not data_dir.is_dir():
+        raise InputError(f"the data folder {data_dir} does not exist")
+    if name not in DATASETS and not (name and "\0" not in name and Path(name).expanduser().exists()):
         raise InputError(f"no data set {name!r}: give one of {', '.join(DATASETS)}, or the path of a folder or archive")
-    return _load_path(path, name)
 
 
 def _require_dataset(loaded: object) -> Dataset:

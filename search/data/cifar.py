@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from ...core.archives import read_archive
 from ...core.errors import InputError, MissingDataError
-from ...core.files import cache_folder
-from .archives import read_archive
+from ...core.files import cache_folder, read_bytes
 from .arrays import read_npz
 from .cifar_batch import read_binary_batch, read_python_batch
 from .download import RemoteFile, fetch
@@ -20,6 +20,9 @@ CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "hors
 
 #: The original binary layout.
 OFFICIAL = RemoteFile("https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz", "md5:c32a1d4ab5d03f1284b67883e8d87530")
+
+#: Bytes of a batch; those of both layouts have 31 million.
+MAX_BATCH_BYTES = 40_000_000
 
 _Batch = tuple[NDArray[np.uint8], NDArray[np.int64]]
 
@@ -78,8 +81,9 @@ def _find(place: Path) -> Dataset | None:
         for folder in (place / layout.folder, place):
             if (folder / layout.batches("train")[0]).is_file():
                 names = (name for split in ("train", "test") for name in layout.batches(split))
-                files = {name: folder / name for name in names if (folder / name).is_file()}
-                return _read(layout, folder, {name: file.read_bytes() for name, file in files.items()})
+                files = {name: folder / name for name in names if (folder / name).exists()}
+                contents = {name: read_bytes(file, MAX_BATCH_BYTES) for name, file in files.items()}
+                return _read(layout, folder, contents)
     for layout in LAYOUTS:
         if (archive := place / layout.archive).is_file():
             return _read(layout, archive, _members(archive))
@@ -89,7 +93,8 @@ def _find(place: Path) -> Dataset | None:
 
 
 def _members(archive: Path) -> dict[str, bytes]:
-    members = read_archive(archive, lambda path: "_batch" in path.name)
+    names = {name for layout in LAYOUTS for split in ("train", "test") for name in layout.batches(split)}
+    members = read_archive(archive, lambda path: path.name in names)
     return {member.path.name: member.content for member in members if member.content is not None}
 
 

@@ -17,6 +17,9 @@ from ...core.errors import InputError
 #: 3 channels of 32 x 32, red first: one image.
 IMAGE_BYTES = 3072
 
+#: Opcodes of a batch; the original ones have some 60,000.
+MAX_OPCODES = 200_000
+
 _CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
 _LITERALS = {
     *("BININT", "BININT1", "BININT2", "LONG1", "BINSTRING", "SHORT_BINSTRING"),
@@ -55,14 +58,25 @@ def read_python_batch(content: bytes, name: str) -> tuple[NDArray[np.uint8], NDA
             raise ValueError("no dictionary")
         # Python 2 wrote str keys, Python 3 often bytes.
         fields = {key.decode() if isinstance(key, bytes) else key: value for key, value in batch.items()}
-        data, labels = (np.asarray(v.value if isinstance(v, _Array) else v) for v in (fields["data"], fields["labels"]))
+        data, labels = (_as_array(fields[key]) for key in ("data", "labels"))
         if data.dtype != np.uint8 or data.shape != (len(labels), IMAGE_BYTES) or not len(data):
             raise ValueError(f"data is {data.dtype} {data.shape}")
         if labels.dtype.kind not in "iu" or labels.ndim != 1:
             raise ValueError(f"labels are {labels.dtype} {labels.shape}")
-    except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
-        raise InputError(f"{name} is no CIFAR-10 batch ({error}): fetch it again, or use the binary layout") from error
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError, OverflowError) as error:
+        raise InputError(
+            f"{name} is no CIFAR-10 batch ({error!s:.200}): fetch it again, or use the binary layout"
+        ) from error
     return _to_images(data), labels.astype(np.int64)
+
+
+def _as_array(value: Any) -> NDArray[Any]:
+    """An array that the file holds, or a list of numbers; other lists may be within one another without end."""
+    if isinstance(value, _Array):
+        return value.value
+    if not isinstance(value, list) or not all(isinstance(item, int | np.integer) for item in value):
+        raise ValueError(f"a {type(value).__name__}, where an array or a list of numbers should be")
+    return np.array([int(item) for item in value], np.int64)
 
 
 def _to_images(rows: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -138,7 +152,7 @@ def _interpret(content: bytes) -> Any:
     """The value that a pickle of plain containers and arrays stands for.
 
     Raises:
-        ValueError, KeyError, IndexError, TypeError, AttributeError: The pickle is another, or damaged.
+        ValueError, KeyError, IndexError, TypeError, AttributeError, OverflowError: The pickle is another, or damaged.
     """
     argument: Any
     stack: list[Any] = []
@@ -157,8 +171,10 @@ def _interpret(content: bytes) -> Any:
             raise ValueError("a dictionary whose keys are no text")
         target.update(zip(items[::2], items[1::2], strict=True))
 
-    for opcode, argument, _ in pickletools.genops(content):
+    for number, (opcode, argument, _) in enumerate(pickletools.genops(content)):
         name = opcode.name
+        if number > MAX_OPCODES:
+            raise ValueError(f"more than {MAX_OPCODES:,} opcodes")
         if name in _LITERALS:
             stack.append(argument)
         elif name in _CONSTANTS:

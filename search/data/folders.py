@@ -9,12 +9,13 @@ so is what is hidden (names that start with a dot, `__MACOSX`).
 import hashlib
 import os
 import warnings
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from ...core.archives import is_archive, read_archive
 from ...core.errors import InputError
-from .archives import is_archive, read_archive
 from .images import Dataset, FileSplit, ImageFile
 
 #: Endings of files that count as images.
@@ -23,6 +24,11 @@ IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".ppm", ".pgm", ".webp", ".gi
 TRAIN_NAME = "train"
 TEST_NAMES = ("test", "val", "valid", "validation")
 TEST_FRACTION = 0.2
+
+#: Files and folders of a data set, folders in one another, and ways that links may lead to the same folder.
+MAX_FILES = 2_000_000
+MAX_LEVELS = 20
+MAX_WAYS = 16
 
 
 @dataclass(frozen=True)
@@ -80,18 +86,42 @@ def _list_archive(path: Path) -> Iterator[_Entry]:
 
 
 def _list_folder(root: Path) -> Iterator[_Entry]:
-    for folder, subfolders, files in os.walk(root, followlinks=True):
-        here = Path(folder)
-        # A link to a folder above would never end.
-        above = {parent.resolve() for parent in (here, *here.parents)}
-        subfolders[:] = [s for s in subfolders if not _is_hidden([s]) and (here / s).resolve() not in above]
-        inside = here.relative_to(root)
-        yield _Entry(inside.parts, True, None)
+    count = 0
+    for inside, folder, files in _walk(root):
+        yield _Entry(inside, True, None)
+        count += 1 + len(files)
+        if count > MAX_FILES:
+            raise InputError(f"{root} has more than {MAX_FILES:,} files and folders: name a smaller one")
         for file in files:
-            if not _is_hidden([file]):
-                path = here / file
-                image = ImageFile(str(path), path) if _is_image(PurePosixPath(file)) else None
-                yield _Entry((*inside.parts, file), False, image)
+            path = folder / file
+            yield _Entry((*inside, file), False, ImageFile(str(path), path) if _is_image(PurePosixPath(file)) else None)
+
+
+def _walk(root: Path) -> Iterator[tuple[tuple[str, ...], Path, list[str]]]:
+    """Every folder, by its path in the root, with the names of its files; links are followed, but in no circle."""
+    seen: Counter[tuple[int, int]] = Counter()
+    # What is yet to be looked at: where, as a path in the root, and the folders above by their identity.
+    waiting: list[tuple[Path, tuple[str, ...], frozenset[tuple[int, int]]]] = [(root, (), frozenset())]
+    while waiting:
+        folder, inside, above = waiting.pop()
+        status = folder.stat()
+        identity = (status.st_dev, status.st_ino)
+        if identity in above:
+            continue  # a link to a folder above
+        seen[identity] += 1
+        if seen[identity] > MAX_WAYS or len(inside) > MAX_LEVELS:
+            way = f"lies more than {MAX_LEVELS} folders deep" if len(inside) > MAX_LEVELS else "is linked to too often"
+            raise InputError(f"{folder} {way}: name a folder of class folders")
+        files = []
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if _is_hidden([entry.name]):
+                    continue
+                if entry.is_dir():
+                    waiting.append((folder / entry.name, (*inside, entry.name), above | {identity}))
+                else:
+                    files.append(entry.name)
+        yield inside, folder, files
 
 
 def _wrapper_depth(images: Sequence[_Entry]) -> int:
@@ -154,6 +184,8 @@ def _check_classes(path: Path, train: _Classes, test: _Classes) -> None:
                 raise InputError(f"class {name!r} of {path} has no {split} folder: every split needs every class")
             if not classes[name]:
                 raise InputError(f"class {name!r} of {path} has no {split} images: add some or remove the folder")
+    if not train:
+        raise InputError(f"{path} has images, but no class folders: put those of each class into a folder of its name")
     if len(train) < 2:
         raise InputError(f"{path} has one class, {next(iter(train))!r}: a classifier needs two or more")
 

@@ -7,26 +7,37 @@ equal channels, transparent pixels are laid over white, and the EXIF orientation
 
 import hashlib
 import io
+import re
 import struct
 import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path, PurePath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ...core.errors import InputError
+from ...core.files import open_bounded
 
 # torch and PIL are imported where they are used: listing the data sets must not wait for them.
 if TYPE_CHECKING:
     import torch
     from PIL import Image
 
-#: An image that declares more pixels is refused before it is decoded.
-MAX_PIXELS = 64_000_000
+#: An image that declares more pixels, or whose file has more bytes, is refused before it is decoded. Decoders hold up
+#: to three copies of four bytes a pixel.
+MAX_PIXELS = 40_000_000
+MAX_BYTES = 50_000_000
+#: The start of a PPM; likewise with a whole header, whose numbers comments may lie between; and bytes that it may take.
+_PPM = re.compile(rb"P[0-7fy][\s#]")
+_PPM_COMPLETE = re.compile(rb"P[0-7fy](?:(?:\s|#[^\n\r]*[\n\r])+[^\s#]+){2}")
+_PPM_HEADER = 4096
+#: Rows that transparency is laid over white in at once.
+_BAND = 256
 
 #: The formats decoded. EPS and the like, which run other programs, are not among them.
 FORMATS = ("PNG", "JPEG", "BMP", "PPM", "WEBP", "GIF", "TIFF")
@@ -206,11 +217,16 @@ def decode(file: ImageFile) -> "Image.Image":
     Raises:
         InputError: The file is damaged, too large, of an unknown format, or deeper than 8 bits a channel.
     """
-    from PIL import Image, ImageOps, UnidentifiedImageError
+    from PIL import Image, UnidentifiedImageError
 
-    stream = io.BytesIO(file.content) if isinstance(file.content, bytes) else file.content
+    if isinstance(file.content, bytes):
+        opened: AbstractContextManager[BinaryIO] = nullcontext(io.BytesIO(file.content))
+    else:
+        opened = open_bounded(file.content, MAX_BYTES)
     try:
-        with Image.open(stream, formats=FORMATS) as image:
+        with opened as stream:
+            _check_start(stream)
+            image = Image.open(stream, formats=FORMATS)
             width, height = image.size
             if width * height > MAX_PIXELS:
                 limit = f"more than {MAX_PIXELS:,}"
@@ -218,15 +234,36 @@ def decode(file: ImageFile) -> "Image.Image":
             # PIL would clip these to white instead of scaling them.
             if image.mode.startswith(("I", "F")):
                 raise InputError(f"image {file.name!r} has more than 8 bits a channel: save it with 8")
-            upright = ImageOps.exif_transpose(image)
-            if not upright.has_transparency_data:
-                return upright.convert("RGB")
-            layer = upright.convert("RGBA")
-            return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
+            return _upright(image)
     except UnidentifiedImageError as error:
         raise InputError(f"image {file.name!r} is damaged or none of {', '.join(FORMATS)}") from error
     except (*_DAMAGE, Image.DecompressionBombError) as error:
         raise InputError(f"image {file.name!r} cannot be decoded: {error}") from error
+
+
+def _check_start(stream: BinaryIO) -> None:
+    """Refuse a PPM whose header does not end soon: comments in it are read byte by byte."""
+    start = stream.read(_PPM_HEADER)
+    stream.seek(0)
+    if _PPM.match(start) and not _PPM_COMPLETE.match(start):
+        raise ValueError(f"its header has more than {_PPM_HEADER} bytes")
+
+
+def _upright(image: "Image.Image") -> "Image.Image":
+    """An image decoded to RGB, upright, on white; with as few copies of it as can be."""
+    from PIL import Image, ImageOps
+
+    image.load()
+    ImageOps.exif_transpose(image, in_place=True)
+    if not image.has_transparency_data:
+        return image.copy() if image.mode == "RGB" else image.convert("RGB")
+    result = Image.new("RGB", image.size)
+    for top in range(0, image.height, _BAND):
+        box = (0, top, image.width, min(top + _BAND, image.height))
+        layer = image.crop(box).convert("RGBA")
+        white = Image.new("RGBA", layer.size, "white")
+        result.paste(Image.alpha_composite(white, layer).convert("RGB"), box)
+    return result
 
 
 def _fit(image: "Image.Image", size: int) -> "Image.Image":

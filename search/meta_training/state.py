@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from ...core.errors import ConflictError, InputError
-from ...core.files import read_bytes, write_atomically
+from ...core.files import write_atomically
+from ...spaces.tensor_files import read_torch
 
 #: Larger files are refused unread: four times the parameters of the largest backbone.
 MAX_BYTES = 1 << 30
@@ -66,13 +67,12 @@ class StateFile:
         """
         if not self.path.exists():
             return None
-        stream = io.BytesIO(read_bytes(self.path, MAX_BYTES))
         try:
-            content = torch.load(stream, map_location="cpu", weights_only=True)
+            content = read_torch(self.path, MAX_BYTES)
             request = content.pop("request")
             changed = [key for key, value in self._request.items() if request.get(key) != value]
             state = None if changed else State(**content)
-        except Exception as error:  # the reader raises whatever damaged bytes lead it to
+        except (InputError, AttributeError, KeyError, TypeError) as error:
             raise InputError(f"{self.path}: damaged ({type(error).__name__}): delete it to begin anew") from error
         if state is None:
             key = changed[0]

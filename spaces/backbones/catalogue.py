@@ -17,7 +17,7 @@ from torch import nn
 from ...core.errors import InputError
 from ...core.registry import BUILT_IN, Entry, Registry
 from .blocktable import MCUNET_5FPS, MOBILENETV2_W035, PROXYLESSNAS_W03, BlockTableNet
-from .checkpoint import load_into, read_checkpoint
+from .checkpoint import load_into, most_bytes, read_checkpoint
 from .custom import build_custom, call_builder, declared_info
 from .info import IMAGENET, BackboneInfo
 from .libraries import is_library, library_network
@@ -151,7 +151,7 @@ def _load_weights(model: nn.Module, info: BackboneInfo, weights: str | Path, cla
         info = replace(info, input_size=BUNDLED_INPUT_SIZE)
     else:
         path = imagenet_weights(info.name) if weights == "imagenet" else Path(weights)
-    state = read_checkpoint(path)
+    state = read_checkpoint(path, most_bytes(model))
     network = library_network(info.name) if is_library(info.name) else None
     if network is not None:
         state = network.converted(model, without_prefixes(state, model.state_dict()))

@@ -1,7 +1,5 @@
 """Reading weight files from anyone, safely, and fitting them to a backbone, strictly."""
 
-import re
-import zipfile
 from collections import OrderedDict
 from collections.abc import Iterator
 from itertools import pairwise
@@ -10,23 +8,35 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from ...core.errors import InputError, MissingDataError
+from ...core.errors import InputError
+from ...core.files import require_file
+from ..tensor_files import TYPES, read_safetensors, read_torch
 from .heads import head_names
 from .unwrapping import unwrap, without_prefixes
 
-#: Larger files are refused unread: the largest backbone here has 25 MB of parameters.
+#: Larger files are refused unread, whatever the network.
 MAX_BYTES = 1 << 30
+#: How many times a network's own bytes its checkpoint may have (averaged weights, an optimizer's state, double
+#: precision), and how many bytes besides.
+MAX_TIMES, MAX_BESIDES = 8, 64 << 20
 SUFFIXES = (".pth", ".pt", ".safetensors")
 #: Most layers with weights that belong to a classifier.
 _HEAD_LAYERS = 3
 
 
-def read_checkpoint(path: Path) -> dict[str, Tensor]:
+def most_bytes(model: nn.Module) -> int:
+    """Bytes that a checkpoint of a network may have."""
+    own = sum(value.nbytes for value in model.state_dict().values() if isinstance(value, Tensor))
+    return min(MAX_BYTES, MAX_TIMES * own + MAX_BESIDES)
+
+
+def read_checkpoint(path: Path, most: int = MAX_BYTES) -> dict[str, Tensor]:
     """Read a mapping from parameter names to tensors; nothing in the file is ever executed.
 
     Args:
         path: A `.safetensors` file, or a `.pth` or `.pt` file as `torch.save(model.state_dict())` writes it, or a
             training script: see `unwrap`.
+        most: Bytes that it, and what it unpacks to, may have; see `most_bytes`.
 
     Raises:
         MissingDataError: There is no such file.
@@ -34,22 +44,11 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
     """
     if path.suffix not in SUFFIXES:
         raise InputError(f"weights {str(path)!r}: expected 'imagenet', 'bundled' or a {', '.join(SUFFIXES)} file")
-    if not path.is_file():
-        raise MissingDataError(f"no weights file at {path}")
-    if path.stat().st_size > MAX_BYTES:
-        raise InputError(f"weights {path}: larger than {MAX_BYTES >> 30} GiB, no checkpoint of a small backbone")
+    require_file(path, "weights file")
     try:
-        state = _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
-    except InputError:
-        raise
-    except Exception as error:  # the readers raise whatever damaged bytes lead them to
-        # What torch.load names where a file would have to run something to make an object, such as argparse.Namespace.
-        kind = re.search(r"GLOBAL ([\w.]{1,80}) ", str(error))
-        holds = f": it holds {kind[1]}, which is no tensor" if kind else ""
-        raise InputError(
-            f"weights {path}: not a checkpoint that can be read safely ({type(error).__name__}){holds}; "
-            "save model.state_dict() alone with torch.save or safetensors"
-        ) from error
+        state = read_safetensors(path, most)[0] if path.suffix == ".safetensors" else read_torch(path, most)
+    except InputError as error:
+        raise InputError(f"weights {error}; save model.state_dict() alone with torch.save or safetensors") from error
     state = unwrap(state, str(path))
     if not isinstance(state, dict) or not state:
         raise InputError(f"weights {path}: holds no mapping of names to tensors; save model.state_dict()")
@@ -117,23 +116,14 @@ def fits(model: nn.Module, state: dict[str, Tensor]) -> bool:
     )
 
 
-def _read_safetensors(path: Path) -> dict[str, Tensor]:
-    from safetensors.torch import load_file
-
-    return load_file(path)
-
-
-def _read_torch(path: Path) -> object:
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            # A zip file may be compressed: what counts is what it unpacks to.
-            if sum(member.file_size for member in archive.infolist()) > MAX_BYTES:
-                raise InputError(f"weights {path}: unpacks to more than {MAX_BYTES >> 30} GiB")
-    return torch.load(path, map_location="cpu", weights_only=True)
-
-
 def _is_plain_tensor(value: object) -> bool:
-    return isinstance(value, Tensor) and value.layout == torch.strided and value.device.type == "cpu"
+    """Whether a value is a tensor that computes as any other, and whose every element is its own in memory."""
+    return (
+        isinstance(value, Tensor)
+        and (value.layout, value.device.type) == (torch.strided, "cpu")
+        and value.dtype in TYPES
+        and value.nbytes <= value.untyped_storage().nbytes()
+    )
 
 
 def _unfold_norms(model: nn.Module, state: dict[str, Tensor]) -> None:

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ...core.errors import InputError, MissingDataError
-from ...core.files import cache_folder
+from ...core.files import cache_folder, open_bounded
+from .checkpoint import MAX_BYTES
 from .info import IMAGENET, SYMMETRIC, Normalisation
 
 #: Where torchvision publishes its checkpoints; the variable TINYSEARCH_WEIGHTS_URL names a mirror.
@@ -51,7 +52,7 @@ KNOWN = {
 
 def sha256(path: Path) -> str:
     """The SHA-256 of a file, in hexadecimal."""
-    with path.open("rb") as file:
+    with open_bounded(path, MAX_BYTES) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

@@ -16,6 +16,8 @@ from torch import Tensor
 from ...core.errors import InputError
 from ...core.files import write_atomically
 from ...core.formats import Format
+from ..tensor_files import read_safetensors, read_torch
+from .checkpoint import MAX_BYTES
 from .info import Normalisation
 
 FORMAT = Format("tinysearch.weights", 1, "weights file")
@@ -85,14 +87,11 @@ def read_header(path: Path) -> WeightsHeader | None:
     Raises:
         InputError: It says something that it cannot mean.
     """
+    metadata: object
     if path.suffix == ".safetensors":
-        from safetensors import safe_open
-
-        with safe_open(path, "pt") as file:
-            metadata = file.metadata() or {}
+        metadata = read_safetensors(path, MAX_BYTES)[1]
     else:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        metadata = getattr(state, "_metadata", None)
+        metadata = getattr(read_torch(path, MAX_BYTES), "_metadata", None)
     text = metadata.get(FORMAT.name) if isinstance(metadata, dict) else None
     if not isinstance(text, str):
         return None

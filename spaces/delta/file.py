@@ -3,7 +3,6 @@
 The format is described in docs/delta-format.md.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,14 +13,14 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from ...core.errors import InputError
-from ...core.files import read_bytes
 from ...core.formats import Format
 from ..engine.origin import require_origin
 from ..policy import UpdatePolicy
+from ..tensor_files import read_safetensors
 
 FORMAT = Format("tinysearch.delta", 1, "delta")
-#: Larger files are refused unread: a delta is at most as large as its network.
-MAX_BYTES = 1 << 30
+#: Larger files are refused unread: a delta is at most as large as its network, and a little.
+MAX_BYTES = 400_000_000
 
 
 class _Header(BaseModel):
@@ -101,8 +100,7 @@ def read_delta(source: bytes | str | Path) -> Delta:
         InputError: It is missing, too large, damaged, or no delta.
     """
     name = "delta" if isinstance(source, bytes) else str(source)
-    data = source if isinstance(source, bytes) else read_bytes(Path(source), MAX_BYTES)
-    header, tensors = _parse(data, name)
+    header, tensors = _parse(source if isinstance(source, bytes) else Path(source), name)
     policy = UpdatePolicy.from_dict(header.policy, f"{name}: policy")
     head = tensors.get(f"{policy.head}.weight")
     if head is None or head.ndim not in (2, 4) or len(head) != header.classes:
@@ -112,17 +110,9 @@ def read_delta(source: bytes | str | Path) -> Delta:
     return Delta(policy, header.base_sha256, header.classes, tensors, name)
 
 
-def _parse(data: bytes, name: str) -> tuple[_Header, dict[str, Tensor]]:
-    from safetensors import SafetensorError
-    from safetensors.torch import load
-
-    try:
-        tensors = load(data)
-    except (SafetensorError, KeyError, ValueError, RuntimeError) as error:  # as damage and unknown types lead it
-        raise InputError(f"{name}: no safetensors file, or a damaged one ({error})") from error
-    # The library has checked the file's header by now, and gives access to the metadata of a path only.
-    size = int.from_bytes(data[:8], "little")
-    text = json.loads(data[8 : 8 + size]).get("__metadata__", {}).get(FORMAT.name)
+def _parse(source: bytes | Path, name: str) -> tuple[_Header, dict[str, Tensor]]:
+    tensors, metadata = read_safetensors(source, MAX_BYTES, name)
+    text = metadata.get(FORMAT.name)
     if text is None:
         raise InputError(f"{name}: no delta: its metadata has no {FORMAT.name!r}; policy.delta(model) makes one")
     return FORMAT.read(_Header, text, f"{name}: {FORMAT.name}"), tensors

@@ -13,6 +13,8 @@ from ..engine.origin import base_digest
 from ..graph import block_names, symbolic_trace
 from ..lite_residual import LiteResidual
 from ..policy import UpdatePolicy
+from ..table import UpdateTable
+from ..trace import trace
 from .file import Delta, changing, read_delta
 
 #: What `load_backbone` notes on its networks; a graph module does not take it over by itself.
@@ -51,7 +53,7 @@ def merge(backbone: nn.Module, delta: Delta | bytes | str | Path) -> nn.Module:
     if not isinstance(delta, Delta):
         delta = read_delta(delta)
     _require_base(backbone, delta)
-    _bound(delta)
+    _bound(backbone, delta)
     base = deepcopy(backbone)
     _fit_head(base, delta)
     trained = _trained(base, delta)
@@ -78,8 +80,10 @@ def _require_base(backbone: nn.Module, delta: Delta) -> None:
         )
 
 
-def _bound(delta: Delta) -> None:
+def _bound(backbone: nn.Module, delta: Delta) -> None:
     """Refuse lite residual modules that the file does not fill, before memory is taken for what its policy claims."""
+    if delta.policy.lite_residuals:
+        UpdateTable.of(trace(backbone, delta.policy.input_shape), [delta.policy])
     for lite in delta.policy.lite_residuals:
         with torch.device("meta"):
             wanted = LiteResidual(lite.shape).state_dict()

@@ -3,8 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from ...core.errors import InputError
-from ...core.files import write_atomically
+from ...core.files import check_output, write_atomically
 from ..backbones import load_backbone
 from ..backbones.choice import find_weights, named_backbone
 from ..policy import UpdatePolicy
@@ -58,28 +57,16 @@ def merge_file(
     from safetensors.torch import save
 
     path = Path(out)
-    check_safetensors(path)
+    check_output(path, ".safetensors")
     change = read_delta(delta)
     name = named_backbone(backbone, change.policy.backbone, str(delta))
     network = load_backbone(
         name,
         num_classes=change.classes,
-        input_size=change.policy.input_shape[1],
+        input_size=change.policy.side,
         weights=find_weights(name, weights),
     )
     state = merge(network, change).state_dict()
     # Clones, since tensors that share memory are refused.
     write_atomically(path, save({key: tensor.contiguous().clone() for key, tensor in state.items()}))
     return MergedWeights(path, change.policy, change.classes)
-
-
-def check_safetensors(path: Path) -> None:
-    """Refuse a name that a safetensors file cannot be written to, before anything is computed.
-
-    Raises:
-        InputError: It does not end in .safetensors, or its folder is missing.
-    """
-    if path.suffix != ".safetensors":
-        raise InputError(f"{path}: a safetensors file is written: let its name end in .safetensors")
-    if not path.parent.is_dir():
-        raise InputError(f"{path}: there is no folder {path.parent}")

@@ -7,10 +7,19 @@ import torch
 from torch import Tensor, fx, nn
 
 from ...core.errors import InputError, UnsupportedError
-from ..graph import block_names, blocks, is_fused_padding, node_name, operation, reading_inputs, symbolic_trace
+from ..graph import (
+    BlockNodes,
+    block_names,
+    blocks,
+    is_fused_padding,
+    node_name,
+    operation,
+    reading_inputs,
+    symbolic_trace,
+)
 from ..lite_residual import LiteResidual
 from ..operations import SIGN_MASK
-from ..policy import Channels, UpdatePolicy
+from ..policy import Channels, LiteUpdate, UpdatePolicy
 from . import layers
 from .origin import Origin, base_digest, mark
 
@@ -225,6 +234,7 @@ def insert_lite_residuals(
             raise UnsupportedError(
                 f"{lite.block} has several inputs or outputs: no lite residual module stands beside it"
             )
+        _check_channels(graph, block, lite)
         entering = sums.get(block.input, block.input)  # what the block before leaves, its own module's part included
         _keep(graph, entering)
         with torch.random.fork_rng(devices=[]):
@@ -239,6 +249,29 @@ def insert_lite_residuals(
         for user in set(block.output.users) - {call}:
             user.replace_input_with(block.output, call)
         sums[block.output] = call
+
+
+def _check_channels(graph: fx.GraphModule, block: BlockNodes, lite: LiteUpdate) -> None:
+    """Refuse a module of other channels than its block's, before memory is taken for what the policy claims."""
+
+    def sizes(node: fx.Node) -> tuple[int, int] | None:
+        module = graph.get_submodule(str(node.target)) if node.op == "call_module" else None
+        if isinstance(module, nn.Conv2d):
+            return module.in_channels, module.out_channels
+        return (module.num_features,) * 2 if isinstance(module, nn.BatchNorm2d) else None
+
+    inside = set(block.nodes)
+    readers = [sizes(node) for node in inside if block.input in node.all_input_nodes]
+    node = block.output
+    while sizes(node) is None and (before := [source for source in node.all_input_nodes if source in inside]):
+        node = before[-1]  # activations and sums leave as many as enter
+    leaving = sizes(node)
+    for name, given, found in (
+        *(("enter", lite.in_channels, size[0]) for size in readers if size is not None),
+        *([("leave", lite.out_channels, leaving[1])] if leaving is not None else []),
+    ):
+        if given != found:
+            raise InputError(f"the lite residual module of {lite.block} is for {given} channels, but {found} {name} it")
 
 
 def _keep(graph: fx.GraphModule, value: fx.Node) -> None:

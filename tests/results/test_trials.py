@@ -1,9 +1,11 @@
 import os
 import random
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -309,4 +311,33 @@ def test_a_study_with_more_than_tables_is_refused(path, genes):
     path.with_name("trials.jsonl").unlink()
     edit(path, "CREATE VIEW endless AS WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT x FROM n")
     with pytest.raises(InputError, match="it has 'endless', which is no table"):
+        TrialStore.load(path)
+
+
+@pytest.mark.parametrize(
+    ("statement", "said"),
+    [
+        ("DROP TABLE trial_user_attributes; CREATE VIEW trial_user_attributes AS WITH RECURSIVE c(x) AS (SELECT 1 "
+         "UNION ALL SELECT x + 1 FROM c) SELECT x AS trial_user_attribute_id, 1 AS trial_id, 'k' || x AS key, '1' AS "
+         "value_json FROM c", "which is no table"),
+        ("UPDATE study_user_attributes SET value_json = '3' WHERE key = 'genes'", "no readable study"),
+        ("UPDATE study_user_attributes SET value_json = '" + "[" * 100_000 + "' WHERE key = 'genes'", "readable study"),
+        ("DROP TABLE trial_values", "no readable study"),
+    ],
+    ids=["endless view", "genes", "nested", "no table"],
+)  # fmt: skip
+def test_what_a_store_cannot_hold_is_refused(path, genes, trial, statement, said):
+    with TrialStore.open(path, genes) as store:
+        store.append(trial(0))
+    path.with_name("trials.jsonl").unlink()
+    with closing(sqlite3.connect(path)) as database:
+        database.executescript(statement)
+    with pytest.raises(InputError, match=said) as caught:
+        TrialStore.load(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_store_is_a_regular_file(path):
+    os.mkfifo(path)
+    with pytest.raises(InputError, match="is a FIFO, a device or the like"):
         TrialStore.load(path)

@@ -8,7 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tinysearch.core.errors import InputError
+from tinysearch.spaces import methods
 from tinysearch.spaces.policy import Channels, LayerUpdate, LiteUpdate, NormUpdate, UpdatePolicy
+from tinysearch.spaces.table import UpdateTable
 
 names = st.text(st.characters(codec="utf-8", exclude_categories=["Cs"]), min_size=1, max_size=20)
 channels = st.builds(
@@ -35,11 +37,11 @@ policies = st.builds(
     UpdatePolicy,
     backbone=names,
     input_shape=st.tuples(*[st.integers(1, 300)] * 3),
-    head=names,
-    layers=st.lists(layers, max_size=4).map(tuple),
-    norms=st.lists(norms, max_size=4).map(tuple),
-    lite_residuals=st.lists(lites, max_size=2).map(tuple),
-    sign_masks=st.lists(names, max_size=3).map(tuple),
+    head=names.map("head {}".format),  # which is no layer's
+    layers=st.lists(layers, max_size=4, unique_by=lambda entry: entry.name).map(tuple),
+    norms=st.lists(norms, max_size=4, unique_by=lambda entry: entry.name).map(tuple),
+    lite_residuals=st.lists(lites, max_size=2, unique_by=lambda entry: entry.block).map(tuple),
+    sign_masks=st.lists(names, max_size=3, unique=True).map(tuple),
 )
 
 
@@ -139,3 +141,46 @@ def test_what_training_leaves_open_is_left_out_of_the_file():
     }
     assert UpdatePolicy.from_json(policy.to_json()) == policy
     assert UpdatePolicy.from_json(stated.to_json()).training.stepper.name == "sgd"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"layers": [{"name": "a", "weight": "all"}, {"name": "a", "bias": True}]}, "a is named twice"),
+        ({"norms": [{"name": "n"}, {"name": "n"}]}, "n is named twice"),
+        ({"sign_masks": ["s", "s"]}, "s is named twice"),
+        ({"parameters": ["p", "p"]}, "p is named twice"),
+        ({"layers": [{"name": "fc", "weight": "none"}]}, "the head, fc, always trains"),
+        ({"input_shape": [3, 0, 8]}, "input_shape"),
+        ({"input_shape": [3, 10**6, 8]}, "input_shape"),
+        ({"input_shape": [3, 8, 8, 8, 8]}, "input_shape"),
+        ({"layers": [{"name": str(n)} for n in range(10_001)]}, "layers"),
+        ({"training": {"batch": 2**62}}, "batch"),
+        ({"training": {"steps": 2**62}}, "steps"),
+        ({"training": {"learning_rate": 1e308}}, "learning_rate"),
+    ],
+)
+def test_what_no_network_can_train_is_refused(changes, message):
+    text = edited(lambda content: (content.pop("hash", None), content.update(changes)))
+    with pytest.raises(InputError, match=message):
+        UpdatePolicy.from_json(text)
+
+
+@pytest.mark.parametrize("shape", [(), (3,), (3, 32), (3, 32, 64), (1, 32, 32), (3, 32, 32, 1)])
+def test_images_are_square_and_of_three_channels(shape):
+    policy = UpdatePolicy(backbone="net", input_shape=shape, head="fc")
+    with pytest.raises(InputError, match="input_shape: must be 3 channels of square images"):
+        _ = policy.side
+
+
+def test_lite_residual_modules_are_of_their_blocks(mobilenet, mobilenet_trace):
+    policy = methods.tinytl(mobilenet_trace, "L")
+    UpdateTable.of(mobilenet_trace, [policy])
+    first, *others = policy.lite_residuals
+    for change in ({"in_channels": 7}, {"out_channels": 65_536}, {"stride": 64}, {"kernel": 2}):
+        odd = policy.model_copy(update={"lite_residuals": (first.model_copy(update=change), *others)})
+        with pytest.raises(InputError, match=f"the lite residual module of {first.block} must be"):
+            UpdateTable.of(mobilenet_trace, [odd])
+        if {"in_channels", "out_channels"} & change.keys():
+            with pytest.raises(InputError, match=f"the lite residual module of {first.block} is for"):
+                odd.apply(mobilenet)

@@ -120,9 +120,9 @@ def test_a_wrong_configuration_file_is_named(commands: Commands, tmp_path: Path)
     said = {
         "trails: 5\n": "no option named trails",
         "- trials\n": "`name: value`",
-        "trials: [\n": "no YAML at line",
+        "trials: [\n": "no YAML: ",
         "trials: {}\n": "trials must be a single value",
-        f"!!python/object/apply:os.system ['touch {tmp_path}/executed']\n": "no YAML",
+        f"!!python/object/apply:os.system ['touch {tmp_path}/executed']\n": "YAML tags (!name) are not allowed",
     }
     files = [tmp_path / f"{number}.yaml" for number in range(len(said))]
     for file, content in zip(files, said, strict=True):

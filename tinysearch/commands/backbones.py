@@ -18,4 +18,4 @@ def command(form: str) -> None:
         "Networks of timm and torchvision, where these are installed: timm:NAME, torchvision:NAME.",
     )
     listing = Listing("Backbones", ("backbone", "summary", "input_size", "weights"), rows, notes=notes)
-    click.echo(listing.render(form, options.width()), nl=False)
+    options.say(listing.render(form, options.width()), end="")

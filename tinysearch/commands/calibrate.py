@@ -1,6 +1,7 @@
 """`tinysearch calibrate`: measure this machine, or a board, and write its profile."""
 
 import json
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -12,7 +13,7 @@ import click
 from ..core.errors import InputError
 from ..core.files import write_atomically
 from ..core.units import format_bytes, parse_seconds
-from . import options
+from . import early, options
 
 if TYPE_CHECKING:
     from ..devices.calibrate.assemble import Calibration
@@ -60,22 +61,23 @@ def command(
     """Measure this machine, or read what a board measured, and write its device profile."""
     measuring, asking = {"keep": keep, "force": force or None}, {"board": board, "time_budget": time_budget, **wanted}
     _refuse_contradictions(jobs, results, out, measuring, asking)
+    early.json_file(results)
     from ..devices.calibrate.jobs import Effort, make_jobs
     from ..devices.calibrate.machine import calibrate, from_results
 
     target = out or OUT
     if results is not None:
-        click.echo(_summary(from_results(results, target), target))
+        options.say(_summary(from_results(results, target), target))
         return
     usual = Effort().seconds if jobs is None else BOARD_SECONDS
     effort = Effort(seconds=usual if time_budget is None else parse_seconds(time_budget))
     make = partial(make_jobs, **wanted, effort=effort, plain=jobs is not None, device=board or "cpu")
     if jobs is not None:
-        click.echo(_write_jobs(jobs, make()))
+        options.say(_write_jobs(jobs, make()))
         return
     with _bar() as tell:
         done = calibrate(make, target, force=force, keep=keep, progress=tell)
-    click.echo(_summary(done, target))
+    options.say(_summary(done, target))
 
 
 def _refuse_contradictions(
@@ -144,7 +146,7 @@ def _write_jobs(path: Path, jobs: dict[str, Any]) -> str:
 
 def _summary(calibration: "Calibration", out: Path) -> str:
     for warning in calibration.warnings:
-        click.echo(f"tinysearch: warning: {warning}", err=True)
+        warnings.warn(str(warning), stacklevel=2)
     memory, error = calibration.profile.memory, calibration.profile.latency.error
     lines = [f"{out}: {calibration.profile.description}", calibration.profile.runtime]
     if error is not None:

@@ -15,4 +15,4 @@ def command(form: str) -> None:
     rows = [(info.name, info.summary, info.origin) for info in list_datasets()]
     notes = ("Any folder or archive of class folders, and any .npz, is a data set too: --dataset PATH.",)
     listing = Listing("Data sets", ("dataset", "summary", "origin"), rows, notes=notes)
-    click.echo(listing.render(form, options.width()), nl=False)
+    options.say(listing.render(form, options.width()), end="")

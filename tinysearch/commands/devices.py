@@ -15,7 +15,7 @@ from . import options
 def command(context: click.Context, form: str) -> None:
     """List the device profiles; `devices show ID` prints one with its sources."""
     if context.invoked_subcommand is None:
-        click.echo(_listing().render(form, options.width()), nl=False)
+        options.say(_listing().render(form, options.width()), end="")
 
 
 @command.command()
@@ -25,7 +25,7 @@ def show(device: str) -> None:
     from ..devices.profile import load_device
     from ..devices.profile.description import describe
 
-    click.echo(describe(load_device(device)), nl=False)
+    options.say(describe(load_device(device)), end="")
 
 
 def _listing() -> Listing:

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from . import options
+from . import early, options
 
 
 @click.command()
@@ -28,6 +28,13 @@ from . import options
 @click.option("--name", help="What the program's identifiers begin with.  [default: the backbone's name]")
 def command(source: Path, to: str, **stated: Any) -> None:
     """Write the training step of a policy for another runtime: of a RUN's member, or of a POLICY's file."""
+    early.exporter(to)
+    if source.is_dir():
+        early.member(source, stated["policy"])
+    else:
+        early.policy_file(source)
+    early.device(stated["device"])
+    early.weights(stated["weights"])
     from ..core.units import format_bytes
     from ..results.export import Manifest
     from ..search.exporting import export_from
@@ -38,4 +45,4 @@ def command(source: Path, to: str, **stated: Any) -> None:
     folder = exported.files[-1].parent
     predicted = "".join(f", {name} {format_bytes(size)}" for name, size in manifest.predicted_bytes.items())
     policy = exported.policy
-    click.echo(f"{folder}: {policy.method or policy.hash[:8]} as {to}, {len(exported.files)} files{predicted}")
+    options.say(f"{folder}: {policy.method or policy.hash[:8]} as {to}, {len(exported.files)} files{predicted}")

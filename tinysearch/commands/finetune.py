@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from . import options
+from . import early, options
 
 
 @click.command()
@@ -23,6 +23,9 @@ from . import options
 @click.option("--delta", type=click.Path(path_type=Path), help="Keep what training changed in this .safetensors file.")
 def command(run_dir: Path, policy: str, delta: Path | None, **stated: Any) -> None:
     """Train a policy of a run on the whole training split and measure it on the test split."""
+    early.member(run_dir, policy)
+    early.output(delta)
+    early.weights(stated["weights"])
     from ..core.units import format_bytes
     from ..results.tables import percent
     from ..search.finetune import finetune
@@ -30,10 +33,10 @@ def command(run_dir: Path, policy: str, delta: Path | None, **stated: Any) -> No
     result = finetune(run_dir, policy, delta=delta, **stated)
     member = result.member
     assert member is not None
-    click.echo(
+    options.say(
         f"{member.method or member.hash[:8]}: test accuracy {percent(result.accuracy, result.accuracy_se)} after "
         f"{result.steps} steps, {result.seconds:.0f} s; the proxy said {percent(member.accuracy, member.accuracy_se)}"
     )
     if delta is not None:
         sizes = f"{format_bytes(delta.stat().st_size)} (the network: {format_bytes(result.network_bytes)})"
-        click.echo(f"{delta}: what training changed, {sizes}")
+        options.say(f"{delta}: what training changed, {sizes}")

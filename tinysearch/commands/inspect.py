@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from . import options
+from . import early, options
 
 
 @click.command()
@@ -31,6 +31,11 @@ def command(
     form: str,
 ) -> None:
     """Show layer by layer what a policy trains, computes and keeps, and where the peak is."""
+    early.device(device)
+    early.accounting(accounting)
+    early.weights(weights)
+    if Path(policy).suffix == ".json":
+        early.policy_file(policy)
     from ..devices.breakdown import estimate
     from ..devices.inspection import list_layers
     from ..devices.profile import load_device
@@ -44,7 +49,7 @@ def command(
     stored = UpdatePolicy.load(policy) if Path(policy).suffix == ".json" else None
     if stored is not None:
         backbone = named_backbone(backbone, stored.backbone, policy)
-        input_size = input_size or stored.input_shape[1]
+        input_size = input_size or stored.side
     request = Request.make(device=device, backbone=backbone, weights=weights, input_size=input_size)
     profile = load_device(request.device)
     _, trace = load_network(
@@ -55,4 +60,4 @@ def command(
     listing = list_layers(trace, chosen, cost)
     if plan is not None:
         save_plan(cost.plan, plan, f"{chosen.method or chosen.hash}: {listing.title}")
-    click.echo(listing.render(form, options.width()), nl=False)
+    options.say(listing.render(form, options.width()), end="")

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from . import options
+from . import early, options
 
 
 @click.command()
@@ -15,6 +15,9 @@ from . import options
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="The .safetensors file to write.")
 def command(delta: Path, **stated: Any) -> None:
     """Write the weights of the plain network that a delta gives with its backbone."""
+    early.delta(delta)
+    early.output(stated["out"])
+    early.weights(stated["weights"])
     from ..core.units import format_bytes
     from ..spaces.delta.weights import merge_file
 
@@ -25,4 +28,4 @@ def command(delta: Path, **stated: Any) -> None:
     else:
         lites = len(merged.policy.lite_residuals)
         use = f"with {lites} lite residual modules, which --weights does not take: load it by ts.merge"
-    click.echo(f"{merged.path}: {merged.policy.backbone}, {merged.classes} classes, {size}; {use}")
+    options.say(f"{merged.path}: {merged.policy.backbone}, {merged.classes} classes, {size}; {use}")

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..core.text import printable
 from . import options
 
 if TYPE_CHECKING:
@@ -52,14 +53,14 @@ def command(backbone: str, source: str, out: Path, **stated: Any) -> None:
 
     done = meta_train(backbone, source, out, **stated, progress=_tell)
     before, kept = done.judgements[0], done.kept
-    click.echo(
+    options.say(
         f"{done.held_out} held out: accuracy {percent(before.accuracy, before.accuracy_se)} before, "
         f"{percent(kept.accuracy, kept.accuracy_se)} after {kept.episode} episodes "
         f"(difference {percent(done.gain, done.gain_se)}); rate {done.learning_rate:g}, {done.seconds:.0f} s"
     )
     if kept.episode == 0:
-        click.echo("no episode made it better: the weights are as they were")
-    click.echo(f"{done.path}: use it: tinysearch run --backbone {backbone} --weights {done.path}")
+        options.say("no episode made it better: the weights are as they were")
+    options.say(f"{done.path}: use it: tinysearch run --backbone {backbone} --weights {done.path}")
 
 
 def _tell(progress: "Progress") -> None:
@@ -75,4 +76,4 @@ def _tell(progress: "Progress") -> None:
         text += ", the best so far"
     if progress.seconds_left is not None:
         text += f"; {progress.seconds_left / 60:.1f} min left"
-    click.echo(text, err=True)
+    click.echo(printable(text), err=True)

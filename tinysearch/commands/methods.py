@@ -2,7 +2,7 @@
 
 import click
 
-from . import options
+from . import early, options
 
 
 @click.command()
@@ -25,6 +25,9 @@ def command(
     form: str,
 ) -> None:
     """List the published methods as policies of a backbone, with their costs on a device."""
+    early.device(device)
+    early.accounting(accounting)
+    early.weights(weights)
     from dataclasses import replace
 
     from ..devices.accountings import ACCOUNTINGS
@@ -46,4 +49,4 @@ def command(
     )
     waiting = ", ".join(name for name, method in METHODS.loaded().items() if method.needs_data)
     listing = replace(listing, notes=(*listing.notes, f"Of these, made of a task's images in every run: {waiting}."))
-    click.echo(listing.render(form, options.width()), nl=False)
+    options.say(listing.render(form, options.width()), end="")

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from ..core.listing import FORMS
+from ..core.text import printable
 
 
 class NamedOption(click.Option):
@@ -79,3 +80,8 @@ def width() -> int:
     import shutil
 
     return shutil.get_terminal_size((120, 24)).columns
+
+
+def say(text: object, *, end: str = "\n") -> None:
+    """Print to standard output what may hold names that others have given."""
+    click.echo(printable(str(text), lines=True) + end, nl=False)

@@ -14,4 +14,4 @@ def command(run_dir: Path, output: Path | None) -> None:
     """Draw the front of a run."""
     from ..results.rundir import RunDirectory
 
-    click.echo(RunDirectory.load(run_dir).plot_pareto(output))
+    options.say(RunDirectory.load(run_dir).plot_pareto(output))

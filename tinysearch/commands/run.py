@@ -6,22 +6,17 @@ from typing import Any
 import click
 
 from ..core.errors import InputError
-from . import options
+from . import early, options
 
 
 def _read_config(context: click.Context, parameter: click.Parameter, value: Path | None) -> None:
     """Take the options of a YAML file for defaults."""
     if value is None:
         return
-    import yaml
-
     from ..core.files import read_text
+    from ..core.yaml_text import parse_yaml
 
-    try:
-        content = yaml.safe_load(read_text(value))
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        raise InputError(f"{value}: no YAML" + (f" at line {mark.line + 1}" if mark else "")) from error
+    content = parse_yaml(read_text(value), str(value)).values
     names = {p.name for p in context.command.params} - {parameter.name}
     if not isinstance(content, dict):
         raise InputError(f"{value}: options must be written as `name: value`, one a line")
@@ -111,14 +106,15 @@ def _read_config(context: click.Context, parameter: click.Parameter, value: Path
 )
 def command(**stated: Any) -> None:
     """Search policies for a device and a data set; the same command resumes."""
-    from ..search.run import run
-    from .terminal import Terminal
-
     settings = {
         "name": stated.pop("proxy"),
         **{key: stated.pop(key) for key in ("shot", "queries", "episodes", "steps")},
     }
     proxy = {key: value for key, value in settings.items() if value is not None}
+    early.request(stated | {"proxy": proxy or None})
+    from ..search.run import run
+    from .terminal import Terminal
+
     with Terminal() as terminal:
         finished = run(**stated, proxy=proxy or None, observer=terminal)
     terminal.conclude(finished)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from . import options
+from . import early, options
 
 
 @click.command()
@@ -15,11 +15,13 @@ from . import options
 def command(run_dir: Path, accounting: str, data_dir: Path | None, form: str) -> None:
     """Print the front of a run, by the run's own costs or by another accounting."""
     if accounting != "tinysearch":
+        early.accounting(accounting)
+        early.member(run_dir, "all")
         from ..search.accounts import count_front
 
-        click.echo(count_front(run_dir, accounting, data_dir).render(form, options.width()), nl=False)
+        options.say(count_front(run_dir, accounting, data_dir).render(form, options.width()), end="")
         return
     from ..results.rundir import RunDirectory
     from ..results.tables import render
 
-    click.echo(render(RunDirectory.load(run_dir).front, form, width=options.width()), nl=False)
+    options.say(render(RunDirectory.load(run_dir).front, form, width=options.width()), end="")

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
 
-import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from ..core.text import printable
 from ..core.units import format_bytes
 from ..devices.latency.caveats import show_time
 from ..results.front import Front
@@ -17,6 +17,7 @@ from ..results.records import Rescore, TrialRecord
 from ..results.rundir import RunDirectory
 from ..results.tables import front_table, percent
 from ..search.problem import Problem
+from . import options
 
 
 class Terminal:
@@ -72,7 +73,7 @@ class Terminal:
             text, summary = f"{name}: {record.state}: {record.error}", ""
         self._progress.update(self._bar, advance=int(record.tried))
         if self._console.is_terminal:
-            self._progress.console.print(text, highlight=False, markup=False)
+            self._progress.console.print(printable(text), highlight=False, markup=False)
         else:
             self._say(f"[{self._tried}/{self._wanted}] {text}" + (f" ({summary})" if summary else ""))
 
@@ -98,11 +99,11 @@ class Terminal:
         """Print the front and where things lie."""
         Console().print(front_table(run.front))
         networks = f"{NETWORKS}/, " if run.networks else ""
-        click.echo(f"{run.path}: front.json, policies/, {networks}pareto.png ({time.monotonic() - self._start:.0f} s)")
+        options.say(f"{run.path}: front.json, policies/, {networks}pareto.png ({time.monotonic() - self._start:.0f} s)")
 
     def _say(self, text: str) -> None:
         # Paths and error messages may hold brackets, which are no markup here.
-        self._console.print(text, highlight=False, markup=False, soft_wrap=True)
+        self._console.print(printable(text), highlight=False, markup=False, soft_wrap=True)
 
     def __enter__(self) -> Self:
         return self

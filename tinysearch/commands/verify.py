@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from ..core.errors import TinySearchError
-from . import options
+from . import early, options
 
 
 @click.command()
@@ -19,6 +19,8 @@ from . import options
 @options.FORMAT
 def command(run_dir: Path, form: str, tensors: bool, policy: str, **stated: Any) -> None:
     """Measure what policies of a run really keep for the backward pass, beside what was predicted."""
+    early.member(run_dir, policy)
+    early.weights(stated["weights"])
     from ..results.rundir import RunDirectory
     from ..search.verify import chosen_members, require_one, verify
 
@@ -27,6 +29,6 @@ def command(run_dir: Path, form: str, tensors: bool, policy: str, **stated: Any)
         require_one(chosen_members(run, policy))  # before minutes of measuring
     result = verify(run, policy, **stated)
     listing = result.tensors() if tensors else result.listing()
-    click.echo(listing.render(form, options.width()), nl=False)
+    options.say(listing.render(form, options.width()), end="")
     if wrong := [each.name for each in result.wrong]:
         raise TinySearchError(f"{len(wrong)} policies keep other bytes here than predicted: {', '.join(wrong)}")

@@ -8,6 +8,8 @@ import re
 from collections.abc import Callable
 from typing import ClassVar
 
+from .text import printable
+
 
 class TinySearchError(Exception):
     """Base of every error that is the caller's to mend.
@@ -32,7 +34,7 @@ class TinySearchError(Exception):
         self.options = options
 
     def __str__(self) -> str:
-        return str(self.args[0])
+        return printable(str(self.args[0]))  # a line, whatever names of others are in it
 
     def told(self, write: Callable[[str], str]) -> str:
         """The message with its options written in another way.

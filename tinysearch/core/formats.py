@@ -27,8 +27,12 @@ Place = tuple[int | str, ...]
 _UNKNOWN = ("extra_forbidden", "unexpected_keyword_argument")
 #: What pydantic puts behind the name of a key that a mapping may not have.
 _KEY = "[key]"
+#: Keys of a newer version that are left out, and those of them that are named.
+MAX_UNKNOWN, _NAMED = 1000, 20
 #: How deep lists and objects may lie in one another.
 MAX_DEPTH = 50
+#: Commas and brackets in a text, which bound how many values it can hold: those take much more memory than their text.
+MAX_VALUES = 300_000
 #: Bits of the largest integer that other programs read as it is.
 INTEGER_BITS = 63
 
@@ -160,9 +164,13 @@ class Format:
             return content
         content = deepcopy(dict(content))
         dropped: set[str] = set()
-        while found := {name for path in _unknown_keys(adapter, content, context) if (name := _drop(content, path))}:
+        while found := {
+            name for path in _unknown_keys(adapter, content, context, origin) if (name := _drop(content, path))
+        }:
             dropped |= found
-        ignored = f"; ignored: {', '.join(sorted(dropped))}" if dropped else ""
+        named = [f"{name:.100}" for name in sorted(dropped)[:_NAMED]]
+        more = f" and {len(dropped) - _NAMED} more" if len(dropped) > _NAMED else ""
+        ignored = f"; ignored: {', '.join(named)}{more}" if dropped else ""
         warnings.warn(f"{origin}: written by a newer format (version {version}){ignored}", stacklevel=4)
         return content
 
@@ -171,9 +179,11 @@ def parse_json(text: str, origin: str) -> Any:
     """The values of a JSON text.
 
     Raises:
-        InputError: It is none, holds a number that is not finite or too large, is nested too deep, or gives a key
-            twice; where is said.
+        InputError: It is none, holds too many values, or a number that is not finite or too large, is nested too deep,
+            or gives a key twice; where is said.
     """
+    if (count := sum(map(text.count, ",[{"))) > MAX_VALUES:
+        raise InputError(f"{origin}: holds about {count:,} values, more than the {MAX_VALUES:,} that are read")
     try:
         values = json.loads(text, object_pairs_hook=_once)
     except json.JSONDecodeError as error:
@@ -247,10 +257,15 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return values
 
 
-def _unknown_keys(adapter: TypeAdapter[Any], content: Mapping[str, Any], context: dict[str, Any] | None) -> list[Place]:
+def _unknown_keys(
+    adapter: TypeAdapter[Any], content: Mapping[str, Any], context: dict[str, Any] | None, origin: str
+) -> list[Place]:
     try:
         adapter.validate_python(content, context=context)
     except ValidationError as error:
+        if error.error_count() > MAX_UNKNOWN:
+            count = f"{error.error_count():,} keys or values"
+            raise InputError(f"{origin}: {count} that this version does not know") from error
         found = {detail["loc"] for detail in error.errors() if detail["type"] in _UNKNOWN}
         found |= {detail["loc"][:-1] for detail in error.errors() if detail["loc"][-1:] == (_KEY,)}
         # What lies within an unknown key goes with it.

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from .errors import InputError
 from .metrics import METRICS
+from .text import printable
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -95,7 +96,7 @@ class Listing:
         from rich.table import Table
         from rich.text import Text
 
-        table = Table(title=Text(self.title), title_justify="left")
+        table = Table(title=Text(printable(self.title)), title_justify="left")
         columns = self.table or tuple(self._column(place) for place in range(len(self.columns)))
         for column in columns:
             justify = "right" if column.number else "left"
@@ -104,9 +105,9 @@ class Listing:
             mark = self.marks[number] if self.marks else ""
             first, *others = (column.cells[number] for column in columns)
             # Text, not str: names come from files and must not be read as markup.
-            cells = [Text(cell) for cell in (f"{first} {mark}".rstrip(), *others)]
+            cells = [Text(printable(cell)) for cell in (f"{first} {mark}".rstrip(), *others)]
             table.add_row(*cells, style="yellow" if mark else "")
-        return Group(table, *(Text(note) for note in self.notes))
+        return Group(table, *(Text(printable(note)) for note in self.notes))
 
     def _text(self, width: int) -> str:
         from rich.console import Console

@@ -11,4 +11,4 @@ def first_error(error: ValidationError) -> str:
     detail = max(error.errors(), key=lambda item: len(item["loc"]))
     where = ".".join(str(part) for part in detail["loc"] if str(part).replace("_", "").isalnum() and part != "Channels")
     message = detail["msg"].removeprefix("Value error, ")
-    return f"{where or 'content'}: {message[0].lower()}{message[1:]}, not {detail['input']!r:.60}"
+    return f"{where or 'content':.200}: {message[0].lower()}{message[1:]}, not {detail['input']!r:.60}"

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from ....core.text import in_comment
 from ....devices.profile import DeviceProfile
 from .templating import render
 
@@ -70,16 +71,20 @@ def board_script(profile: DeviceProfile, constant_bytes: int) -> str:
     external = constant_bytes + profile.flash.code.value > size
     holds = next((each for each in more if each is not None and each.size >= constant_bytes), None)
     if external and holds is not None:
-        regions.append(_region("EXTERNAL (r)", holds.origin or 0, str(holds.size)) + f" /* {holds.name} */")
+        regions.append(_region("EXTERNAL (r)", holds.origin or 0, str(holds.size)) + f" /* {in_comment(holds.name)} */")
     regions += [
-        _region("RAM (rwx)", piece.origin, str(piece.size)) + f" /* {piece.name} */",
+        _region("RAM (rwx)", piece.origin, str(piece.size)) + f" /* {in_comment(piece.name)} */",
     ]
     others = [other for other in find_pieces(profile) if other != piece]
-    regions += [f"    /* {other.name}: {other.size} bytes at {other.origin:#010x}, left to you */" for other in others]
+    regions += [
+        f"    /* {in_comment(other.name)}: {other.size} bytes at {other.origin:#010x}, left to you */"
+        for other in others
+    ]
     return render(
         "board/sections.ld",
         {
-            "WHAT": f"{profile.description}, from the profile {profile.name}: check addresses with the part's manual.",
+            "WHAT": f"{in_comment(profile.description)}, from the profile {profile.name}: "
+            "check addresses with the part's manual.",
             "REGIONS": "\n".join(regions),
             "EXTERNAL": _CONSTANTS if external and holds is not None else "",
             "STACK_BYTES": STACK_BYTES,
@@ -105,7 +110,7 @@ def qemu_script(profile: DeviceProfile, constant_bytes: int) -> str:
     return render(
         "board/sections.ld",
         {
-            "WHAT": f"QEMU's mps2-an500, with as much RAM as {profile.description} has.",
+            "WHAT": f"QEMU's mps2-an500, with as much RAM as {in_comment(profile.description)} has.",
             "REGIONS": "\n".join(regions),
             "EXTERNAL": _CONSTANTS if external else "",
             "STACK_BYTES": STACK_BYTES,

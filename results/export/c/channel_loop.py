@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from ....core.text import in_comment
 from .code import Code
 
 #: In the generated code, the channels of a pass, and the first and the number of them.
@@ -24,7 +25,7 @@ def open_loop(code: Code, channels: int, step: int, places: Mapping[str, tuple[s
     """
     code.open()
     for name, (place, layer) in places.items():
-        code.line(f"float *const {name} = {place}; /* of {layer} */")
+        code.line(f"float *const {name} = {place}; /* of {in_comment(layer)} */")
     count = f"{step}" if channels % step == 0 else f"{channels} - c < {step} ? {channels} - c : {step}"
     code.line(f"for (int c = 0; c < {channels}; c += {step}) {{")
     code.indent += "    "

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable
 
+from ....core.text import in_comment
 from .constants import WIDTH
 
 
@@ -19,10 +20,11 @@ class Code:
 
     def comment(self, text: str) -> None:
         """A comment in front of what follows."""
-        self.lines += ["", *_wrap(f"/* {text} */", self.indent, "   ")]
+        self.lines += ["", *_wrap(f"/* {in_comment(text)} */", self.indent, "   ")]
 
     def section(self, text: str) -> None:
         """A heading in front of several operations."""
+        text = in_comment(text)
         self.lines += ["", f"{self.indent}/* ---- {text} {'-' * max(0, WIDTH - len(self.indent) - len(text) - 12)} */"]
 
     def call(self, function: str, *arguments: str | int) -> None:

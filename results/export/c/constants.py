@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ....core.text import in_comment
+
 #: Longest line of generated code.
 WIDTH = 110
 
@@ -76,4 +78,5 @@ class Constants:
         """One after another."""
         for name, (what, kind, values) in self._arrays.items():
             texts = map(hex_float, values.tolist()) if kind == "float" else map(str, values.tolist())
+            what = in_comment(what)
             yield f"/* {what} */\nconst {kind} {name}[{len(values)}] = {{\n{wrapped(texts).removesuffix(',')}\n}};\n"

@@ -1,6 +1,7 @@
 """Frozen layers that run line by line: a table of stages for `ts_rows`."""
 
 from ....core.errors import UnsupportedError
+from ....core.text import in_comment
 from ....devices.step.lines import Stage
 from ....devices.step.program import Operation
 from ....devices.step.tensors import Kind
@@ -95,7 +96,7 @@ class Linewise:
             kind = "TS_ROW_DEPTHWISE" if layer.depthwise else "TS_ROW_POINTWISE" if layer.pointwise else "TS_ROW_CONV"
             weight, bias, shape = symbols.frozen(first), symbols.bias(first), self.network.geometry(first)
         fields = ", ".join(map(str, shape))
-        names = f"/* {layer.name} */"
+        names = f"/* {in_comment(layer.name)} */"
         other = inputs[1] if len(inputs) > 1 else 0
         return (
             f"    {names}\n    {{{kind}, {ACTS[act]}, {inputs[0]}, {other}, {{{fields}}},\n"

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from functools import cached_property
 
+from ....core.text import in_comment, in_markdown
 from ....devices.step.plan import Plan
 from ....devices.step.tensors import Kind
 from ....devices.step.walk import FORWARD_PHASES, Phase
@@ -196,16 +197,16 @@ class Program:
             "DELTA_VERSION": DELTA_VERSION,
         }
         trained = [
-            f"    {{{arena.at(part.kind, part.row, part.first)}, {part.values.size}}}, /* {part.name} */"
+            f"    {{{arena.at(part.kind, part.row, part.first)}, {part.values.size}}}, /* {in_comment(part.name)} */"
             for part in self.parts
         ]
         digest = bytes.fromhex(identity.base_sha256)
         return sizes | {
             "NAME": identity.name,
             "PREFIX": identity.prefix,
-            "TITLE": f"{identity.backbone} that trains on the device",
+            "TITLE": f"{in_markdown(identity.backbone)} that trains on the device",
             "VERSION": identity.version,
-            "BACKBONE": identity.backbone,
+            "BACKBONE": in_markdown(identity.backbone),
             "POLICY": identity.policy.hash,
             "RATE": f"{identity.learning_rate:g}",
             "RATE_HEX": hex_float(identity.learning_rate),

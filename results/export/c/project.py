@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ....core.errors import UnsupportedError
 from ....core.files import write_atomically
+from ....core.text import in_markdown
 from ....devices.profile import DeviceProfile
 from ....devices.step.compiler import compile_step
 from ....devices.step.plan import Plan, make_plan
@@ -164,7 +165,8 @@ class Project:
 
     def _values(self) -> dict[str, object]:
         identity = self.program.identity
-        method = f" (`{identity.policy.method}`)" if identity.policy.method else ""
+        method = f" (`{in_markdown(identity.policy.method)}`)" if identity.policy.method else ""
+        device = in_markdown(self.profile.description)
         needed, room = self.needed_bytes, ram(self.profile)
         verdict = "fits" if needed <= room.size else "DOES NOT FIT"
         shape = self.program.network.trace.input_shape
@@ -179,8 +181,8 @@ class Project:
             "LOWER_BOUND": self.plan.lower_bound,
             "METHOD": method,
             "IMAGE": f"{shape[1]} x {shape[2]}",
-            "DEVICE": self.profile.description,
-            "FITS": f"All of it {verdict} {room.name} of {self.profile.description}, {room.size} bytes.",
+            "DEVICE": device,
+            "FITS": f"All of it {verdict} {in_markdown(room.name)} of {device}, {room.size} bytes.",
             "NORMALISATION": self.normalisation,
             "QEMU_RAM": ram(self.profile).size,
             "FPU": "d16" if self.profile.fpu == "double" else "sp-d16",

@@ -155,3 +155,12 @@ def test_axes_show_all_values_and_have_ticks(values):
         assert 1 <= len(places) <= 9
         assert all(extent.low <= place <= extent.high for place in places)
         assert len({quantity.show(place) for place in places}) == len(places)
+
+
+def test_names_are_drawn_as_they_are(front, trial):
+    """A name with dollars would be typeset, or refused by matplotlib's parser as the last is."""
+    trials = [trial(0, method="$x_1$"), trial(1, method="$\\frac{1$", accuracy=0.9, peak_bytes=1)]
+    figure = drawn(front(trials), trials)
+    written = {note.get_text() for axes in figure.axes for note in axes.texts}
+    assert {"$x_1$", "$\\frac{1$"} <= written
+    assert not any(text.get_parse_math() for text in figure.findobj(Text) if "frac" in text.get_text())

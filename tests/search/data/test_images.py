@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from tinysearch.core.errors import InputError
-from tinysearch.search.data.images import ArraySplit, FileSplit, ImageFile, Subset
+from tinysearch.search.data.images import ArraySplit, FileSplit, ImageFile, Subset, decode
 
 
 def encoded(image: Image.Image, image_format: str = "PNG", **options: object) -> bytes:
@@ -124,7 +124,7 @@ def test_only_the_files_asked_for_are_decoded():
 
 def test_an_image_that_declares_too_many_pixels_is_refused_undecoded():
     # A PPM is its header and raw bytes: this one is 19 bytes long.
-    with pytest.raises(InputError, match=r"'picture' declares 9000x9000 pixels.*64,000,000"):
+    with pytest.raises(InputError, match=r"'picture' declares 9000x9000 pixels.*40,000,000"):
         load_one(b"P6 9000 9000 255\n..", 8)
     with pytest.raises(InputError, match="cannot be decoded"):
         load_one(b"P6 90000 90000 255\n..", 8)
@@ -171,3 +171,10 @@ def test_a_digest_tells_images_apart(tmp_path: Path) -> None:
     others += [FileSplit(files[:2], [0, 1]), FileSplit(files[1:], [0, 1]), FileSplit(held, [0, 1])]
     others += [FileSplit(held[::-1], [0, 1])]
     assert len({split.digest for split in (arrays, *others)}) == len(others) + 1
+
+
+def test_a_ppm_whose_header_does_not_end_is_refused_at_once():
+    for comments in (b"#\n" * 3000, b"#" * 9000):
+        with pytest.raises(InputError, match="its header has more than"):
+            decode(ImageFile("picture", b"P6 " + comments + b"8 8 255\n" + b"\0" * 192))
+    assert decode(ImageFile("picture", b"P6 # a word\n 8 8\n255\n" + b"\7" * 192)).size == (8, 8)

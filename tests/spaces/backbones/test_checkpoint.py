@@ -202,7 +202,7 @@ def test_pickled_code_never_runs(tmp_path):
 def test_bytes_that_are_no_checkpoint(tmp_path, suffix, content):
     path = tmp_path / f"w{suffix}"
     path.write_bytes(content)
-    with pytest.raises(InputError, match="not a checkpoint") as error:
+    with pytest.raises(InputError, match=r"not a checkpoint|no safetensors file|cannot be read") as error:
         read_checkpoint(path)
     assert str(path) in message(error)
 
@@ -212,7 +212,7 @@ def test_a_truncated_file(tmp_path, suffix):
     path = tmp_path / f"w{suffix}"
     (save_file if suffix == ".safetensors" else torch.save)(trained().state_dict(), path)
     path.write_bytes(path.read_bytes()[:-1000])
-    with pytest.raises(InputError, match="not a checkpoint") as error:
+    with pytest.raises(InputError, match=r"not a checkpoint|no safetensors file|cannot be read") as error:
         read_checkpoint(path)
     message(error)
 
@@ -243,7 +243,7 @@ def test_oversized_files_are_refused_unread(tmp_path):
     path = tmp_path / "w.pth"
     with path.open("wb") as file:
         file.truncate(MAX_BYTES + 1)  # sparse: takes no disk
-    with pytest.raises(InputError, match="larger than 1 GiB"):
+    with pytest.raises(InputError, match="is more than the 1073741824"):
         read_checkpoint(path)
 
 
@@ -257,7 +257,7 @@ def test_a_compressed_archive_that_unpacks_to_too_much_is_refused(tmp_path):
         for _ in range((MAX_BYTES >> 24) + 1):
             member.write(block)
     assert path.stat().st_size < MAX_BYTES // 100
-    with pytest.raises(InputError, match="unpacks to more than 1 GiB"):
+    with pytest.raises(InputError, match=r"unpacks to .* the limit is"):
         read_checkpoint(path)
 
 

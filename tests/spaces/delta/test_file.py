@@ -369,7 +369,7 @@ def test_a_header_that_claims_more_than_the_file_holds_costs_no_memory(tinytl, m
     policy = read_delta(tinytl[1]).policy
     huge = policy.lite_residuals[0].model_copy(update={"in_channels": 65_536, "out_channels": 65_536})
     claimed = json.loads(policy.model_copy(update={"lite_residuals": (huge,)}).to_json())
-    with pytest.raises(InputError, match="lite_residual"):
+    with pytest.raises(InputError, match="lite residual"):
         merge(mobilenet, rewritten(tinytl[1], policy=claimed))
     with pytest.raises(InputError, match="no head of"):
         merge(mobilenet, rewritten(tinytl[1], classes=10**9))

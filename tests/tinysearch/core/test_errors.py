@@ -34,3 +34,9 @@ def test_options_are_written_as_flags(message, options, told):
 def test_an_error_that_comes_from_another_process_still_knows_its_options():
     error = pickle.loads(pickle.dumps(ConflictError("choose another out", "out")))
     assert (str(error), error.options) == ("choose another out", ("out",))
+
+
+def test_a_message_is_a_line_whatever_names_are_in_it() -> None:
+    error = InputError("layer 'a\x1b[2J\nb' in a\udcff: raise max_memory", "max_memory")
+    assert str(error) == r"layer 'a\u001b[2J\u000ab' in a\udcff: raise max_memory"
+    assert error.told(lambda option: "-m").endswith("raise -m")

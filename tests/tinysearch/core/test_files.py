@@ -64,3 +64,36 @@ def test_files_are_written_nowhere_else() -> None:
     calls = (".write_text(", ".write_bytes(", '.open("w')
     writing = {path.relative_to(root).as_posix() for path in sources if any(call in path.read_text() for call in calls)}
     assert writing == {"tinysearch/core/files.py", "devices/calibrate/machine.py"}
+
+
+def test_only_regular_files_are_opened(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")  # which would be waited for
+    (tmp_path / "device").symlink_to("/dev/zero")  # which never ends
+    (tmp_path / "circle").symlink_to(tmp_path / "circle")
+    for name, said in {
+        "fifo": "is a FIFO, a device or the like",
+        "device": "is a FIFO, a device or the like",
+        "circle": "levels of symbolic links",
+        "none": "no such file",
+        "a\0b": "a name that no file has",
+    }.items():
+        with pytest.raises(InputError, match=said):
+            read_bytes(tmp_path / name, 100)
+
+
+def test_a_file_that_is_replaced_by_a_fifo_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a"
+    path.write_bytes(b"1")
+    status = path.stat()
+    path.unlink()
+    os.mkfifo(path)
+    monkeypatch.setattr(Path, "stat", lambda *_, **__: status)
+    with pytest.raises(InputError, match="is a FIFO"):
+        read_bytes(path, 100)
+
+
+def test_a_link_in_a_circle_is_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "circle"
+    path.symlink_to(path)
+    write_atomically(path, "new")
+    assert path.read_text() == "new"

@@ -319,3 +319,24 @@ def test_what_a_format_writes_it_reads() -> None:
     assert example.values(content) == {"format": "tinysearch.example", "version": 3, **content}
     with pytest.raises(ValueError, match="JSON"):
         example.text({"rate": float("nan")})
+
+
+def test_keys_of_a_newer_version_are_bounded_in_number_and_length() -> None:
+    case = CASES["policy"]
+    for count, long in ((30, "k" * 10_000), (2000, "")):
+        more = {f"key{number}{long}": 0 for number in range(count)}
+        text = json.dumps(case.content | {"version": case.format.version + 1} | more)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            if count > 1000:
+                with pytest.raises(InputError, match="2,000 keys or values that this version does not know"):
+                    case.read(text)
+            else:
+                case.read(text)
+                assert "and 10 more" in str(caught[0].message)
+                assert len(str(caught[0].message)) < 3000
+
+
+def test_a_file_of_too_many_values_is_not_parsed() -> None:
+    with pytest.raises(InputError, match="holds about 300,002 values"):
+        parse_json("[" + "0," * 300_000 + "[]]", "x")
