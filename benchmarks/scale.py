@@ -30,7 +30,7 @@ import numpy as np
 SIZES = {"layers": (25, 50, 100, 200, 400), "classes": (10, 100, 1000), "images": (1_000, 10_000, 100_000)}
 #: Trials from one line to the next.
 WINDOW = 1_000
-#: What scores policies in `classes` and `images`: as little training as there can be.
+#: What scores policies but in `trials`: as little training as there can be.
 LEAST = {"shot": 1, "queries": 100, "steps": 1}
 
 Laps = dict[str, float]
@@ -91,8 +91,8 @@ def classes(count: int, folder: Path) -> Laps:
     labels = np.repeat(np.arange(count), 20)
     file = folder / "data.npz"
     pixels = random.integers(0, 256, (len(labels), 8, 8, 3), dtype=np.uint8)
-    np.savez(file, train_images=pixels, train_labels=labels, test_images=pixels, test_labels=labels)
-    return _scored(file)
+    np.savez(file, x_train=pixels, y_train=labels, x_test=pixels, y_test=labels)
+    return _scored(file, queries=max(100, count))
 
 
 def images(count: int, folder: Path) -> Laps:
@@ -106,10 +106,10 @@ def images(count: int, folder: Path) -> Laps:
         Image.fromarray(np.full((8, 8, 3), 25 * label, np.uint8)).save(first)
         for number in range(1, count // 10):
             (own / f"{number}.png").hardlink_to(first)
-    return _scored(folder / "data")
+    return _scored(folder / "data", queries=100)
 
 
-def _scored(dataset: Path) -> Laps:
+def _scored(dataset: Path, queries: int) -> Laps:
     from tinysearch.search.distributed.local import evaluator
     from tinysearch.search.problem import Problem
     from tinysearch.search.provenance import inputs_of
@@ -117,7 +117,7 @@ def _scored(dataset: Path) -> Laps:
     from tinysearch.search.request import Request
     from tinysearch.spaces import methods
 
-    request = Request.make(dataset=str(dataset), input_size=32, proxy=LEAST)
+    request = Request.make(dataset=str(dataset), input_size=32, proxy=LEAST | {"queries": queries})
     watch = Stopwatch()
     problem = Problem.of(request)
     watch.lap("load, trace")
