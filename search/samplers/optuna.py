@@ -48,6 +48,8 @@ class OptunaSampler(Sampler):
             name: optuna.distributions.IntDistribution(0, gene.levels - 1)
             for name, gene in zip(names, space.genes, strict=True)
         }
+        # What all trials have in common: everything, in the order that Optuna keeps, but what cannot vary.
+        self._common = {name: each for name, each in sorted(self._distributions.items()) if not each.single()}
 
     def ask(self, attempt: int = 0) -> Genotype:
         """The next encoded policy: from the space at first, then from Optuna."""
@@ -75,7 +77,11 @@ class OptunaSampler(Sampler):
     def _new_trial(self, attempt: int) -> "optuna.trial.Trial":
         # A sampler made anew for each question has no state but the study and its seed.
         seed = np.random.SeedSequence([self.seed, self._told, attempt]).generate_state(1)[0]
-        self._study.sampler = self._make(int(seed))
+        sampler = self._make(int(seed))
+        if self._told:
+            # What Optuna would find by comparing the parameters of every trial with those of every other.
+            sampler.infer_relative_search_space = lambda study, trial: dict(self._common)  # type: ignore[method-assign]
+        self._study.sampler = sampler
         return self._study.ask(self._distributions)
 
 

@@ -96,6 +96,7 @@ def test_a_run_from_before_images_were_noted_goes_on(tmp_path: Path) -> None:
     with sqlite3.connect(old.path / "study.db") as database:
         database.execute("DELETE FROM trial_user_attributes WHERE key = 'images'")
     database.close()
+    (old.path / "trials.jsonl").unlink()  # which there was not either
     assert all(trial.images == () for trial in old.trials())
     finished = search(old.path, **AUTO)
     assert finished.rescores()
