@@ -17,6 +17,9 @@ from .pricing import Bools, Choices, Floats, Ints
 
 #: Which of bytes and seconds each price is of: a byte has two.
 COLUMNS = [0, 0, 1]
+#: Genes of the policies that are costed together, which bounds the memory that deep networks take: 160 MB of rows. What
+#: networks of 70 layers have is costed at once.
+TOGETHER = 20_000_000
 #: Share of the multipliers that price one cost alone.
 ALONE = 0.15
 
@@ -63,7 +66,7 @@ class Relaxation:
 
         Args:
             choices: The levels that may be chosen.
-            paid: Bytes of memory and seconds of a step of N encoded policies, (N, 2). It is called twice.
+            paid: Bytes of memory and seconds of a step of N encoded policies, (N, 2).
         """
         firsts, depths = choices.starts, np.arange(len(choices.starts))
         opened = choices.open & (choices.rank >= choices.rank[firsts, None])
@@ -189,8 +192,15 @@ def _priced_around(
         paid: What encoded policies cost.
     """
     options = [choices.options(genes) for genes in opened]
-    rows = [choices.changed(base, own) for base, own in zip(bases, options, strict=True)]
-    *parts, of_bases = np.split(paid(np.concatenate([*rows, bases])), np.cumsum([len(own) for own in options]))
+    counts = [len(own) for own in options]
+    shares = np.cumsum(counts) * len(choices.space) // TOGETHER
+    costs = []
+    for share in np.unique(shares):
+        depths = np.flatnonzero(shares == share)
+        rows = [choices.changed(bases[depth], options[depth]) for depth in depths]
+        last = bases if depths[-1] == len(bases) - 1 else bases[:0]
+        costs.append(paid(np.concatenate([*rows, last])))
+    *parts, of_bases = np.split(np.concatenate(costs), np.cumsum(counts))
     totals = np.stack([choices.filled(own, part, np.nan) for own, part in zip(options, parts, strict=True)])
     prices = totals - totals[:, :, :, :1]
     prices[:, choices.gains == -np.inf] = np.nan

@@ -29,8 +29,8 @@ BUDGET = 80_000
 PAIRS = 256
 #: Most rounds of changes.
 ROUNDS = 12
-#: Changes of the front's members that are drawn in a round.
-DRAWN = 100_000
+#: Changes of the front's members that are drawn in a round, and genes of the policies that come of them.
+DRAWN, DRAWN_GENES = 100_000, 30_000_000
 #: Share of them that change two genes.
 DOUBLE = 0.7
 #: Members of the front whose score is compared with a bound.
@@ -167,15 +167,16 @@ def _promising(relaxation: Relaxation, front: Candidates, limits: Limits, rng: n
     parents = np.flatnonzero(depths >= 0)
     if not len(parents):
         return front.rows[:0]
-    parent = rng.choice(parents, DRAWN)
+    count = min(DRAWN, DRAWN_GENES // len(choices.space))
+    parent = rng.choice(parents, count)
     rows, axes, depth = front.rows[parent], choices.chosen_axis(front.rows), depths[parent]
-    every, able = np.arange(DRAWN), np.flatnonzero(choices.open)
-    changes = np.zeros((DRAWN, 3))  # of what is to be small
+    every, able = np.arange(count), np.flatnonzero(choices.open)
+    changes = np.zeros((count, 3))  # of what is to be small
     for often in (1.0, DOUBLE):
-        gene = rng.choice(able, DRAWN)
+        gene = rng.choice(able, count)
         before, axis = rows[every, gene], axes[parent, gene]
         drawn = rng.integers(0, choices.space.levels[gene])
-        after = np.where(rng.uniform(size=DRAWN) < often, drawn, before)
+        after = np.where(rng.uniform(size=count) < often, drawn, before)
         rows[every, gene] = after
         with np.errstate(invalid="ignore"):  # what may not be chosen gains minus infinity, and is left out below
             changes[:, 0] -= choices.gains[gene, axis, after] - choices.gains[gene, axis, before]
