@@ -24,7 +24,7 @@ JOURNAL_FORMAT = Format("tinysearch.trials", 1, "record of trials")
 #: What a line may hold.
 TRIAL, RESCORE = "trial", "rescore"
 #: Bytes of the file, and of a line; a trial has some ten thousand.
-MAX_BYTES, MAX_LINE = 4 << 30, 16 << 20
+MAX_BYTES, MAX_LINE = 2 << 30, 1 << 20
 #: A line: the checksum of what stands behind the kind, the kind, and that.
 _LINE = re.compile(rb'\{"crc32":"([0-9a-f]{8})","(\w+)":(.*)\}')
 

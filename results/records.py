@@ -14,8 +14,8 @@ from pydantic.dataclasses import dataclass
 STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 Share = Annotated[float, Field(ge=0, le=1)]
-Count = Annotated[int, Field(ge=0)]
-Amount = Annotated[float, Field(ge=0)]
+Count = Annotated[int, Field(ge=0, lt=2**63)]
+Amount = Annotated[float, Field(ge=0, le=1e12)]
 Hash = Annotated[str, Field(pattern=r"^[0-9a-f]{8,64}$")]
 Answers = Annotated[str, Field(pattern=r"^([0-9a-f]{2})*$")]
 

@@ -137,7 +137,7 @@ def restore(path: Path, header: Header) -> Opened:
         )
     if study is not None and noted.contradicts(kept):
         study.close()
-        study, complaint = None, f"{path}: its trials are not those of {record.name}"
+        study, kept, complaint = None, Finished(), f"{path}: its trials are not those of {record.name}"
     together = noted.and_of(kept)
     # The record first: whatever ends this, the rest can be made again of it.
     writer = _mended(record, journal, header, together, missing=kept.without(noted))

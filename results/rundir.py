@@ -288,6 +288,8 @@ class RunDirectory:
 
         front, trials = self.front, self.trials()
         if path is not None:
+            if not Path(path).parent.is_dir():
+                raise InputError(f"{path}: there is no folder {Path(path).parent}")
             with keeping(Path(path), "draw it again, or name another file"):
                 return plot_pareto(front, trials, Path(path))
         with keeping(self.path / PARETO):

@@ -31,7 +31,11 @@ def trial_of(values: Mapping[str, Any], version: int, origin: str) -> TrialRecor
     Raises:
         InputError: A field is wrong; it is named.
     """
-    return _read(TrialRecord, {"row": None, **values}, version, origin, f"trial {values.get('number')}")
+    what = f"trial {values.get('number')!s:.20}"
+    trial = _read(TrialRecord, {"row": None, **values}, version, origin, what)
+    if trial.state == "complete" and trial.accuracy is None:
+        raise InputError(f"{origin}: {what}: is complete without an accuracy")
+    return trial
 
 
 def rescore_of(values: object, version: int, origin: str) -> Rescore:

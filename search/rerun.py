@@ -34,6 +34,7 @@ def rerun(
     *,
     data_dir: str | Path | None = None,
     weights: str | None = None,
+    trial_timeout: str | float | None = None,
     jobs: int | str | None = None,
     observer: Observer | None = None,
 ) -> Rerun:
@@ -47,6 +48,7 @@ def rerun(
         out: The new run directory; beside the run, its name with "-rerun". One that is there is gone on with.
         data_dir: Where data sets lie, which a run does not keep.
         weights: The weights, if they were a file that has moved; of several backbones as in `ts.run`.
+        trial_timeout: When a policy counts as failed, as in `ts.run`; a run does not keep that.
         jobs: Policies scored at once, as in `ts.run`.
         observer: Told of the new run's progress; nobody.
 
@@ -71,6 +73,7 @@ def rerun(
         "trials": sum(trial.tried for trial in before.trials()),
         "rescore": 0 if before.networks else max((rescore.round for rescore in before.rescores()), default=0),
         "data_dir": data_dir,
+        "trial_timeout": trial_timeout,
     }
     asked = [
         _asked(network) | wanted | _given(weights=weights_for(network, before, weights))
@@ -78,7 +81,8 @@ def rerun(
     ]
     if before.networks:
         requests = [Request.make(**each) for each in asked]
-        now = run_several(requests, path, Place.of(jobs, requests[0].round_size), observer)
+        place = Place.of(jobs, requests[0].round_size, timeout=requests[0].trial_timeout)
+        now = run_several(requests, path, place, observer)
     else:
         now = search(**asked[0], out=path, jobs=jobs, observer=observer)
     return Rerun(now, Comparison.of(before, now))

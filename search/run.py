@@ -169,7 +169,7 @@ def run(
         if observer is not None:
             observer.prepared(problem, directory, store.all())
         try:
-            if retry_failed:
+            if retry_failed and store.failed:
                 _try_again(problem, directory, store, workers, observer)
             _work(problem, directory, store, workers, observer)
         finally:

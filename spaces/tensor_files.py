@@ -7,6 +7,7 @@ What safetensors' header says is checked here, and tensors share the memory that
 import io
 import re
 import warnings
+import zipfile
 from math import prod
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,7 +16,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from torch import Tensor
 
-from ..core.archives import check_zip
+from ..core.archives import check_zip, read_member
 from ..core.errors import InputError
 from ..core.files import open_bounded
 from ..core.formats import parse_json
@@ -145,5 +146,13 @@ def _unpickled(path: Path, most: int) -> Any:
     with open_bounded(path, most) as stream:
         if stream.read(4) == b"PK\3\4":
             check_zip(stream, most, str(path))
+            with zipfile.ZipFile(stream) as archive:
+                pickles = [read_member(archive, info) for info in archive.infolist() if info.filename.endswith(".pkl")]
+        else:
+            stream.seek(0)
+            pickles = [stream.read()]
+        # Which PyTorch would make of any size that is asked for.
+        if any(b"bytearray" in each for each in pickles):
+            raise InputError(f"{path}: not a checkpoint that can be read safely: it holds a bytearray")
         stream.seek(0)
         return torch.load(stream, map_location="cpu", weights_only=True)

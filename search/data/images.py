@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from PIL import Image
 
 #: An image that declares more pixels, or whose file has more bytes, is refused before it is decoded. Decoders hold up
+#: Scans of a JPEG, and what it and each of them begin with; a progressive one has some ten.
+MAX_SCANS, _JPEG, _SCAN = 100, b"\xff\xd8", b"\xff\xda"
 #: to three copies of four bytes a pixel.
 MAX_PIXELS = 40_000_000
 MAX_BYTES = 50_000_000
@@ -226,6 +228,7 @@ def decode(file: ImageFile) -> "Image.Image":
     try:
         with opened as stream:
             _check_start(stream)
+            _check_scans(stream, file.name)
             image = Image.open(stream, formats=FORMATS)
             width, height = image.size
             if width * height > MAX_PIXELS:
@@ -239,6 +242,13 @@ def decode(file: ImageFile) -> "Image.Image":
         raise InputError(f"image {file.name!r} is damaged or none of {', '.join(FORMATS)}") from error
     except (*_DAMAGE, Image.DecompressionBombError) as error:
         raise InputError(f"image {file.name!r} cannot be decoded: {error}") from error
+
+
+def _check_scans(stream: BinaryIO, name: str) -> None:
+    """Refuse a JPEG that is drawn over and over: each scan of a few bytes takes as long as the whole image."""
+    if stream.read(2) == _JPEG and stream.read().count(_SCAN) > MAX_SCANS:
+        raise InputError(f"image {name!r} has more than {MAX_SCANS} scans: save it again")
+    stream.seek(0)
 
 
 def _check_start(stream: BinaryIO) -> None:

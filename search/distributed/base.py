@@ -59,6 +59,6 @@ def score(proxy: Proxy, policy: UpdatePolicy) -> Score | str:
     # What PyTorch raises, for want of memory too, and what the proxy does when training diverges.
     except (RuntimeError, FloatingPointError) as error:
         return str(error).splitlines()[0] if str(error) else type(error).__name__
-    except Exception as error:  # whatever a user's own proxy or network raises
+    except (Exception, SystemExit) as error:  # whatever a user's own proxy or network raises
         return ": ".join([type(error).__name__, *str(error).splitlines()[:1]])
     return found if isinstance(found, Score) else f"the proxy gave a {type(found).__name__}, not a Score"

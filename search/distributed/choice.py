@@ -54,11 +54,15 @@ class Place:
             if not jobs.isascii() or not jobs.isdigit() or len(jobs) > 6:
                 raise InputError(f'jobs is {jobs!r:.40}: it must be a number, or "auto"', "jobs")
             jobs = int(jobs)
+        if not isinstance(jobs, int | str | None) or isinstance(jobs, bool):
+            raise InputError(f'jobs is {jobs!r:.40}: it must be a whole number, or "auto"', "jobs")
         if isinstance(jobs, int) and not 1 <= jobs <= round_size:
             raise InputError(
                 f"jobs is {jobs}: it must be from 1 to {round_size}, the policies of a round: raise round_size",
                 "round_size",
             )
+        if isinstance(ray, str) and ray.lower() in ("true", "false"):  # as files of options have it
+            ray = ray.lower() == "true"
         if ray is None or ray is False:
             for name, stated in (("cpus_per_trial", cpus), ("gpus_per_trial", gpus)):
                 if stated is not None:
@@ -89,9 +93,9 @@ class Place:
             return
         try:
             from .tune import Resources, cluster
-        except ImportError as error:
+        except (ImportError, AttributeError) as error:  # the latter where Ray is too old
             raise UnsupportedError(
-                f"ray: Ray Tune is not installed ({error}): pip install 'tinysearch[ray]'", "ray"
+                f"ray: Ray Tune is not installed ({error}): pip install 'ray[tune]'", "ray"
             ) from error
         with cluster(
             self.ray, jobs=self.jobs, resources=Resources(self.cpus, self.gpus), timeout=self.timeout, folder=folder

@@ -7,10 +7,10 @@ killed is resumed by the same command, with Ray or without.
 """
 
 import logging
-import math
 import os
 import pickle
 import queue
+import signal
 import socket
 import sys
 import threading
@@ -96,16 +96,32 @@ def cluster(
         _refuse_dead_end(address)
         own: dict[str, Any] = {}
         if address == LOCAL:
-            own = {"num_cpus": jobs and max(1, math.ceil(jobs * resources.cpus)), "include_dashboard": False}
+            own = {"include_dashboard": False}
+        terminate = signal.getsignal(signal.SIGTERM)
         try:
             ray.init(address, log_to_driver=False, logging_level=logging.WARNING, **own)
         except (ConnectionError, ValueError, RuntimeError) as error:
             raise InputError(f"ray: no cluster at {address}: {str(error).splitlines()[0]}", "ray") from error
+        finally:
+            if threading.current_thread() is threading.main_thread():
+                signal.signal(signal.SIGTERM, terminate)  # which Ray takes for itself
     try:
+        _refuse_too_large(resources)
         yield lambda make, most: _evaluator(make, jobs and min(jobs, most), resources, timeout, folder)
     finally:
         if started:
             ray.shutdown()
+
+
+def _refuse_too_large(resources: Resources) -> None:
+    """Refuse what no node has, for which Ray would wait."""
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+    for option, name, wanted in (("cpus", "CPU", resources.cpus), ("gpus", "GPU", resources.gpus)):
+        most = max((node.get(name, 0) for node in nodes), default=0)
+        if wanted > most:
+            raise InputError(
+                f"ray: {option}_per_trial is {wanted:g}, and no node has more than {most:g}", f"{option}_per_trial"
+            )
 
 
 def _refuse_dead_end(address: str) -> None:

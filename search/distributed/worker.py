@@ -24,6 +24,8 @@ from ...spaces.policy import UpdatePolicy
 from ..proxies.base import Proxy, Score
 from .base import score
 
+#: Seconds between looks whether processes live, for those that leave others behind which hold their pipe.
+LOOK_SECONDS = 2.0
 # Spawned, not forked: a fork of a process whose threads hold OpenMP's locks hangs.
 _CONTEXT = multiprocessing.get_context("spawn")
 
@@ -45,14 +47,21 @@ class Worker:
 
     def _begin(self) -> None:
         self.connection, far = _CONTEXT.Pipe()
-        self._process = _CONTEXT.Process(target=_work, args=(far, self._content, "torchvision" in sys.modules))
+        # Not with the content, which would be written to a pipe that this process holds open at both ends: it would
+        # wait for ever for a process that died meanwhile.
+        self._process = _CONTEXT.Process(target=_work, args=(far, "torchvision" in sys.modules))
         self.ready, self.place = False, None
-        self._asked = 0.0
+        self._greeted, self._asked = False, 0.0
         with starting_processes():
             self._process.start()
         far.close()  # so that the end of the process is the end of the pipe
 
     place: int | None
+
+    @property
+    def alive(self) -> bool:
+        """Whether the process runs."""
+        return self._process.is_alive()
 
     def ask(self, place: int, policy: UpdatePolicy) -> None:
         """Have it score a policy; one that has died meanwhile is heard of as if it had died over this one."""
@@ -75,11 +84,17 @@ class Worker:
             TinySearchError: The proxy cannot be made, or says that the work cannot go on.
         """
         place = self.place
-        if not self.connection.poll():
+        if not self.connection.poll() and self._process.is_alive():
             self._replace()
             return place, f"took longer than {format_seconds(timeout or 0.0)}"
         try:
+            if not self.connection.poll():
+                raise EOFError  # it is dead, though one that it left behind holds its end of the pipe
             said = self.connection.recv()
+            if not self._greeted:
+                self._greeted = True
+                self.connection.send_bytes(self._content)
+                return None, None
         except (EOFError, OSError) as error:
             if place is None and not self.ready:
                 raise TinySearchError(
@@ -107,9 +122,11 @@ class Worker:
 
 def heard(workers: Sequence[Worker], timeout: float | None) -> list[Worker]:
     """Workers that have something to say or have had their time; waits until there are some."""
-    left = min(worker.left(timeout) for worker in workers)
-    told = wait([worker.connection for worker in workers], None if left == inf else max(0.0, left))
-    return [worker for worker in workers if worker.connection in told or worker.left(timeout) <= 0]
+    while True:
+        left = min(worker.left(timeout) for worker in workers)
+        told = wait([worker.connection for worker in workers], max(0.0, min(left, LOOK_SECONDS)))
+        if found := [w for w in workers if w.connection in told or w.left(timeout) <= 0 or not w.alive]:
+            return found
 
 
 @contextmanager
@@ -149,10 +166,12 @@ def make_alone(content: bytes, with_torchvision: bool) -> Proxy:
     return make()
 
 
-def _work(connection: Connection, content: bytes, with_torchvision: bool) -> None:
+def _work(connection: Connection, with_torchvision: bool) -> None:
     """What the process does."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
     threading.Thread(target=_follow, daemon=True).start()
+    connection.send(None)
+    content = connection.recv_bytes()
     try:
         proxy = make_alone(content, with_torchvision)
     except TinySearchError as error:
@@ -169,7 +188,10 @@ def _work(connection: Connection, content: bytes, with_torchvision: bool) -> Non
                 said: Score | str | TinySearchError = score(proxy, policy)
             except TinySearchError as error:
                 said = error
-            connection.send(said)
+            try:
+                connection.send(said)
+            except (pickle.PicklingError, TypeError, AttributeError) as error:
+                connection.send(f"the proxy gave a score that cannot be sent: {error}")
 
 
 def _follow() -> None:

@@ -44,6 +44,10 @@ class ProxyTask(Protocol):
         ...
 
 
+#: The largest rate that a policy can have, and the most seconds that a score may say that it took: ten years.
+LARGEST_RATE, LONGEST = 1e6, 3e8
+
+
 @dataclass(frozen=True)
 class Score:
     """What the proxy says of a policy.
@@ -75,9 +79,12 @@ class Score:
         """Refuse what no front could be made of."""
         if not 0 <= self.accuracy <= 1:
             raise ValueError(f"an accuracy of {self.accuracy} is none")
-        for name in ("accuracy_se", "learning_rate", "seconds"):
-            if not (isfinite(value := getattr(self, name)) and value >= 0):
+        for name, most in (("accuracy_se", 1.0), ("learning_rate", LARGEST_RATE), ("seconds", LONGEST)):
+            if not 0 <= (value := getattr(self, name)) <= most:
                 raise ValueError(f"{name} is {value}, which it cannot be")
+        if not self.learning_rate:
+            raise ValueError("the learning rate is 0")
+        bytes(self.answers)
         if not isfinite(self.loss):
             raise ValueError(f"the loss is {self.loss}")
 

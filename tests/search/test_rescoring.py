@@ -42,7 +42,7 @@ def now(problem: Problem) -> Standing:
     return Standing(problem.front([]), 2, (1, 3, 4))
 
 
-def backwards(policies: Sequence[UpdatePolicy]) -> Iterator[tuple[int, Score | str]]:
+def backwards(policies: Sequence[UpdatePolicy], facts: Sequence[object] = ()) -> Iterator[tuple[int, Score | str]]:
     """Scores the last first, by its rate, and fails at the first."""
     for place in reversed(range(len(policies))):
         score = Score(
@@ -63,7 +63,7 @@ def test_each_result_is_kept_when_it_is_told(problem: Problem, now: Standing) ->
 
 
 def test_a_policy_that_needs_another_rate_now_has_failed(problem: Problem, now: Standing) -> None:
-    def evaluate(policies: Sequence[UpdatePolicy]) -> Iterator[tuple[int, Score | str]]:
+    def evaluate(policies: Sequence[UpdatePolicy], facts: Sequence[object] = ()) -> Iterator[tuple[int, Score | str]]:
         yield 0, Score(0.5, 0.01, 1.0, 0.001, 0.5)
 
     (rescore,) = score_again(Store(problem), now, evaluate)
@@ -74,7 +74,7 @@ def test_a_policy_that_needs_another_rate_now_has_failed(problem: Problem, now: 
 def test_policies_are_scored_at_the_rates_that_the_front_states(problem: Problem, now: Standing) -> None:
     asked: list[UpdatePolicy] = []
 
-    def evaluate(policies: Sequence[UpdatePolicy]) -> Iterator[tuple[int, Score | str]]:
+    def evaluate(policies: Sequence[UpdatePolicy], facts: Sequence[object] = ()) -> Iterator[tuple[int, Score | str]]:
         asked.extend(policies)
         return backwards(policies)
 

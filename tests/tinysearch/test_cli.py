@@ -162,7 +162,7 @@ def test_plot_writes_a_picture_and_says_where(run_dir: Path, commands: Commands,
     done, nowhere, wrong = commands([["plot", str(run_dir), "-o", output] for output in outputs])
     assert (done.returncode, done.stdout.strip()) == (0, str(tmp_path / "front.png"))
     assert (tmp_path / "front.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
-    assert "No such file or directory" in one_line(nowhere, 3)
+    assert "there is no folder no/such" in one_line(nowhere, 3)
     assert "PNG" in one_line(wrong, 3)
 
 

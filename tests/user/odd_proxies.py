@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 import time
 from collections.abc import Mapping
 from functools import partial
@@ -38,6 +39,15 @@ class Odd(Proxy):
             os.kill(os.getpid(), signal.SIGKILL)
         if habit == "exit":
             os._exit(3)
+        if habit == "leave":  # a process that outlives this one and holds its pipe
+            if os.fork() == 0:
+                time.sleep(60)
+                os._exit(0)
+            os._exit(3)
+        if habit == "quit":
+            sys.exit(0)
+        if habit == "strange":
+            return Score(0.5, 0.0, 0.0, 1e-3, 0.0, images=lambda: None)  # type: ignore[arg-type]
         if habit == "raise":
             raise KeyError("no such thing\nand more")
         if habit == "give up":
@@ -52,6 +62,14 @@ class Odd(Proxy):
 
     def _first_time(self, policy: UpdatePolicy) -> bool:
         return (self._folder / "asked").read_text().count(policy.hash) == 1
+
+
+class Large(Odd):
+    """One that is sent with more than a pipe holds at once."""
+
+    def __init__(self, habits: Mapping[str, str], folder: Path, ballast: bytes) -> None:
+        super().__init__(habits, folder)
+        self._ballast = ballast
 
 
 def make(habits: Mapping[str, str], folder: Path) -> "partial[Odd]":

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from ..core.files import check_output, open_bounded, read_text, require_file
-from ..core.formats import parse_json
 
 #: What names weights without being a file.
 _NAMED = ("bundled", "imagenet", "none")
@@ -72,6 +71,8 @@ def delta(path: Path) -> None:
 def json_file(path: Path | None) -> None:
     """A file of JSON, whatever it holds."""
     if path is not None:
+        from ..core.formats import parse_json
+
         parse_json(read_text(path), str(path))
 
 

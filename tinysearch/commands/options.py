@@ -69,6 +69,9 @@ ACCOUNTING = click.option(
 CLASSES = click.option("--classes", type=int, default=10, help="Outputs of the head.")
 BATCH = click.option("--batch", type=int, help="Samples of a training step.")
 FORMAT = click.option("-f", "--format", "form", type=click.Choice(FORMS), default="table", help="How to print it.")
+TRIAL_TIMEOUT = click.option(
+    "--trial-timeout", metavar="TIME", help="A policy that takes longer to score has failed, such as 5min."
+)
 JOBS = click.option(
     "--jobs", metavar="N", help="Policies scored at once, or auto: one a processor, at most a round.  [default: auto]"
 )

@@ -15,15 +15,16 @@ from . import options
 )
 @options.DATA_DIR
 @options.MOVED_WEIGHTS
+@options.TRIAL_TIMEOUT
 @options.JOBS
-def command(run_dir: Path, out: Path | None, data_dir: Path | None, weights: str | None, jobs: str | None) -> None:
+def command(run_dir: Path, out: Path | None, **stated: str | Path | None) -> None:
     """Do a run again from its own request, and say what differs: exit code 0 if nothing does, else 10."""
     from ..search.rerun import rerun
     from .terminal import Terminal
 
     with Terminal() as terminal:
-        again = rerun(run_dir, out, data_dir=data_dir, weights=weights, jobs=jobs, observer=terminal)
+        again = rerun(run_dir, out, observer=terminal, **stated)  # type: ignore[arg-type]
     for line in again.comparison.lines():
-        click.echo(line)
+        options.say(line)
     if not again.comparison.equal:
         raise DifferenceError(f"{again.run.path} is not equal to {run_dir}: what differs is told above")

@@ -49,7 +49,7 @@ def _read_config(context: click.Context, parameter: click.Parameter, value: Path
     "--rescore", type=int, help="Rounds at most in which finalists are scored again on other images.  [default: 2]"
 )
 @click.option("--time-budget", metavar="TIME", help="Begin no round after this long, such as 10min.")
-@click.option("--trial-timeout", metavar="TIME", help="A policy that takes longer to score has failed, such as 5min.")
+@options.TRIAL_TIMEOUT
 @click.option("--seed", type=int, help="Seed of episodes and search.  [default: 0]")
 @click.option(
     "--out", type=click.Path(path_type=Path), help="Run directory.  [default: a name from the request in runs/]"

@@ -120,7 +120,7 @@ def open_zip(stream: BinaryIO, most: int, origin: str) -> Iterator[zipfile.ZipFi
 def read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
     """The content of a member, of no more bytes than the directory says."""
     with archive.open(info) as file:
-        return file.read()
+        return file.read(info.file_size)  # without a number it would unpack whatever there is before it looks
 
 
 def _check_end(stream: BinaryIO, origin: str) -> None:

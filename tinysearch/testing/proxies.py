@@ -1,6 +1,5 @@
 """What every proxy must do."""
 
-import math
 import pickle
 from collections.abc import Mapping
 from dataclasses import replace
@@ -76,11 +75,8 @@ class ProxySuite:
             kind.settings.model_validate({"name": kind.name, "no_such_setting": 1})
 
     def test_scores_are_what_they_say(self, kind: ProxyKind, problem: Problem, policies: list[UpdatePolicy]) -> None:
-        """A share with its error, a finite loss, and a rate that a policy can have."""
+        """A rate that a policy can have, and an image for each answer or none; numbers are those of a `Score`."""
         for policy, score in zip(policies, self._scores(kind, problem, policies), strict=True):
-            assert 0 <= score.accuracy <= 1
-            assert score.accuracy_se >= 0
-            assert math.isfinite(score.loss)
             assert len(score.images) in (0, len(score.answers))
             assert policy.with_training(learning_rate=score.learning_rate).hash == policy.hash
             assert kind.prepare(problem, problem.request.proxy)()(policy).seconds >= 0
@@ -96,7 +92,6 @@ class ProxySuite:
         another = replace(problem, round=1)
         again = self._scores(kind, another, rated)
         assert again == self._scores(kind, another, rated)
-        assert all(0 <= score.accuracy <= 1 and math.isfinite(score.loss) for score in again)
 
     def test_scores_do_not_depend_on_what_was_scored_before(
         self, kind: ProxyKind, problem: Problem, policies: list[UpdatePolicy]

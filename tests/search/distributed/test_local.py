@@ -1,9 +1,11 @@
+import multiprocessing
 import time
 from collections import Counter
+from functools import partial
 from pathlib import Path
 
 import pytest
-from odd_proxies import fair, make, unmakeable
+from odd_proxies import Large, fair, make, unmakeable
 
 from tinysearch.core.errors import InputError, MissingDataError, TinySearchError
 from tinysearch.search.distributed.local import evaluator
@@ -58,6 +60,31 @@ def test_a_policy_that_hangs_or_dies_fails_and_the_others_are_scored(
 
 
 @pytest.mark.slow
+@pytest.mark.timed
+def test_a_process_that_dies_as_it_begins_is_no_reason_to_wait(policies: list[UpdatePolicy], tmp_path: Path) -> None:
+    large = partial(Large, {}, tmp_path, bytes(4 << 20))
+    with evaluator(large, jobs=2) as evaluate:
+        for child in multiprocessing.active_children():
+            child.kill()
+        with pytest.raises(TinySearchError, match="ended as it began"):
+            list(evaluate(policies))
+
+
+@pytest.mark.slow
+@pytest.mark.timed
+def test_what_a_dead_process_left_behind_is_not_waited_for(policies: list[UpdatePolicy], tmp_path: Path) -> None:
+    began = time.monotonic()
+    habits = {policies[0].hash: "leave", policies[1].hash: "quit", policies[2].hash: "strange"}
+    with evaluator(make(habits, tmp_path), jobs=2) as evaluate:
+        found = dict(evaluate(policies))
+    assert time.monotonic() - began < 55
+    assert found[0] == "the process that scored it died twice, perhaps for want of memory"
+    assert found[1] == "SystemExit: 0"
+    assert str(found[2]).startswith("the proxy gave a score that cannot be sent")
+    assert found[3] == fair(policies[3])
+
+
+@pytest.mark.slow
 def test_what_ends_the_work_ends_it_at_once(policies: list[UpdatePolicy], tmp_path: Path) -> None:
     habits = {policies[0].hash: "hang", policies[1].hash: "give up"}
     began = time.monotonic()
@@ -93,6 +120,8 @@ def test_what_cannot_be_sent_is_refused(tmp_path: Path) -> None:
         ({"accuracy_se": float("inf")}, "accuracy_se is inf"),
         ({"loss": float("nan")}, "the loss is nan"),
         ({"learning_rate": -1.0}, "learning_rate is -1"),
+        ({"learning_rate": 0.0}, "the learning rate is 0"),
+        ({"learning_rate": 1e7}, "learning_rate is 1"),
         ({"seconds": float("nan")}, "seconds is nan"),
     ],
 )

@@ -22,7 +22,7 @@ from tinysearch.search.distributed.choice import Place
 from tinysearch.search.problem import Problem
 
 pytestmark = [pytest.mark.slow, pytest.mark.timed]
-ray = pytest.importorskip("ray", reason="Ray is an extra of its own: pip install 'tinysearch[ray]'")
+ray = pytest.importorskip("ray", reason="Ray is an extra of its own: pip install 'ray[tune]'")
 
 
 @pytest.fixture(scope="module")
@@ -133,6 +133,23 @@ def test_ctrl_c_ends_a_run_by_ray(tmp_path: Path) -> None:
     assert process.returncode == 130, told
     assert time.monotonic() - began < 60
     assert told.rstrip().endswith("the same command goes on")
+
+
+def test_sigterm_ends_a_run_by_ray_politely(tmp_path: Path) -> None:
+    process = start(tmp_path / "run", tmp_path, "--ray", trials=5000)
+    read_until(process, r"^\[3/")
+    process.terminate()
+    _, told = process.communicate(timeout=120)
+    assert process.returncode == 130, told
+    assert told.rstrip().endswith("the same command goes on")
+
+
+def test_what_no_node_has_is_refused(cluster: Any, tmp_path: Path) -> None:
+    with (
+        pytest.raises(InputError, match="cpus_per_trial is 64, and no node has more than 1"),
+        Place.of(None, 4, ray=cluster.address, cpus=64.0).workers(tmp_path),
+    ):
+        raise AssertionError("there are not so many")
 
 
 @pytest.mark.parametrize(

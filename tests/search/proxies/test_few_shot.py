@@ -171,7 +171,7 @@ def test_worker_processes_say_the_same_in_any_number(problem: Problem, policies:
     make = make_proxy(problem)
     answers = []
     for jobs in (1, 2):
-        with evaluator(make, jobs) as evaluate:
+        with evaluator(make, jobs=jobs) as evaluate:
             answers.append({n: said(score) for n, score in evaluate(chosen) if isinstance(score, Score)})
     assert len(answers[0]) == 3
     assert answers[0] == answers[1]
@@ -341,7 +341,7 @@ def test_a_policy_that_diverges_at_every_rate_fails_alone(make_problem: Callable
     policy = methods.last(problem.trace)
     with pytest.raises(FloatingPointError, match="diverges at every learning rate"):
         make_proxy(problem)()(policy)
-    with evaluator(make_proxy(problem), 1) as evaluate:
+    with evaluator(make_proxy(problem), jobs=1) as evaluate:
         reason = f"training diverges at every learning rate down to {policy.training.stepper.rates[0]:g}"
         assert dict(evaluate([policy, policy])) == {0: reason, 1: reason}
 

@@ -128,7 +128,7 @@ class Careless(Proxy):
     def __call__(self, policy: UpdatePolicy) -> Score:
         with torch.no_grad():
             next(self._backbone.parameters()).add_(1)
-        return Score(1.5, 0.0, 0.0, 0.1, 0.0)
+        return Score(0.5, 0.0, 0.0, 0.1, 0.0, images=(3,))
 
 
 def proxy_suite() -> Iterator[Callable[[], None]]:
