@@ -1,9 +1,9 @@
 """Scoring policies by Ray Tune: on this machine or on a cluster, for the same search.
 
 The search loop stays the only place that decides. Ray Tune is told of policies one by one, as of a search algorithm's
-suggestions, and gives them to its actors, which are used again and hold the network and its images. It restarts what
-was lost with a process or a node. It keeps no state of the search: the run directory does, so a run whose driver was
-killed is resumed by the same command, with Ray or without.
+suggestions, and gives them to its actors, which are used again and hold the network and its images. What was lost with
+a process or a node is asked for again. Ray Tune keeps no state of the search: the run directory does, so a run whose
+driver was killed is resumed by the same command, with Ray or without.
 """
 
 import logging
@@ -14,6 +14,7 @@ import signal
 import socket
 import sys
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, redirect_stdout
 from dataclasses import dataclass
@@ -36,7 +37,7 @@ from .base import Evaluate, Workers
 from .local import evaluator
 from .worker import make_alone
 
-#: How often Ray Tune begins a policy again whose process or node was lost.
+#: How often a policy is asked for again whose process or node was lost.
 RESTARTS = 3
 #: Bytes of the object store of a local Ray, beside what it has to hold.
 STORE_BYTES = 256 * 2**20
@@ -141,7 +142,7 @@ class _Questions(Searcher):
     def __init__(self) -> None:
         super().__init__()
         self.asked: queue.SimpleQueue[tuple[int, dict[str, object]]] = queue.SimpleQueue()
-        self.answers: queue.SimpleQueue[tuple[int, Score | str | TinySearchError]] = queue.SimpleQueue()
+        self.answers: queue.SimpleQueue[tuple[int, Score | str | TinySearchError | None]] = queue.SimpleQueue()
         self.closed = threading.Event()
         self._places: dict[str, int] = {}
 
@@ -155,10 +156,9 @@ class _Questions(Searcher):
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Hand over what a policy was scored as."""
-        found = f"its process or node was lost {RESTARTS + 1} times, perhaps for want of memory"
-        if not error and result is not None and "score" in result:
-            found = result["score"]
-        self.answers.put((self._places.pop(trial_id), found))
+        place = self._places.pop(trial_id, None)
+        if place is not None:  # of a node that is lost, Ray Tune may tell more than once
+            self.answers.put((place, None if error or result is None else result.get("score")))
 
     def __reduce__(self) -> tuple[type["_Questions"], tuple[()]]:
         """Ray Tune writes it beside its trials, where nobody will ask for it."""
@@ -284,7 +284,6 @@ def _evaluator(
         run_config=tune.RunConfig(
             storage_path=str(folder.resolve()),
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
-            failure_config=tune.FailureConfig(max_failures=RESTARTS),
             stop=_Closed(questions.closed),
             callbacks=[TBXLoggerCallback(), JsonLoggerCallback()],  # type: ignore[no-untyped-call]
             progress_reporter=CLIReporter(
@@ -306,15 +305,25 @@ def _evaluator(
     def evaluate(
         policies: Sequence[UpdatePolicy], facts: Sequence[Mapping[str, object]] = ()
     ) -> Iterator[tuple[int, Score | str]]:
-        for place, policy in enumerate(policies):
-            questions.asked.put((place, {"policy": policy.to_json(), **(facts[place] if facts else {})}))
-        for _ in policies:
+        asked = [
+            (place, {"policy": policy.to_json(), **(facts[place] if facts else {})})
+            for place, policy in enumerate(policies)
+        ]
+        for question in asked:
+            questions.asked.put(question)
+        lost, done = Counter[int](), set[int]()
+        while len(done) < len(asked):
             place, found = questions.answers.get()
             if failed:
                 raise TinySearchError(f"Ray Tune failed: {str(failed[0]).splitlines()[0]}") from failed[0]
             if isinstance(found, TinySearchError):
                 raise found
-            yield place, found
+            if found is None and lost[place] < RESTARTS:
+                lost[place] += 1
+                questions.asked.put(asked[place])
+                continue
+            done.add(place)
+            yield place, found or f"its process or node was lost {RESTARTS + 1} times, perhaps for want of memory"
 
     driver = threading.Thread(target=drive, daemon=True)
     # What Ray Tune prints is progress, not the command's result.
