@@ -2,7 +2,7 @@
 
     python benchmarks/hostile.py [--only KIND,...] [--verbose]
 
-Each file of `hostile_files.py` is read in a process of its own, forked where everything is imported, by the command or
+Each file of `hostile_files` is read in a process of its own, forked where everything is imported, by the command or
 the function that users call. Must: no traceback, an error of TinySearch in one line or a success, a second, 1 GiB.
 """
 

@@ -24,7 +24,7 @@ JOURNAL_FORMAT = Format("tinysearch.trials", 1, "record of trials")
 #: What a line may hold.
 TRIAL, RESCORE = "trial", "rescore"
 #: Bytes of the file, and of a line; a trial has some ten thousand.
-MAX_BYTES, MAX_LINE = 2 << 30, 1 << 20
+MAX_BYTES, MAX_LINE = 2 << 30, 4 << 20
 #: A line: the checksum of what stands behind the kind, the kind, and that.
 _LINE = re.compile(rb'\{"crc32":"([0-9a-f]{8})","(\w+)":(.*)\}')
 
@@ -163,7 +163,14 @@ def _entry(line: bytes) -> tuple[str, dict[str, Any]] | None:
         values = json.loads(match[3])
     except (ValueError, RecursionError):
         return None
-    return (match[2].decode(), values) if isinstance(values, dict) else None
+    # What is nested takes many times its own size of memory, and no trial is.
+    if not isinstance(values, dict) or any(isinstance(value, dict) or _nested(value) for value in values.values()):
+        return None
+    return match[2].decode(), values
+
+
+def _nested(value: Any) -> bool:
+    return isinstance(value, list) and any(isinstance(item, dict | list) for item in value)
 
 
 def _header(line: bytes) -> Header | None:

@@ -29,8 +29,11 @@ if TYPE_CHECKING:
     from PIL import Image
 
 #: An image that declares more pixels, or whose file has more bytes, is refused before it is decoded. Decoders hold up
-#: Scans of a JPEG, and what it and each of them begin with; a progressive one has some ten.
-MAX_SCANS, _JPEG, _SCAN = 100, b"\xff\xd8", b"\xff\xda"
+#: Most scans of a JPEG; a progressive one has some ten.
+MAX_SCANS = 100
+#: What a JPEG begins with, and the next marker that a length follows: none within a scan's data.
+_JPEG, _MARKER = b"\xff\xd8", re.compile(rb"\xff+([^\x00\x01\xd0-\xd7\xff])")
+_SCAN, _END_OF_IMAGE = 0xDA, 0xD9
 #: to three copies of four bytes a pixel.
 MAX_PIXELS = 40_000_000
 MAX_BYTES = 50_000_000
@@ -245,10 +248,18 @@ def decode(file: ImageFile) -> "Image.Image":
 
 
 def _check_scans(stream: BinaryIO, name: str) -> None:
-    """Refuse a JPEG that is drawn over and over: each scan of a few bytes takes as long as the whole image."""
-    if stream.read(2) == _JPEG and stream.read().count(_SCAN) > MAX_SCANS:
-        raise InputError(f"image {name!r} has more than {MAX_SCANS} scans: save it again")
+    """Refuse a JPEG that is drawn over and over: each scan of a few bytes takes as long as the whole image.
+
+    Only the scans of the image itself count: a preview lies within a segment, a phone's film behind the end.
+    """
+    content = stream.read() if stream.read(2) == _JPEG else b""
     stream.seek(0)
+    scans, place = 0, len(_JPEG)
+    while (marker := _MARKER.search(content, place)) and marker[1][0] != _END_OF_IMAGE:
+        scans += marker[1][0] == _SCAN
+        if scans > MAX_SCANS:
+            raise InputError(f"image {name!r} has more than {MAX_SCANS} scans: save it again")
+        place = marker.end() + int.from_bytes(content[marker.end() : marker.end() + 2])
 
 
 def _check_start(stream: BinaryIO) -> None:

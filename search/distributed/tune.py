@@ -39,8 +39,6 @@ from .worker import make_alone
 
 #: How often a policy is asked for again whose process or node was lost.
 RESTARTS = 3
-#: Bytes of the object store of a local Ray, beside what it has to hold.
-STORE_BYTES = 256 * 2**20
 #: Seconds that a cluster has to answer.
 CONNECT_SECONDS = 10
 #: Seconds between Ray Tune's tables.

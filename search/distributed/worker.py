@@ -41,22 +41,24 @@ class Worker:
         place: Of the policy that it scores; None if there is none.
     """
 
+    place: int | None
+
     def __init__(self, content: bytes) -> None:
         self._content = content
         self._begin()
 
     def _begin(self) -> None:
         self.connection, far = _CONTEXT.Pipe()
-        # Not with the content, which would be written to a pipe that this process holds open at both ends: it would
-        # wait for ever for a process that died meanwhile.
         self._process = _CONTEXT.Process(target=_work, args=(far, "torchvision" in sys.modules))
         self.ready, self.place = False, None
-        self._greeted, self._asked = False, 0.0
+        self._asked = 0.0
         with starting_processes():
             self._process.start()
         far.close()  # so that the end of the process is the end of the pipe
-
-    place: int | None
+        # Not as an argument: those go through a pipe whose other end this process holds too, so that it would wait for
+        # ever for a process that died meanwhile. And aside, so that other processes begin at the same time.
+        self._sending = threading.Thread(target=_send, args=(self.connection, self._content), daemon=True)
+        self._sending.start()
 
     @property
     def alive(self) -> bool:
@@ -91,10 +93,6 @@ class Worker:
             if not self.connection.poll():
                 raise EOFError  # it is dead, though one that it left behind holds its end of the pipe
             said = self.connection.recv()
-            if not self._greeted:
-                self._greeted = True
-                self.connection.send_bytes(self._content)
-                return None, None
         except (EOFError, OSError) as error:
             if place is None and not self.ready:
                 raise TinySearchError(
@@ -117,7 +115,13 @@ class Worker:
         """End the process, whatever it does."""
         self._process.kill()
         self._process.join()
+        self._sending.join()
         self.connection.close()
+
+
+def _send(connection: Connection, content: bytes) -> None:
+    with suppress(OSError):  # it has died, which is heard of
+        connection.send_bytes(content)
 
 
 def heard(workers: Sequence[Worker], timeout: float | None) -> list[Worker]:
@@ -170,10 +174,10 @@ def _work(connection: Connection, with_torchvision: bool) -> None:
     """What the process does."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
     threading.Thread(target=_follow, daemon=True).start()
-    connection.send(None)
-    content = connection.recv_bytes()
     try:
-        proxy = make_alone(content, with_torchvision)
+        proxy = make_alone(connection.recv_bytes(), with_torchvision)
+    except EOFError:  # nobody asks any more
+        return
     except TinySearchError as error:
         connection.send(error)
         return

@@ -84,7 +84,8 @@ class Score:
                 raise ValueError(f"{name} is {value}, which it cannot be")
         if not self.learning_rate:
             raise ValueError("the learning rate is 0")
-        bytes(self.answers)
+        if not isinstance(self.answers, bytes):
+            raise ValueError(f"the answers are a {type(self.answers).__name__}, not bytes")
         if not isfinite(self.loss):
             raise ValueError(f"the loss is {self.loss}")
 

@@ -38,7 +38,9 @@ def fuzz() -> Iterator[ModuleType]:
         import fuzz
 
         yield fuzz
-    for name in ("fuzz", "hostile", "hostile_files", "mutations"):
+    for name in [
+        name for name in sys.modules if name.split(".")[0] in ("fuzz", "hostile", "hostile_files", "mutations")
+    ]:
         sys.modules.pop(name, None)
 
 

@@ -5,7 +5,10 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-SCRIPTS = sorted((ROOT / "benchmarks").rglob("*.py"))
+EVERY = sorted((ROOT / "benchmarks").rglob("*.py"))
+#: A package is imported as one, by the name of its folder; its modules by it.
+PACKAGES = [file.parent for file in EVERY if file.name == "__init__.py"]
+SCRIPTS = [file for file in EVERY if file.parent not in PACKAGES]
 FOLDERS = sorted({str(script.parent) for script in SCRIPTS})
 #: Imports the scripts one after another, as importing torch takes longer than all of them.
 DRIVER = """
@@ -19,7 +22,7 @@ for name in names:
 
 def test_every_benchmark_finds_what_it_imports() -> None:
     assert len(SCRIPTS) > 5
-    names = [script.stem for script in SCRIPTS]
+    names = [path.stem for path in (*SCRIPTS, *PACKAGES)]
     command = [
         sys.executable,
         "-W",

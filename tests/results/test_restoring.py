@@ -3,12 +3,15 @@
 import json
 import shutil
 import sqlite3
+import tracemalloc
 import warnings
+import zlib
 from pathlib import Path
 
 import pytest
 
 from tinysearch.core.errors import ConflictError, InputError, StorageError
+from tinysearch.results.journal import Journal
 from tinysearch.results.records import Rescore
 from tinysearch.results.restoring import journal_path
 from tinysearch.results.study import Study
@@ -114,6 +117,20 @@ def test_a_record_damaged_within_is_written_anew(path, every, genes):
         assert (store.all(), store.rescores) == (every, [AGAIN])
     assert record.read_bytes() == whole
     assert record.with_name("trials.jsonl.damaged").read_bytes() == damaged
+
+
+def test_lines_of_what_no_trial_has_are_damaged_and_take_little_memory(path, every, genes):
+    with journal_path(path).open("ab") as file:
+        for content in (b'{"x":[' + b",".join([b"[]"] * 100_000) + b"]}", b'{"x":{}}', b"[]", b"{" * 10_000):
+            file.write(b'{"crc32":"%08x","trial":%s}\n' % (zlib.crc32(content), content))
+    tracemalloc.start()
+    assert Journal.read(journal_path(path)).damaged == 4
+    assert tracemalloc.get_traced_memory()[0] < 2_000_000  # what is kept; the lists alone would be 6.4 MB
+    tracemalloc.stop()
+    with pytest.warns(UserWarning, match="4 of its lines cannot be read"):
+        store = TrialStore.open(path, genes)
+    with store:
+        assert store.all() == every
 
 
 def test_what_both_lost_is_missing_and_nothing_else(path, every, genes, trial):

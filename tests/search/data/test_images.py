@@ -173,6 +173,20 @@ def test_a_digest_tells_images_apart(tmp_path: Path) -> None:
     assert len({split.digest for split in (arrays, *others)}) == len(others) + 1
 
 
+def test_a_jpeg_that_is_drawn_over_and_over_is_refused_and_what_it_carries_beside_is_not_counted():
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    good = encoded(Image.fromarray(noise), "JPEG", progressive=True)
+    last = good.rindex(b"\xff\xda")
+    scan = good[last:-2]
+    many = b"\xff\xda" * 200
+    comment = b"\xff\xfe" + (len(many) + 2).to_bytes(2) + many
+    for harmless in (good, good + many, good[:2] + comment + good[2:], good[:-2] + 20 * scan + good[-2:]):
+        assert decode(ImageFile("picture", harmless)).size == (64, 64)
+    for filler in (b"", b"\xff\x01", b"\xff\xff"):
+        with pytest.raises(InputError, match="more than 100 scans"):
+            decode(ImageFile("picture", good[:-2] + 200 * (filler + scan) + good[-2:]))
+
+
 def test_a_ppm_whose_header_does_not_end_is_refused_at_once():
     for comments in (b"#\n" * 3000, b"#" * 9000):
         with pytest.raises(InputError, match="its header has more than"):

@@ -121,11 +121,12 @@ def test_what_cannot_be_sent_is_refused(tmp_path: Path) -> None:
         ({"loss": float("nan")}, "the loss is nan"),
         ({"learning_rate": -1.0}, "learning_rate is -1"),
         ({"learning_rate": 0.0}, "the learning rate is 0"),
+        ({"answers": [1, 0]}, "the answers are a list"),
         ({"learning_rate": 1e7}, "learning_rate is 1"),
         ({"seconds": float("nan")}, "seconds is nan"),
     ],
 )
-def test_a_score_is_one(change: dict[str, float], said: str) -> None:
+def test_a_score_is_one(change: dict[str, object], said: str) -> None:
     fields = {"accuracy": 0.5, "accuracy_se": 0.1, "loss": 1.0, "learning_rate": 1e-3, "seconds": 1.0}
     with pytest.raises(ValueError, match=said):
-        Score(**(fields | change))
+        Score(**(fields | change))  # type: ignore[arg-type]

@@ -50,13 +50,14 @@ def assert_equal(out: Path, finished: RunDirectory) -> None:
     assert [(t.hash, t.accuracy, t.loss) for t in trials] == [(t.hash, t.accuracy, t.loss) for t in finished.trials()]
 
 
-def kill_a_worker() -> None:
-    """End one of the processes that score, as a kernel short of memory does."""
-    listed = subprocess.run(["ps", "-A", "-ww", "-o", "pid=,args="], capture_output=True, text=True, check=True).stdout
-    scoring = [
-        int(line.split()[0]) for line in listed.splitlines() if re.search(r" ray::(_Scoring|\w*Trainable)", line)
-    ]
-    assert scoring, [line for line in listed.splitlines() if "ray" in line]
+def kill_a_worker(cluster: Any) -> None:
+    """End one of the cluster's processes that score, as a kernel short of memory does."""
+    raylets = {process.process.pid for node in cluster.list_all_nodes() for process in node.all_processes["raylet"]}
+    command = ["ps", "-A", "-ww", "-o", "pid=,ppid=,args="]
+    listed = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    own = [line for line in listed if int(line.split()[1]) in raylets]
+    scoring = [int(line.split()[0]) for line in own if re.search(r" ray::(_Scoring|\w*Trainable)", line)]
+    assert scoring, own
     os.kill(scoring[0], signal.SIGKILL)
 
 
@@ -72,7 +73,7 @@ class Wrecker(Watcher):
         if len(self.trials) == 3:
             self._cluster.remove_node(self._node, allow_graceful=False)
         if len(self.trials) == 6:
-            kill_a_worker()
+            kill_a_worker(self._cluster)
 
 
 def test_a_lost_node_and_a_killed_worker_change_nothing(cluster: Any, finished: RunDirectory, tmp_path: Path) -> None:
