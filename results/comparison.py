@@ -49,7 +49,7 @@ class Comparison:
         first, second = (sorted(run.trials(), key=lambda trial: trial.number) for run in (before, now))
         pairs = _paired(first, second)
         same = [(a, b) for a, b in pairs if (a.hash, a.state) == (b.hash, b.state)]
-        known = {number for pair in same for number in (pair[0].number,)}
+        known = {trial.number for trial, _ in same}
         every = {trial.number for trial in (*first, *second)}
         gaps = {name: max((_gap(a, b, name) for a, b in same), default=0.0) for name in SCORES}
         fronts = before.front, now.front
